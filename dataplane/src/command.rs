@@ -1,0 +1,134 @@
+//! What control may ask of a shard, and what the shard answers.
+//!
+//! Commands are small deltas, taken a bounded number per turn. Everything a command carries was allocated by control and
+//! goes back with the answer, so that a core never frees what it did not allocate. A refused command changed nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringway_flow::Policy;
+use ringway_proto::allowed_ips::IpNet;
+use ringway_proto::crypto::{PresharedKey, PublicKey};
+use ringway_proto::wireguard::Identity;
+use ringway_ring::UdpSockets;
+
+/// A command with the number under which it is answered.
+#[derive(Debug)]
+pub struct Envelope {
+    /// Chosen by control, given back in [`Report::Done`].
+    pub sequence: u64,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What control may ask.
+#[derive(Debug)]
+pub enum Command {
+    /// Sets or removes the gateway's static key. All sessions end; peers stay.
+    SetIdentity(Option<Box<Identity>>),
+    /// Creates a peer, or changes one that exists.
+    PutPeer(Box<PeerChange>),
+    /// Removes a peer and ends its session.
+    RemovePeer(PublicKey),
+    /// Removes all peers.
+    RemoveAllPeers,
+    /// Fills the page with the state of the next peers after its cursor.
+    ReadPeers(Box<PeerPage>),
+    /// Receives and sends through these sockets from now on (`None`: through none). The old ones are closed.
+    ReplaceSockets(Option<Box<UdpSockets>>),
+    /// Replaces the policy on inner packets.
+    SetPolicy(Box<Policy>),
+    /// Ends the shard after what is in flight has left.
+    Stop,
+}
+
+/// One change of one peer. Absent fields stay as they are.
+#[derive(Debug, Default)]
+pub struct PeerChange {
+    /// Who it is about.
+    pub public: PublicKey,
+    /// Refuse if the peer does not exist, instead of creating it.
+    pub update_only: bool,
+    /// New preshared key; zeros mean none. Affects the next session only.
+    pub preshared: Option<PresharedKey>,
+    /// Where the peer is expected; it moves with the next authenticated packet.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between persistent keepalives; 0 turns them off.
+    pub keepalive_s: Option<u16>,
+    /// Forget all allowed IPs of the peer before `allowed_ips` is applied.
+    pub replace_allowed_ips: bool,
+    /// Prefixes to give to the peer (taking them from whoever had them), or to take away.
+    pub allowed_ips: Vec<AllowedIpChange>,
+}
+
+/// One prefix given or taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllowedIpChange {
+    /// The prefix.
+    pub net: IpNet,
+    /// Take it away instead of giving it.
+    pub remove: bool,
+}
+
+/// State of some peers, filled by the shard without allocating: at most the capacity of `peers`.
+#[derive(Debug, Default)]
+pub struct PeerPage {
+    /// Where to go on; 0 at first. Set by the shard; `None` when there is no more.
+    pub cursor: Option<u32>,
+    /// Filled by the shard; cleared first.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// What the shard knows of a peer that control does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who it is.
+    pub public: PublicKey,
+    /// Where it was last heard from, or is expected.
+    pub endpoint: Option<SocketAddr>,
+    /// When the last handshake finished, since the Unix epoch.
+    pub last_handshake: Option<Duration>,
+    /// Bytes received from it, as `wg` counts them.
+    pub rx_bytes: u64,
+    /// Bytes sent to it.
+    pub tx_bytes: u64,
+    /// Whether it has a keypair that may be used now.
+    pub live: bool,
+    /// Largest inner packet its path carries, in bytes.
+    pub path_mtu: u16,
+    /// Variable memory it holds, in bytes (staged packets).
+    pub heap_bytes: u64,
+}
+
+/// What a shard says to control.
+#[derive(Debug)]
+pub enum Report {
+    /// A command was applied or refused; it comes back to be freed.
+    Done {
+        /// Number of the envelope.
+        sequence: u64,
+        /// Whether it took effect.
+        outcome: Result<(), Refusal>,
+        /// The command itself, emptied of what the shard kept.
+        spent: Command,
+    },
+    /// The shard has ended; nothing follows.
+    Stopped {
+        /// Why, if it was not asked to.
+        error: Option<std::io::Error>,
+    },
+}
+
+/// Why a command was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `update_only` or a removal named a peer that does not exist.
+    #[error("No such peer")]
+    UnknownPeer,
+    /// A peer may not have the gateway's own public key.
+    #[error("The peer's key is the gateway's own")]
+    OwnKey,
+    /// The shard holds as many peers as it may.
+    #[error("The shard holds as many peers as it may")]
+    TooManyPeers,
+}

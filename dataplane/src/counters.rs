@@ -1,0 +1,213 @@
+//! Counters of one core: plain integers in the core's own struct, published as words in the housekeeping phase.
+//!
+//! [`LAYOUT`] says what each published word means, so that control can sum and print them without knowing the struct.
+//! Adding a drop reason adds its counter.
+
+use ringway_proto::DropReason;
+
+/// Buckets of a histogram: bucket `i` counts values below `2^i`; the last one counts all that are larger.
+pub const HISTOGRAM_BUCKETS: usize = 32;
+
+/// What a published field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; one word.
+    Counter,
+    /// A level; one word, summed over cores.
+    Gauge,
+    /// A high-water mark or a setting; one word, the largest of all cores counts.
+    Peak,
+    /// [`HISTOGRAM_BUCKETS`] words of counts, then one of the sum of values.
+    Histogram,
+    /// One word per [`DropReason`], in the order of [`DropReason::ALL`].
+    ByReason,
+}
+
+impl Kind {
+    /// Words the field takes in the page.
+    #[must_use]
+    pub const fn words(self) -> usize {
+        match self {
+            Self::Counter | Self::Gauge | Self::Peak => 1,
+            Self::Histogram => HISTOGRAM_BUCKETS + 1,
+            Self::ByReason => DropReason::COUNT,
+        }
+    }
+}
+
+/// One field of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Name in metrics and manual, unit last (`_bytes`, `_packets`, `_ns`).
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What an operator should think.
+    pub help: &'static str,
+}
+
+/// Counts of values by their power of two.
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    counts: [u64; HISTOGRAM_BUCKETS],
+    sum: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: [0; HISTOGRAM_BUCKETS], sum: 0 }
+    }
+}
+
+impl Histogram {
+    /// Counts one value.
+    #[inline]
+    pub fn record(&mut self, value: u64) {
+        let bucket = (u64::BITS - value.leading_zeros()) as usize;
+        self.counts[bucket.min(HISTOGRAM_BUCKETS - 1)] += 1;
+        self.sum = self.sum.wrapping_add(value);
+    }
+}
+
+/// Something that is published as one field.
+trait Publish {
+    fn put(&self, out: &mut [u64]);
+}
+
+impl Publish for u64 {
+    fn put(&self, out: &mut [u64]) {
+        out[0] = *self;
+    }
+}
+
+impl Publish for Histogram {
+    fn put(&self, out: &mut [u64]) {
+        out[..HISTOGRAM_BUCKETS].copy_from_slice(&self.counts);
+        out[HISTOGRAM_BUCKETS] = self.sum;
+    }
+}
+
+impl Publish for [u64; DropReason::COUNT] {
+    fn put(&self, out: &mut [u64]) {
+        out.copy_from_slice(self);
+    }
+}
+
+macro_rules! counters {
+    ($($name:ident: $ty:ty, $kind:ident, $help:literal;)*) => {
+        /// What one core counts.
+        #[derive(Clone, Debug)]
+        #[repr(align(64))]
+        #[expect(missing_docs, reason = "each field's meaning is its help text in LAYOUT")]
+        pub struct Counters { $(pub $name: $ty,)* }
+
+        /// The fields of the page, in order.
+        pub const LAYOUT: &[Field] = &[
+            $(Field { name: stringify!($name), kind: Kind::$kind, help: $help },)*
+        ];
+
+        impl Counters {
+            /// Writes all fields into `out`, which has [`WORDS`] words.
+            pub fn publish(&self, out: &mut [u64]) {
+                let mut at = 0;
+                $(
+                    let words = Kind::$kind.words();
+                    self.$name.put(&mut out[at..at + words]);
+                    at += words;
+                )*
+                debug_assert_eq!(at, WORDS);
+            }
+        }
+    };
+}
+
+counters! {
+    to_exit_packets: u64, Counter, "Inner packets that left towards an exit.";
+    to_exit_bytes: u64, Counter, "Inner bytes that left towards an exit.";
+    to_client_packets: u64, Counter, "Inner packets sealed for clients.";
+    to_client_bytes: u64, Counter, "Inner bytes sealed for clients.";
+    keepalives_received: u64, Counter, "Authenticated empty messages received.";
+    drops: [u64; DropReason::COUNT], ByReason, "Packets that ended here, by reason.";
+    handshakes_completed_responder: u64, Counter, "Handshakes that clients began and that we answered.";
+    handshakes_completed_initiator: u64, Counter, "Handshakes that we began and that were answered.";
+    handshakes_sent: u64, Counter, "Initiations sent, repeats included.";
+    handshakes_abandoned: u64, Counter, "Handshakes given up after 90 s without an answer.";
+    cookies_sent: u64, Counter, "Cookie replies sent while under load.";
+    cookies_received: u64, Counter, "Cookie replies received and believed.";
+    roamed: u64, Counter, "Times a peer's endpoint moved.";
+    icmp_sent: u64, Counter, "ICMP errors sent to hosts inside.";
+    mss_clamped: u64, Counter, "TCP handshakes whose segment size was reduced.";
+    tun_coalesced_packets: u64, Counter, "Inner packets that left merged into a super-packet.";
+    tun_writes: u64, Counter, "Writes to the TUN; one may carry a super-packet.";
+    trains_sent: u64, Counter, "UDP sends; one may carry many datagrams.";
+    run_packets: Histogram, Histogram, "Datagrams opened together.";
+    train_packets: Histogram, Histogram, "Datagrams sent with one UDP send.";
+    turn_ns: Histogram, Histogram, "Nanoseconds a turn worked (waiting not counted).";
+    turns: u64, Counter, "Turns of the loop.";
+    commands_applied: u64, Counter, "Commands of control that took effect.";
+    commands_refused: u64, Counter, "Commands of control that were refused.";
+    reports_refused: u64, Counter, "Answers to control that had to wait because its channel was full.";
+    peers: u64, Gauge, "Configured peers.";
+    sessions: u64, Gauge, "Peers with a keypair that may be used now.";
+    handshakes_queued: u64, Gauge, "Handshake messages waiting for their turn.";
+    staged_packets: u64, Gauge, "Packets waiting for a handshake.";
+    session_bytes: u64, Gauge, "Bytes held for sessions, fixed part and variable part.";
+    under_load: u64, Gauge, "1 while the core answers initiations with cookies.";
+}
+
+/// Words of the shard's part of the page.
+pub const WORDS: usize = {
+    let mut total = 0;
+    let mut i = 0;
+    while i < LAYOUT.len() {
+        total += LAYOUT[i].kind.words();
+        i += 1;
+    }
+    total
+};
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            to_exit_packets: 0,
+            to_exit_bytes: 0,
+            to_client_packets: 0,
+            to_client_bytes: 0,
+            keepalives_received: 0,
+            drops: [0; DropReason::COUNT],
+            handshakes_completed_responder: 0,
+            handshakes_completed_initiator: 0,
+            handshakes_sent: 0,
+            handshakes_abandoned: 0,
+            cookies_sent: 0,
+            cookies_received: 0,
+            roamed: 0,
+            icmp_sent: 0,
+            mss_clamped: 0,
+            tun_coalesced_packets: 0,
+            tun_writes: 0,
+            trains_sent: 0,
+            run_packets: Histogram::default(),
+            train_packets: Histogram::default(),
+            turn_ns: Histogram::default(),
+            turns: 0,
+            commands_applied: 0,
+            commands_refused: 0,
+            reports_refused: 0,
+            peers: 0,
+            sessions: 0,
+            handshakes_queued: 0,
+            staged_packets: 0,
+            session_bytes: 0,
+            under_load: 0,
+        }
+    }
+}
+
+impl Counters {
+    /// Counts one packet that ended here.
+    #[inline]
+    pub fn drop(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+}
