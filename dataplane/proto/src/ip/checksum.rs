@@ -1,8 +1,9 @@
 //! The Internet checksum (RFC 1071), its pseudo-headers and its incremental update (RFC 1624).
 //!
-//! Sums are taken over words in memory order and turned around once at the end, which one's-complement arithmetic
-//! permits (RFC 1071 section 2B). The loops add 32-bit lanes into 64-bit accumulators: no carry is ever lost, lanes do
-//! not depend on each other, and LLVM turns them into vector instructions without any unsafe code.
+//! Sums are taken over words in memory order and turned around once at the end, which
+//! one's-complement arithmetic permits (RFC 1071 section 2B). The loops add 32-bit lanes into
+//! 64-bit accumulators: no carry is ever lost, lanes do not depend on each other, and LLVM turns
+//! them into vector instructions without any unsafe code.
 
 use std::ops::Add;
 
@@ -28,7 +29,8 @@ impl Partial {
         Self(word.to_be() as u64)
     }
 
-    /// The sum as 16 bits, not inverted: what goes into a checksum field that someone else completes.
+    /// The sum as 16 bits, not inverted: what goes into a checksum field that someone else
+    /// completes.
     #[inline]
     #[must_use]
     pub const fn fold(self) -> u16 {
@@ -46,7 +48,8 @@ impl Partial {
         !self.fold()
     }
 
-    /// The checksum for a field where zero means "none" (UDP): zero is written as all ones, which is equal to it.
+    /// The checksum for a field where zero means "none" (UDP): zero is written as all ones, which
+    /// is equal to it.
     #[inline]
     #[must_use]
     pub const fn finish_nonzero(self) -> u16 {
@@ -102,7 +105,8 @@ pub fn copy_and_sum(from: &[u8], to: &mut [u8]) -> Partial {
     lanes.total() + sum_short(rest)
 }
 
-/// The sum of the pseudo-header of TCP and UDP over IPv4 (RFC 9293 section 3.1), addresses given by value.
+/// The sum of the pseudo-header of TCP and UDP over IPv4 (RFC 9293 section 3.1), addresses given by
+/// value.
 #[must_use]
 pub fn pseudo_v4(source: [u8; 4], destination: [u8; 4], protocol: u8, len: u16) -> Partial {
     sum_short(&source)
@@ -120,7 +124,8 @@ pub fn pseudo_v6(source: [u8; 16], destination: [u8; 16], protocol: u8, len: u32
         + Partial::of_u32(len)
 }
 
-/// The sum of the pseudo-header of the packet that begins with the IP header `ip`: `len` bytes of `protocol`.
+/// The sum of the pseudo-header of the packet that begins with the IP header `ip`: `len` bytes of
+/// `protocol`.
 ///
 /// # Panics
 /// If `ip` is shorter than its version's fixed header.

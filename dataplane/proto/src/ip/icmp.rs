@@ -75,13 +75,15 @@ impl<'a> Icmp<'a> {
         &self.0[Self::HEADER..]
     }
 
-    /// Whether an ICMPv4 message is an error, or unknown and therefore treated as one (RFC 1122 section 3.2.2).
+    /// Whether an ICMPv4 message is an error, or unknown and therefore treated as one (RFC 1122
+    /// section 3.2.2).
     #[must_use]
     pub fn v4_is_error(kind: u8) -> bool {
         !matches!(kind, 0 | 8..=10 | 13..=18)
     }
 
-    /// Whether an ICMPv6 message is an error (RFC 4443 section 2.1: the high bit is clear) or a redirect (137).
+    /// Whether an ICMPv6 message is an error (RFC 4443 section 2.1: the high bit is clear) or a
+    /// redirect (137).
     #[must_use]
     pub fn v6_is_error(kind: u8) -> bool {
         kind < 128 || kind == 137

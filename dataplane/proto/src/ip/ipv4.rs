@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use super::{Fragment, Malformed, checksum, read_u16};
 
-/// A packet whose IPv4 header, options included, is whole, and whose total length fits the bytes at hand.
+/// A packet whose IPv4 header, options included, is whole, and whose total length fits the bytes at
+/// hand.
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv4<'a>(&'a [u8]);
 

@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 use super::{Fragment, Malformed, protocol, read_u16, read_u32};
 
-/// Extension headers followed before the walk gives up. RFC 8200 names six that may each stand once, one of them
-/// twice.
+/// Extension headers followed before the walk gives up. RFC 8200 names six that may each stand
+/// once, one of them twice.
 const EXTENSION_HEADERS_MAX: usize = 8;
 
 /// A packet whose fixed IPv6 header is whole, and whose payload length fits the bytes at hand.
@@ -27,7 +27,8 @@ impl<'a> Ipv6<'a> {
     /// Bytes of the fixed header.
     pub const HEADER: usize = 40;
 
-    /// Checks version and payload length. A jumbogram (RFC 2675) is read as a packet without payload.
+    /// Checks version and payload length. A jumbogram (RFC 2675) is read as a packet without
+    /// payload.
     ///
     /// # Errors
     /// What is wrong with the header.
@@ -97,7 +98,8 @@ impl<'a> Ipv6<'a> {
         &self.0[Self::HEADER..]
     }
 
-    /// Walks over the extension headers. A header that is truncated or unknown ends the walk where it begins.
+    /// Walks over the extension headers. A header that is truncated or unknown ends the walk where
+    /// it begins.
     #[inline]
     #[must_use]
     pub fn upper_layer(self) -> UpperLayer {

@@ -1,11 +1,11 @@
 //! Checked views of IP packets and what they carry.
 //!
-//! [`Packet::parse`] looks at the IP header once and says what the rest of the gateway needs: both addresses, the
-//! upper protocol and where it begins. The views of one header ([`Ipv4`], [`Ipv6`], [`Tcp`], [`Udp`], [`Icmp`]) check
-//! its length when made, so that reading a field never fails.
+//! [`Packet::parse`] looks at the IP header once and says what the rest of the gateway needs: both
+//! addresses, the upper protocol and where it begins. The views of one header ([`Ipv4`], [`Ipv6`],
+//! [`Tcp`], [`Udp`], [`Icmp`]) check its length when made, so that reading a field never fails.
 //!
-//! Nothing here knows tunnels, flows or policies, and nothing trusts a length that it has not compared with the bytes
-//! at hand.
+//! Nothing here knows tunnels, flows or policies, and nothing trusts a length that it has not
+//! compared with the bytes at hand.
 
 pub mod checksum;
 mod icmp;
@@ -96,7 +96,8 @@ pub struct Packet {
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
-    /// Upper protocol; where an IPv6 extension header cannot be followed, the number of that header.
+    /// Upper protocol; where an IPv6 extension header cannot be followed, the number of that
+    /// header.
     pub protocol: u8,
     /// Whether this is a fragment. Of a later fragment only the addresses mean anything.
     pub fragment: Fragment,
@@ -120,8 +121,8 @@ impl Packet {
         }
     }
 
-    /// The transport header and what follows it, if `bytes` is the packet that was parsed and the transport header is
-    /// in it.
+    /// The transport header and what follows it, if `bytes` is the packet that was parsed and the
+    /// transport header is in it.
     #[must_use]
     pub fn transport_of<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         match self.fragment {
