@@ -15,6 +15,12 @@ use std::rc::Rc;
 
 use ringway_numa::Region;
 
+/// What a [`Buf`] adds to the count of its buffer; a [`Hold`] adds one. So a count below it means that nobody can write.
+const OWNER: u32 = 1 << 16;
+
+/// The count of a buffer that is lent to the kernel.
+const LENT: u32 = u32::MAX;
+
 struct Inner {
     region: Region,
     buffer_bytes: usize,
@@ -29,9 +35,9 @@ impl Inner {
         unsafe { self.region.base().add(index as usize * self.buffer_bytes) }
     }
 
-    fn release(&self, index: u32) {
+    fn release(&self, index: u32, share: u32) {
         let holders = &self.holders[index as usize];
-        holders.set(holders.get() - 1);
+        holders.set(holders.get() - share);
         if holders.get() == 0 {
             // Within the capacity reserved at construction: this never allocates.
             self.free.borrow_mut().push(index);
@@ -77,7 +83,7 @@ impl Arena {
     #[must_use]
     pub fn lend(&self) -> Option<u32> {
         let index = self.0.free.borrow_mut().pop()?;
-        self.0.holders[index as usize].set(u32::MAX);
+        self.0.holders[index as usize].set(LENT);
         Some(index)
     }
 
@@ -87,7 +93,7 @@ impl Arena {
     /// If the buffer was not lent: the kernel named a buffer it does not have.
     #[must_use]
     pub fn adopt(&self, index: u32) -> Buf {
-        assert_eq!(self.0.holders[index as usize].get(), u32::MAX, "buffer {index} was not lent");
+        assert_eq!(self.0.holders[index as usize].get(), LENT, "buffer {index} was not lent");
         self.own(index)
     }
 
@@ -116,7 +122,7 @@ impl Arena {
     }
 
     fn own(&self, index: u32) -> Buf {
-        self.0.holders[index as usize].set(1);
+        self.0.holders[index as usize].set(OWNER);
         Buf { arena: Rc::clone(&self.0), index, start: self.0.start(index) }
     }
 }
@@ -170,7 +176,7 @@ impl DerefMut for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        self.arena.release(self.index);
+        self.arena.release(self.index, OWNER);
     }
 }
 
@@ -180,7 +186,7 @@ impl fmt::Debug for Buf {
     }
 }
 
-/// Keeps a buffer out of the free list; gives no access to its bytes.
+/// Keeps a buffer out of the free list; its bytes can be read once their owner has gone.
 pub struct Hold {
     arena: Rc<Inner>,
     index: u32,
@@ -198,11 +204,23 @@ impl Hold {
     pub fn address(&self) -> NonNull<u8> {
         self.arena.start(self.index)
     }
+
+    /// The buffer's bytes, if its [`Buf`] is gone and so nobody can write them any more.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        if self.arena.holders[self.index as usize].get() >= OWNER {
+            return None;
+        }
+        let start = self.arena.start(self.index);
+        // SAFETY: the bytes lie in the region, which the `Rc` keeps mapped. No `Buf` owns them, and none can be made
+        // while this hold keeps the buffer out of the free list.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), self.arena.buffer_bytes) })
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.arena.release(self.index);
+        self.arena.release(self.index, 1);
     }
 }
 
