@@ -56,6 +56,7 @@ drop_reasons! {
     SourceNotAllowed "source_not_allowed" "Inner source address that the peer may not use (cryptokey routing).",
     // Inside: what came from the TUN.
     InsideNotIp "inside_not_ip" "Packet from the TUN that is not IPv4 or IPv6, or lies about its length.",
+    InsideOffloadBad "inside_offload_bad" "Virtio header from the TUN that does not fit its packet.",
     InsideNoPeer "inside_no_peer" "No peer has the destination in its allowed IPs.",
     InsideNoEndpoint "inside_no_endpoint" "The peer has never told us its address.",
     InsideTooBig "inside_too_big" "Larger than the peer's path carries: answered with packet-too-big.",
