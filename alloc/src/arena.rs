@@ -1,8 +1,9 @@
 //! Packet buffers of one size in one region.
 //!
-//! A [`Buf`] is the only owner of a buffer's bytes. A [`Hold`] keeps the buffer from being reused while the kernel still
-//! reads it. The buffer is free again when its `Buf` and all its `Hold`s are gone; that is the only way back, so a
-//! buffer cannot be forgotten or freed twice. Nothing here is `Send`: an arena belongs to the core that made it.
+//! A [`Buf`] is the only owner of a buffer's bytes. A [`Hold`] keeps the buffer from being reused
+//! while the kernel still reads it. The buffer is free again when its `Buf` and all its `Hold`s are
+//! gone; that is the only way back, so a buffer cannot be forgotten or freed twice. Nothing here is
+//! `Send`: an arena belongs to the core that made it.
 
 #![allow(unsafe_code, reason = "this file turns raw memory into owned handles")]
 
@@ -15,7 +16,8 @@ use std::rc::Rc;
 
 use ringway_numa::Region;
 
-/// What a [`Buf`] adds to the count of its buffer; a [`Hold`] adds one. So a count below it means that nobody can write.
+/// What a [`Buf`] adds to the count of its buffer; a [`Hold`] adds one. So a count below it means
+/// that nobody can write.
 const OWNER: u32 = 1 << 16;
 
 /// The count of a buffer that is lent to the kernel.
@@ -78,8 +80,8 @@ impl Arena {
         Some(self.own(index))
     }
 
-    /// Takes the number of a free buffer out of the arena, to lend its bytes to the kernel (a provided-buffer ring).
-    /// It comes back with [`Arena::adopt`].
+    /// Takes the number of a free buffer out of the arena, to lend its bytes to the kernel (a
+    /// provided-buffer ring). It comes back with [`Arena::adopt`].
     #[must_use]
     pub fn lend(&self) -> Option<u32> {
         let index = self.0.free.borrow_mut().pop()?;
@@ -161,7 +163,8 @@ impl Deref for Buf {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the bytes lie in the region, which the `Rc` keeps mapped, and this `Buf` is their only owner.
+        // SAFETY: the bytes lie in the region, which the `Rc` keeps mapped, and this `Buf` is their
+        // only owner.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.arena.buffer_bytes) }
     }
 }
@@ -169,7 +172,8 @@ impl Deref for Buf {
 impl DerefMut for Buf {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; `&mut self` makes the access exclusive. Holds give no access to bytes.
+        // SAFETY: as in `deref`; `&mut self` makes the access exclusive. Holds give no access to
+        // bytes.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.arena.buffer_bytes) }
     }
 }
@@ -212,8 +216,8 @@ impl Hold {
             return None;
         }
         let start = self.arena.start(self.index);
-        // SAFETY: the bytes lie in the region, which the `Rc` keeps mapped. No `Buf` owns them, and none can be made
-        // while this hold keeps the buffer out of the free list.
+        // SAFETY: the bytes lie in the region, which the `Rc` keeps mapped. No `Buf` owns them, and
+        // none can be made while this hold keeps the buffer out of the free list.
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), self.arena.buffer_bytes) })
     }
 }

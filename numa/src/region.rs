@@ -5,7 +5,8 @@
 use std::io;
 use std::ptr::NonNull;
 
-/// Alignment and granularity of a region, in bytes: one huge page of x86-64 and of aarch64 with 4 KiB pages.
+/// Alignment and granularity of a region, in bytes: one huge page of x86-64 and of aarch64 with 4
+/// KiB pages.
 pub const REGION_ALIGN: usize = 2 << 20;
 
 /// Anonymous memory that is unmapped when dropped.
@@ -23,7 +24,8 @@ impl Region {
     pub fn new(len: usize) -> io::Result<Self> {
         let len = len.max(1).next_multiple_of(REGION_ALIGN);
         let span = len + REGION_ALIGN;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that
+        // exists.
         let raw = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),

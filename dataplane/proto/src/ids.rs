@@ -4,7 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CoreId(pub u16);
 
-/// A peer in the slab of its shard: slot and generation, so that an id which outlived its peer finds nobody.
+/// A peer in the slab of its shard: slot and generation, so that an id which outlived its peer
+/// finds nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
     /// Slot in the slab.
@@ -13,6 +14,7 @@ pub struct PeerId {
     pub generation: u32,
 }
 
-/// The 32-bit number we chose for a keypair or a handshake; found in packets sent to us (whitepaper section 5.4.2).
+/// The 32-bit number we chose for a keypair or a handshake; found in packets sent to us (whitepaper
+/// section 5.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReceiverIndex(pub u32);

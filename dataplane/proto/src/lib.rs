@@ -1,8 +1,8 @@
 //! What bytes mean.
 //!
-//! Checked views of packets, the WireGuard protocol as a sans-IO state machine, segmentation and coalescing of
-//! super-packets, and the one door to the cryptographic crates. Time and randomness are arguments, so the same code
-//! runs on a core, in the simulated world and under a fuzzer.
+//! Checked views of packets, the WireGuard protocol as a sans-IO state machine, segmentation and
+//! coalescing of super-packets, and the one door to the cryptographic crates. Time and randomness
+//! are arguments, so the same code runs on a core, in the simulated world and under a fuzzer.
 //!
 //! This crate must not know sockets, rings, threads, clocks or configuration.
 

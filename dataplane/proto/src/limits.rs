@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-/// Datagrams in one GRO buffer or one GSO train at the most. The kernel accepts 128 since 6.9 and 64 before; 64 is
-/// where the gain flattens (perf figures), and it bounds the arrays on the stack.
+/// Datagrams in one GRO buffer or one GSO train at the most. The kernel accepts 128 since 6.9 and
+/// 64 before; 64 is where the gain flattens (perf figures), and it bounds the arrays on the stack.
 pub const RUN_MAX: usize = 64;
 
-/// Bytes of a receive or transmit buffer: the largest UDP payload rounded up, so that a full GRO buffer fits.
+/// Bytes of a receive or transmit buffer: the largest UDP payload rounded up, so that a full GRO
+/// buffer fits.
 pub const BUFFER_BYTES: usize = 65_536;
 
 /// Largest UDP payload over IPv4, in bytes (65,535 - 20 - 8).
@@ -18,7 +19,8 @@ pub const STAGED_PACKETS_MAX: usize = 128;
 /// Handshake messages waiting on one core (kernel `MAX_QUEUED_INCOMING_HANDSHAKES`).
 pub const HANDSHAKES_QUEUED_MAX: usize = 4096;
 
-/// Handshake messages worked on in one turn: at about 130 us each this holds data back for at most 0.5 ms.
+/// Handshake messages worked on in one turn: at about 130 us each this holds data back for at most
+/// 0.5 ms.
 pub const HANDSHAKES_PER_TURN_MAX: usize = 4;
 
 /// Commands taken in one turn.

@@ -1,13 +1,13 @@
 //! Time as an argument.
 //!
-//! The protocol never reads a clock. The shard reads one per turn and passes it down as [`Now`]; the simulated world
-//! passes its own.
+//! The protocol never reads a clock. The shard reads one per turn and passes it down as [`Now`];
+//! the simulated world passes its own.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Nanoseconds on the machine's boot clock (`CLOCK_BOOTTIME`): monotonic, counts suspended time, and means the same
-/// in every process of one machine, so that exported state keeps its deadlines.
+/// Nanoseconds on the machine's boot clock (`CLOCK_BOOTTIME`): monotonic, counts suspended time,
+/// and means the same in every process of one machine, so that exported state keeps its deadlines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
@@ -38,7 +38,8 @@ impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, by: Duration) -> Self {
-        // A span of 584 years saturates: a deadline that far away never fires, which is what was asked.
+        // A span of 584 years saturates: a deadline that far away never fires, which is what was
+        // asked.
         Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
