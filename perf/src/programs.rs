@@ -1,0 +1,232 @@
+//! The WireGuard programs behind one driver: start in a namespace, configure with stock `wg`, stop.
+//!
+//! All of them follow the contract `PROGRAM [-f] INTERFACE`: make a TUN device of that name, then a configuration
+//! socket. The socket's folder is shared by all namespaces, so interface names are unique per process.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::netns::Netns;
+use crate::process::{Launch, Process};
+use crate::wait::wait_for;
+use crate::wg::{self, Config, PeerStatus};
+
+/// Limit for a daemon to make its interface and socket; it normally takes some 20 ms.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// A WireGuard implementation in user space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Program {
+    /// This project's gateway, as `ringway wg -f`.
+    Ringway,
+    /// wireguard-go of the distribution.
+    WireguardGo,
+    /// A newer wireguard-go, if one is installed as `wireguard-go-new`.
+    WireguardGoNew,
+    /// boringtun-cli.
+    Boringtun,
+    /// gotatun-cli.
+    Gotatun,
+}
+
+impl Program {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Ringway, Self::WireguardGoNew, Self::WireguardGo, Self::Boringtun, Self::Gotatun];
+
+    /// The stock peers, without ours.
+    pub const PEERS: [Self; 4] =
+        [Self::WireguardGoNew, Self::WireguardGo, Self::Boringtun, Self::Gotatun];
+
+    /// Its short name in tables and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ringway => "ringway",
+            Self::WireguardGo => "wireguard-go",
+            Self::WireguardGoNew => "wireguard-go-new",
+            Self::Boringtun => "boringtun",
+            Self::Gotatun => "gotatun",
+        }
+    }
+
+    /// Reads a short name.
+    ///
+    /// # Errors
+    /// Lists the names there are.
+    pub fn named(name: &str) -> Result<Self> {
+        let names = Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|program| program.name() == name)
+            .with_context(|| format!("No program is called {name:?}; there are {names}"))
+    }
+
+    /// Where it is installed: `RINGWAY_BIN` or a build of this tree for ours, the path or cargo's folder for others.
+    #[must_use]
+    pub fn find(self) -> Option<PathBuf> {
+        match self {
+            Self::Ringway => find_ringway(),
+            Self::WireguardGo | Self::WireguardGoNew => find_in_path(&[self.name()]),
+            Self::Boringtun => find_in_path(&["boringtun-cli"]),
+            Self::Gotatun => find_in_path(&["gotatun-cli", "gotatun"]),
+        }
+    }
+
+    /// What it says about its version, on one line.
+    #[must_use]
+    pub fn version(self) -> String {
+        let Some(path) = self.find() else { return "not installed".to_owned() };
+        let text = Launch::new(path).arg("--version").run().unwrap_or_default();
+        text.lines().next().unwrap_or("unknown").trim().to_owned()
+    }
+
+    fn command(self, interface: &str) -> Result<Launch> {
+        let path = self.find().with_context(|| format!("{self} is not installed"))?;
+        let launch = Launch::new(path);
+        Ok(match self {
+            Self::Ringway => launch.args(["wg", "-f", interface]),
+            Self::WireguardGo | Self::WireguardGoNew => launch.args(["-f", interface]),
+            Self::Boringtun | Self::Gotatun => {
+                launch.args(["-f", "--disable-drop-privileges", interface])
+            }
+        })
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A running WireGuard interface and its daemon.
+#[derive(Debug)]
+pub struct Tunnel {
+    program: Program,
+    netns: String,
+    interface: String,
+    cpus: Option<String>,
+    process: Process,
+}
+
+impl Tunnel {
+    /// Starts `program` in `netns`, on the given CPUs if any, and waits until its configuration socket answers.
+    ///
+    /// # Errors
+    /// When the program is missing or its interface does not appear; with its last words.
+    pub fn start(program: Program, netns: &Netns, cpus: Option<&str>) -> Result<Self> {
+        let interface = unique_interface();
+        let process = launch(program, netns.name(), &interface, cpus)?;
+        let cpus = cpus.map(str::to_owned);
+        Ok(Self { program, netns: netns.name().to_owned(), interface, cpus, process })
+    }
+
+    /// Which program it is.
+    #[must_use]
+    pub const fn program(&self) -> Program {
+        self.program
+    }
+
+    /// The name of its interface.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// The daemon.
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// The daemon's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Replaces the configuration.
+    ///
+    /// # Errors
+    /// With the message of `wg`.
+    pub fn configure(&self, config: &Config) -> Result<()> {
+        wg::setconf(&self.netns, &self.interface, config)
+    }
+
+    /// Changes some settings: the words after `wg set INTERFACE`.
+    ///
+    /// # Errors
+    /// With the message of `wg`.
+    pub fn set(&self, words: &str) -> Result<()> {
+        wg::set(&self.netns, &self.interface, words)
+    }
+
+    /// Its peers and their counters.
+    ///
+    /// # Errors
+    /// When the socket does not answer.
+    pub fn peers(&self) -> Result<Vec<PeerStatus>> {
+        wg::peers(&self.netns, &self.interface)
+    }
+
+    /// Ends the daemon with SIGKILL, as a crash would, and starts a fresh one under the same interface name.
+    ///
+    /// # Errors
+    /// As [`Tunnel::start`].
+    pub fn crash_and_restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = launch(self.program, &self.netns, &self.interface, self.cpus.as_deref())?;
+        Ok(())
+    }
+}
+
+fn launch(program: Program, netns: &str, interface: &str, cpus: Option<&str>) -> Result<Process> {
+    let mut process = program
+        .command(interface)?
+        .within(netns)
+        .on_cpus(cpus)
+        .env("WG_LOG_LEVEL", "error")
+        .env("LOG_LEVEL", "error")
+        .spawn()?;
+    let answers = Launch::new("wg").within(netns).args(["show", interface]);
+    let started = wait_for(&format!("{program} to answer on {interface}"), START_LIMIT, || {
+        process.ended().is_some() || answers.run().is_ok()
+    });
+    if started.is_err() || process.ended().is_some() {
+        bail!("{program} did not start:\n{}{}", process.errors(), process.output());
+    }
+    Ok(process)
+}
+
+/// At most 15 bytes, and unlike that of any other live process.
+fn unique_interface() -> String {
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    format!("rw{:x}w{serial:x}", std::process::id())
+}
+
+fn find_ringway() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("RINGWAY_BIN") {
+        return Some(path.into());
+    }
+    let target = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
+    ["release", "ci", "debug"]
+        .iter()
+        .map(|profile| target.join(profile).join("ringway"))
+        .find(|path| path.is_file())
+        .and_then(|path| path.canonicalize().ok())
+}
+
+fn find_in_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let cargo = std::env::home_dir().map(|home| home.join(".cargo/bin"));
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(cargo).collect();
+    names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|path| path.is_file())
+}
