@@ -166,8 +166,6 @@ unsafe fn from_raw<T>(raw: *mut T) -> Option<Box<T>> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
     use std::thread;
 
@@ -230,7 +228,7 @@ mod tests {
     fn every_snapshot_is_whole_and_freed_by_its_maker() {
         const ROUNDS: u64 = 20_000;
         let (mut giver, mut taker) = pair::<[u64; 8]>();
-        let core = thread::spawn(move || {
+        let core = move || {
             let mut newest = 0;
             while newest < ROUNDS {
                 taker.refresh();
@@ -239,17 +237,19 @@ mod tests {
                 assert!(current[0] >= newest);
                 newest = current[0];
             }
-        });
+        };
         let mut freed = 0;
-        for round in 1..=ROUNDS {
-            freed += u64::from(giver.give(Box::new([round; 8])).is_some());
-            freed += u64::from(giver.collect().is_some());
-        }
-        while !giver.is_closed() {
-            freed += u64::from(giver.collect().is_some());
-            thread::yield_now();
-        }
-        core.join().unwrap();
+        thread::scope(|threads| {
+            threads.spawn(core);
+            for round in 1..=ROUNDS {
+                freed += u64::from(giver.give(Box::new([round; 8])).is_some());
+                freed += u64::from(giver.collect().is_some());
+            }
+            while !giver.is_closed() {
+                freed += u64::from(giver.collect().is_some());
+                thread::yield_now();
+            }
+        });
         while giver.collect().is_some() {
             freed += 1;
         }

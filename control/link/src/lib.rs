@@ -40,10 +40,8 @@
 //! model allows.
 
 pub mod handover;
+mod map;
 pub mod page;
 mod primitive;
 pub mod spsc;
 pub mod wake;
-
-#[cfg(not(loom))]
-mod map;

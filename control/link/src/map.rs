@@ -1,11 +1,13 @@
 //! The few calls to the kernel that the rest of the crate needs: an eventfd and a shared mapping of
 //! a file.
 
+#![cfg_attr(loom, allow(dead_code, reason = "a model has no files"))]
+#![allow(clippy::disallowed_types, reason = "counter pages are the files of this crate")]
 #![allow(unsafe_code, reason = "the one place of this crate that calls the kernel directly")]
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use crate::primitive::AtomicU64;
@@ -19,6 +21,22 @@ pub(crate) fn event_fd() -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Makes an eventfd readable.
+pub(crate) fn event_add(event: BorrowedFd<'_>) {
+    let one = 1_u64.to_ne_bytes();
+    // SAFETY: the kernel reads the eight bytes of `one`. The only failure is a counter at its
+    // maximum, and then the sleeper is being woken already.
+    unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+}
+
+/// Empties an eventfd; returns whether anything was in it.
+pub(crate) fn event_take(event: BorrowedFd<'_>) -> bool {
+    let mut count = [0_u8; 8];
+    // SAFETY: the kernel writes at most the eight bytes of `count`.
+    let read = unsafe { libc::read(event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    read > 0
 }
 
 /// Takes the lock of a file for as long as the file stays open; fails at once if another holds it.
@@ -91,7 +109,7 @@ unsafe impl Sync for Mapping {}
 
 /// Waits until `fd` can be read.
 #[cfg(test)]
-pub(crate) fn wait_readable(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid structure, as the count says.
     let result = unsafe { libc::poll(&raw mut poll, 1, -1) };

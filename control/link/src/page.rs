@@ -9,7 +9,7 @@
 
 use std::fmt;
 #[cfg(not(loom))]
-use std::{fs, io, path::Path};
+use std::{fs, io, os::fd::OwnedFd, path::Path};
 
 use crate::primitive::{Arc, AtomicU64, Ordering, fence};
 
@@ -148,12 +148,14 @@ enum Memory {
     Heap(Box<[AtomicU64]>),
     /// The file stays open because it carries the writer's lock.
     #[cfg(not(loom))]
-    File(crate::map::Mapping, #[allow(dead_code, reason = "held for its lock")] fs::File),
+    File(crate::map::Mapping, #[allow(dead_code, reason = "held for its lock")] OwnedFd),
 }
 
 #[cfg(not(loom))]
 mod file {
     //! Pages in files.
+
+    #![allow(clippy::disallowed_types, reason = "counter pages are the files of this crate")]
 
     use super::{
         Arc, BEGUN, HEADER_WORDS, MAGIC, Memory, Ordering, PUBLISHED, Page, PageReader, PageWriter,
@@ -242,7 +244,7 @@ mod file {
             // written.
             mapping.words()[BEGUN].store(published, Ordering::Relaxed);
             Ok(Self {
-                page: Arc::new(Page { memory: Memory::File(mapping, file), words }),
+                page: Arc::new(Page { memory: Memory::File(mapping, file.into()), words }),
                 published,
             })
         }
@@ -263,7 +265,7 @@ mod file {
             let words = check(&mut file, path)? as usize;
             let mapping =
                 Mapping::new(&file, HEADER_WORDS + 2 * words, Access::Read).map_err(at)?;
-            Ok(Self { page: Arc::new(Page { memory: Memory::File(mapping, file), words }) })
+            Ok(Self { page: Arc::new(Page { memory: Memory::File(mapping, file.into()), words }) })
         }
     }
 

@@ -44,28 +44,25 @@ fn the_last_publication_is_read() {
 #[test]
 fn readers_never_see_parts_of_two_publications() {
     let mut writer = PageWriter::new(16);
-    let readers: Vec<_> = (0..2)
-        .map(|_| {
-            let reader = writer.reader();
-            thread::spawn(move || {
-                let mut out = [0; 16];
-                let mut last = 0;
-                while last < 100_000 {
-                    if reader.read(&mut out) {
-                        assert_eq!(out, [out[0]; 16]);
-                        assert!(out[0] >= last);
-                        last = out[0];
-                    }
-                }
-            })
-        })
-        .collect();
-    for round in 1..=100_000 {
-        writer.publish(&[round; 16]);
-    }
-    for reader in readers {
-        reader.join().unwrap();
-    }
+    let reader = writer.reader();
+    let read_to_the_end = || {
+        let mut out = [0; 16];
+        let mut last = 0;
+        while last < 100_000 {
+            if reader.read(&mut out) {
+                assert_eq!(out, [out[0]; 16]);
+                assert!(out[0] >= last);
+                last = out[0];
+            }
+        }
+    };
+    thread::scope(|threads| {
+        threads.spawn(read_to_the_end);
+        threads.spawn(read_to_the_end);
+        for round in 1..=100_000 {
+            writer.publish(&[round; 16]);
+        }
+    });
 }
 
 #[test]

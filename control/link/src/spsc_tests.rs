@@ -1,6 +1,6 @@
 //! The ring against a queue that is obviously right, and under two real threads.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "a leaked iterator is what is tested")]
 
 use super::*;
 use proptest::prelude::*;
@@ -166,7 +166,7 @@ fn an_iterator_that_panics_loses_nothing_that_it_yielded() {
 fn items_cross_threads_in_order_and_whole() {
     const ITEMS: u64 = 300_000;
     let (mut tx, mut rx) = channel::<(u64, Box<u64>)>(64);
-    let reader = thread::spawn(move || {
+    let reader = move || {
         let mut expected = 0;
         while expected < ITEMS {
             for (number, boxed) in rx.drain(1 + (expected % 40) as usize) {
@@ -178,15 +178,17 @@ fn items_cross_threads_in_order_and_whole() {
                 expected += 1;
             }
         }
-    });
-    let mut next = 0;
-    while next < ITEMS {
-        let batch = ITEMS.min(next + 1 + next % 50);
-        let sent = tx.push_batch((next..batch).map(|number| (number, Box::new(!number))));
-        next += sent as u64;
-        if sent == 0 {
-            thread::yield_now();
+    };
+    thread::scope(|threads| {
+        threads.spawn(reader);
+        let mut next = 0;
+        while next < ITEMS {
+            let end = ITEMS.min(next + 1 + next % 50);
+            let sent = tx.push_batch((next..end).map(|number| (number, Box::new(!number))));
+            next += sent as u64;
+            if sent == 0 {
+                thread::yield_now();
+            }
         }
-    }
-    reader.join().unwrap();
+    });
 }

@@ -10,11 +10,11 @@
 //! [`Sleeper::awake`], and [`Sleeper::drain`] if the descriptor was what ended the wait. This
 //! module must not know the queues.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use crate::map::{event_add, event_fd, event_take};
 use crate::primitive::{AtomicBool, Ordering, fence};
 
 /// Makes a sleeper and the waker that ends its sleep.
@@ -22,7 +22,7 @@ use crate::primitive::{AtomicBool, Ordering, fence};
 /// # Errors
 /// What `eventfd` says: out of descriptors or memory.
 pub fn pair() -> io::Result<(Waker, Sleeper)> {
-    let shared = Arc::new(Shared { flag: SleepFlag::new(), event: File::from(event_fd()?) });
+    let shared = Arc::new(Shared { flag: SleepFlag::new(), event: event_fd()? });
     Ok((Waker { shared: Arc::clone(&shared) }, Sleeper { shared }))
 }
 
@@ -51,9 +51,7 @@ impl Waker {
     }
 
     fn ring(&self) {
-        // The only way this can fail is a counter at its maximum, and then the sleeper is being
-        // woken already.
-        let _full = (&self.shared.event).write(&1_u64.to_ne_bytes());
+        event_add(self.shared.event.as_fd());
     }
 }
 
@@ -83,8 +81,7 @@ impl Sleeper {
     /// waker may write it some time after it lowered the flag, so a wake-up can turn up one sleep
     /// late and end that one early. Returns whether anything was in it.
     pub fn drain(&self) -> bool {
-        let mut count = [0_u8; 8];
-        (&self.shared.event).read(&mut count).is_ok()
+        event_take(self.shared.event.as_fd())
     }
 }
 
@@ -144,15 +141,7 @@ impl Default for SleepFlag {
 #[derive(Debug)]
 struct Shared {
     flag: SleepFlag,
-    event: File,
-}
-
-#[cfg(not(loom))]
-use crate::map::event_fd;
-
-#[cfg(loom)]
-fn event_fd() -> io::Result<std::os::fd::OwnedFd> {
-    Err(io::Error::other("A model has no descriptors"))
+    event: OwnedFd,
 }
 
 #[cfg(all(test, not(loom)))]
@@ -209,7 +198,7 @@ mod tests {
         const ITEMS: u32 = 50_000;
         let (mut tx, mut rx) = spsc::channel::<u32>(8);
         let (waker, sleeper) = pair().unwrap();
-        let reader = thread::spawn(move || {
+        let reader = move || {
             let mut expected = 0;
             while expected < ITEMS {
                 if let Some(item) = rx.pop() {
@@ -224,13 +213,15 @@ mod tests {
                 }
                 sleeper.awake();
             }
-        });
-        for item in 0..ITEMS {
-            while tx.push(item).is_err() {
-                thread::yield_now();
+        };
+        thread::scope(|threads| {
+            threads.spawn(reader);
+            for item in 0..ITEMS {
+                while tx.push(item).is_err() {
+                    thread::yield_now();
+                }
+                waker.wake();
             }
-            waker.wake();
-        }
-        reader.join().unwrap();
+        });
     }
 }

@@ -12,13 +12,6 @@ use ringway_link::page::PageWriter;
 use ringway_link::wake::SleepFlag;
 use ringway_link::{handover, spsc};
 
-/// Loom explores every interleaving with at most this many preemptions.
-fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(model);
-}
-
 /// Counts itself when dropped; its cell makes loom notice an access that is not ordered.
 struct Item {
     value: loom::cell::UnsafeCell<usize>,
@@ -48,7 +41,7 @@ impl Drop for Item {
 
 #[test]
 fn a_ring_delivers_in_order_while_wrapping() {
-    check(3, || {
+    loom::model(|| {
         let (mut tx, mut rx) = spsc::channel(2);
         let drops = Arc::new(AtomicUsize::new(0));
         let items = Arc::clone(&drops);
@@ -81,7 +74,7 @@ fn a_ring_delivers_in_order_while_wrapping() {
 
 #[test]
 fn batches_are_whole_on_the_other_side() {
-    check(3, || {
+    loom::model(|| {
         let (mut tx, mut rx) = spsc::channel(2);
         let drops = Arc::new(AtomicUsize::new(0));
         let items = Arc::clone(&drops);
@@ -105,7 +98,7 @@ fn batches_are_whole_on_the_other_side() {
 
 #[test]
 fn every_item_is_dropped_once_when_both_ends_go_at_the_same_time() {
-    check(3, || {
+    loom::model(|| {
         let (mut tx, mut rx) = spsc::channel(2);
         let drops = Arc::new(AtomicUsize::new(0));
         let items = Arc::clone(&drops);
@@ -123,7 +116,7 @@ fn every_item_is_dropped_once_when_both_ends_go_at_the_same_time() {
 
 #[test]
 fn a_closed_ring_seen_before_an_empty_pop_is_finished() {
-    check(3, || {
+    loom::model(|| {
         let (mut tx, mut rx) = spsc::channel(2);
         let sender = thread::spawn(move || tx.push(1).is_ok());
         let closed = rx.is_closed();
@@ -137,7 +130,7 @@ fn a_closed_ring_seen_before_an_empty_pop_is_finished() {
 
 #[test]
 fn a_snapshot_is_whole_when_taken_and_free_of_readers_when_it_is_back() {
-    check(3, || {
+    loom::model(|| {
         let (mut giver, mut taker) = handover::pair();
         let drops = Arc::new(AtomicUsize::new(0));
         let core = thread::spawn(move || {
@@ -165,7 +158,7 @@ fn a_snapshot_is_whole_when_taken_and_free_of_readers_when_it_is_back() {
 
 #[test]
 fn a_reader_sees_one_publication_or_none() {
-    check(3, || {
+    loom::model(|| {
         let mut writer = PageWriter::new(2);
         let reader = writer.reader();
         let thread = thread::spawn(move || {
@@ -186,7 +179,7 @@ fn a_reader_sees_one_publication_or_none() {
 
 #[test]
 fn a_sleeper_either_sees_the_item_or_is_woken() {
-    check(4, || {
+    loom::model(|| {
         let (mut tx, rx) = spsc::channel(2);
         let flag = Arc::new(SleepFlag::new());
         let waker = Arc::clone(&flag);
@@ -204,7 +197,7 @@ fn a_sleeper_either_sees_the_item_or_is_woken() {
 
 #[test]
 fn of_two_wakers_at_most_one_makes_the_call() {
-    check(3, || {
+    loom::model(|| {
         let flag = Arc::new(SleepFlag::new());
         flag.announce();
         let wakers: Vec<_> = (0..2)
