@@ -1,0 +1,1 @@
+//! Vectors and differential tests of both providers.

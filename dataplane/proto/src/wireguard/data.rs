@@ -1,0 +1,302 @@
+//! Transport messages in runs (section 5.4.6): what arrived, or leaves, together for one tunnel.
+//!
+//! A run goes through three passes. Headers: counters are read (or given out) and tested.
+//! Cryptography: all messages under one key, in a row, so that an implementation that takes several
+//! per call fits under [`open_batch`] and [`seal_batch`]. Marks: replay window, timers and
+//! statistics, once. Nothing is allocated and nothing is copied.
+
+use super::keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, Slot};
+use super::messages::{
+    DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Message, classify, write_data_header,
+};
+use super::timers::{KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REKEY_AFTER_TIME, Timer};
+use super::tunnel::Tunnel;
+use crate::crypto::{AeadKey, TAG_BYTES};
+use crate::limits::RUN_MAX;
+use crate::{DropReason, Now, ReceiverIndex};
+
+/// A transport message, opened in place.
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// The whole datagram. Its contents are unspecified once it was refused.
+    pub bytes: &'a mut [u8],
+    /// What became of it; [`Outcome::Pending`] before.
+    pub outcome: Outcome,
+}
+
+impl<'a> Datagram<'a> {
+    /// A datagram that is still to be opened.
+    #[must_use]
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, outcome: Outcome::Pending }
+    }
+}
+
+/// What became of a [`Datagram`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not opened yet.
+    Pending,
+    /// An authentic message without contents.
+    Keepalive,
+    /// An authentic message with an inner packet: these bytes of the datagram, padding trimmed.
+    /// Whether the peer may use its source address is not checked.
+    Packet {
+        /// Offset of the IP header in the datagram.
+        start: usize,
+        /// Length by the IP header, in bytes.
+        len: usize,
+    },
+    /// Refused. [`DropReason::InnerMalformed`] is an authentic message nevertheless.
+    Dropped(DropReason),
+}
+
+/// A packet to be sealed in place: 16 bytes of room for the header, the plaintext including its
+/// padding (none for a keepalive), 16 bytes of room for the tag.
+#[derive(Debug)]
+pub struct Plain<'a> {
+    /// All of it; becomes the datagram.
+    pub bytes: &'a mut [u8],
+}
+
+/// What a run brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunSummary {
+    /// Inner packets.
+    pub packets: u32,
+    /// Bytes of the inner packets.
+    pub bytes: u64,
+    /// Whether any message was authentic: then its sender's address is the peer's endpoint.
+    pub authenticated: bool,
+    /// Position in the run of the last authentic message.
+    pub last_authenticated: Option<usize>,
+    /// The run confirmed a new keypair: staged packets may go now.
+    pub confirmed: bool,
+}
+
+/// Whether a tunnel can seal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendState {
+    /// [`Tunnel::seal_run`] will succeed for a run of up to [`RUN_MAX`].
+    Ready,
+    /// No usable keypair: stage the packet and call [`Tunnel::want_handshake`].
+    HandshakeNeeded,
+}
+
+impl Tunnel {
+    /// Opens transport messages in place. All of `run` carry our `index`; those that are not
+    /// [`Outcome::Pending`] are left alone.
+    pub fn open_run(
+        &mut self,
+        index: ReceiverIndex,
+        run: &mut [Datagram<'_>],
+        now: Now,
+    ) -> RunSummary {
+        let mut summary = RunSummary::default();
+        for (number, chunk) in run.chunks_mut(RUN_MAX).enumerate() {
+            let usable = self.keypairs.find(index).ok_or(DropReason::IndexUnknown).and_then(
+                |slot| match self.keypairs.get(slot).is_young(now.mono) {
+                    true => Ok(slot),
+                    false => Err(DropReason::KeypairExpired),
+                },
+            );
+            match usable {
+                Ok(slot) => self.open_chunk(slot, chunk, number * RUN_MAX, &mut summary, now),
+                Err(reason) => chunk
+                    .iter_mut()
+                    .filter(|datagram| datagram.outcome == Outcome::Pending)
+                    .for_each(|datagram| datagram.outcome = Outcome::Dropped(reason)),
+            }
+        }
+        summary
+    }
+
+    fn open_chunk(
+        &mut self,
+        slot: Slot,
+        run: &mut [Datagram<'_>],
+        position: usize,
+        summary: &mut RunSummary,
+        now: Now,
+    ) {
+        let keypair = self.keypairs.get_mut(slot);
+        let mut counters = [0; RUN_MAX];
+        for (datagram, counter) in run.iter_mut().zip(&mut counters) {
+            if datagram.outcome == Outcome::Pending {
+                match acceptable(datagram.bytes, keypair.ours, &keypair.replay) {
+                    Ok(value) => *counter = value,
+                    Err(reason) => datagram.outcome = Outcome::Dropped(reason),
+                }
+            }
+        }
+
+        open_batch(&keypair.receive, run, &counters);
+
+        let mut wire_bytes = 0;
+        let mut last_authenticated = None;
+        let mut data = false;
+        for (at, (datagram, &counter)) in run.iter_mut().zip(&counters).enumerate() {
+            if datagram.outcome != Outcome::Pending {
+                continue;
+            }
+            // The same counter may stand twice in one run: only here the second is found.
+            if !keypair.replay.mark(counter) {
+                datagram.outcome = Outcome::Dropped(DropReason::DataReplayed);
+                continue;
+            }
+            last_authenticated = Some(at);
+            wire_bytes += datagram.bytes.len() as u64;
+            datagram.outcome = inner(datagram.bytes);
+            data |= datagram.outcome != Outcome::Keepalive;
+            if let Outcome::Packet { len, .. } = datagram.outcome {
+                summary.packets += 1;
+                summary.bytes += len as u64;
+            }
+        }
+        let Some(at) = last_authenticated else { return };
+        summary.authenticated = true;
+        summary.last_authenticated = Some(position + at);
+        summary.confirmed |= self.received(slot, wire_bytes, data, now);
+    }
+
+    /// What one or more authentic messages under a keypair mean for roles, timers and statistics.
+    /// Whether they confirmed a keypair.
+    fn received(&mut self, slot: Slot, wire_bytes: u64, data: bool, now: Now) -> bool {
+        self.stats.rx_bytes += wire_bytes;
+        let confirmed = self.keypairs.is_next(slot);
+        if confirmed {
+            self.confirm(now);
+        }
+        self.rekey_on_receive(now);
+        self.authenticated_received(now);
+        if data {
+            self.timers.set_if_idle(Timer::SendKeepalive, now.mono + KEEPALIVE_TIMEOUT);
+        }
+        confirmed
+    }
+
+    /// Whether there is a keypair to send with.
+    #[must_use]
+    #[inline]
+    pub fn send_state(&self, now: Now) -> SendState {
+        match self.keypairs.current() {
+            Some(keypair) if keypair.can_send(RUN_MAX, now.mono) => SendState::Ready,
+            Some(_) | None => SendState::HandshakeNeeded,
+        }
+    }
+
+    /// Seals packets in place into transport messages: writes headers and tags. All or nothing.
+    ///
+    /// # Errors
+    /// [`DropReason::KeypairExpired`] if there is no keypair that can send them all; nothing was
+    /// written then, and a handshake is wanted.
+    ///
+    /// # Panics
+    /// If a packet has no room for header and tag: the caller's invariant, independent of contents.
+    pub fn seal_run(&mut self, run: &mut [Plain<'_>], now: Now) -> Result<(), DropReason> {
+        let keypair = self.keypairs.current_mut();
+        let Some(keypair) = keypair.filter(|keypair| keypair.can_send(run.len(), now.mono)) else {
+            self.want_handshake(now);
+            return Err(DropReason::KeypairExpired);
+        };
+        let first = keypair.sent;
+        keypair.sent += run.len() as u64;
+        let mut wire_bytes = 0;
+        let mut data = false;
+        for (packet, counter) in run.iter_mut().zip(first..) {
+            assert!(packet.bytes.len() >= DATA_OVERHEAD_BYTES, "a packet has room for its header");
+            write_data_header(packet.bytes, keypair.theirs, counter);
+            wire_bytes += packet.bytes.len() as u64;
+            data |= packet.bytes.len() > DATA_OVERHEAD_BYTES;
+        }
+
+        seal_batch(&keypair.send, run, first);
+
+        if !run.is_empty() {
+            self.stats.tx_bytes += wire_bytes;
+            self.keepalive_due = false;
+            self.authenticated_sent(now);
+            if data && !self.timers.is_armed(Timer::NewHandshake) {
+                let at = now.mono + NEW_HANDSHAKE_AFTER + self.jitter.draw();
+                self.timers.set(Timer::NewHandshake, at);
+            }
+            self.rekey_on_send(now);
+        }
+        Ok(())
+    }
+
+    /// Starts a new handshake when the current key is old and ours to renew, or much used.
+    fn rekey_on_send(&mut self, now: Now) {
+        let stale = self.keypairs.current().is_some_and(|keypair| {
+            let old = now.mono.since(keypair.born) >= REKEY_AFTER_TIME;
+            (keypair.initiator && old) || keypair.sent > REKEY_AFTER_MESSAGES
+        });
+        if stale {
+            self.want_handshake(now);
+        }
+    }
+}
+
+/// The header of a message under a keypair, tested before anything is decrypted.
+#[inline]
+fn acceptable(
+    bytes: &[u8],
+    ours: ReceiverIndex,
+    replay: &super::replay::ReplayWindow,
+) -> Result<u64, DropReason> {
+    match classify(bytes)? {
+        Message::Data { receiver, .. } if receiver != ours => Err(DropReason::IndexUnknown),
+        Message::Data { counter, .. } if counter >= REJECT_AFTER_MESSAGES => {
+            Err(DropReason::KeypairExpired)
+        }
+        Message::Data { counter, .. } if replay.is_fresh(counter) => Ok(counter),
+        Message::Data { .. } => Err(DropReason::DataReplayed),
+        Message::Initiation | Message::Response { .. } | Message::Cookie { .. } => {
+            Err(DropReason::MessageTypeUnknown)
+        }
+    }
+}
+
+/// Decrypts every pending message in place; those that do not verify are dropped.
+fn open_batch(key: &AeadKey, run: &mut [Datagram<'_>], counters: &[u64; RUN_MAX]) {
+    for (datagram, &counter) in run.iter_mut().zip(counters) {
+        if datagram.outcome != Outcome::Pending {
+            continue;
+        }
+        let sealed = &mut datagram.bytes[DATA_HEADER_BYTES..];
+        let opened = match sealed.split_last_chunk_mut::<TAG_BYTES>() {
+            Some((text, tag)) => key.open(counter, &[], text, tag).is_ok(),
+            None => false,
+        };
+        if !opened {
+            datagram.outcome = Outcome::Dropped(DropReason::DataUndecryptable);
+        }
+    }
+}
+
+/// Encrypts every packet in place, behind its header, under consecutive counters.
+fn seal_batch(key: &AeadKey, run: &mut [Plain<'_>], first: u64) {
+    for (packet, counter) in run.iter_mut().zip(first..) {
+        let body = &mut packet.bytes[DATA_HEADER_BYTES..];
+        if let Some((text, tag)) = body.split_last_chunk_mut::<TAG_BYTES>() {
+            *tag = key.seal(counter, &[], text);
+        }
+    }
+}
+
+/// What an opened message carries: nothing, or an IP packet that says itself how long it is.
+#[inline]
+fn inner(bytes: &[u8]) -> Outcome {
+    let text = &bytes[DATA_HEADER_BYTES..bytes.len() - TAG_BYTES];
+    let be16 = |at: usize| usize::from(u16::from_be_bytes([text[at], text[at + 1]]));
+    let (len, header_bytes) = match text.first().map(|first| first >> 4) {
+        None => return Outcome::Keepalive,
+        Some(4) if text.len() >= 20 => (be16(2), 20),
+        Some(6) if text.len() >= 40 => (be16(4) + 40, 40),
+        Some(_) => return Outcome::Dropped(DropReason::InnerMalformed),
+    };
+    if len < header_bytes || len > text.len() {
+        return Outcome::Dropped(DropReason::InnerMalformed);
+    }
+    Outcome::Packet { start: DATA_HEADER_BYTES, len }
+}
