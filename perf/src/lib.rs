@@ -19,13 +19,18 @@
 //! WireGuard faster than any client would.
 
 pub mod cpu;
+pub mod emulator;
+pub mod impair;
 pub mod iperf;
 pub mod netns;
+pub mod nonce;
+pub mod order;
 pub mod ping;
 pub mod plot;
 pub mod process;
 pub mod programs;
 pub mod report;
+pub mod rr;
 pub mod scenarios;
 pub mod sink;
 pub mod topology;
