@@ -28,8 +28,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["alloc", "numa", "proto", "flow", "link", "ring", "simd", "dataplane", "control"],
     ),
     (
+        // perf: the lab drives gateways and clients with the same toolbox that measures them.
         "ringway-tests",
-        &["alloc", "numa", "proto", "flow", "link", "ring", "simd", "dataplane", "control"],
+        &["alloc", "numa", "proto", "flow", "link", "ring", "simd", "dataplane", "control", "perf"],
     ),
 ];
 
