@@ -53,28 +53,18 @@ pub fn hmac(key: &[u8; HASH_BYTES], parts: &[&[u8]]) -> [u8; HASH_BYTES] {
     hash(&[&outer_pad[..], &inner[..]])
 }
 
-/// One derived key (whitepaper `KDF1`).
+/// `N` derived keys, at most 255: `KDF1`, `KDF2` and `KDF3` of the whitepaper, which is HKDF without
+/// info (RFC 5869).
 #[must_use]
-pub fn kdf1(key: &[u8; HASH_BYTES], input: &[u8]) -> [u8; HASH_BYTES] {
+pub fn kdf<const N: usize>(
+    key: &[u8; HASH_BYTES],
+    input: &[u8],
+) -> Zeroizing<[[u8; HASH_BYTES]; N]> {
     let extracted = Zeroizing::new(hmac(key, &[input]));
-    hmac(&extracted, &[&[1]])
-}
-
-/// Two derived keys (whitepaper `KDF2`).
-#[must_use]
-pub fn kdf2(key: &[u8; HASH_BYTES], input: &[u8]) -> [[u8; HASH_BYTES]; 2] {
-    let extracted = Zeroizing::new(hmac(key, &[input]));
-    let first = hmac(&extracted, &[&[1]]);
-    let second = hmac(&extracted, &[&first, &[2]]);
-    [first, second]
-}
-
-/// Three derived keys (whitepaper `KDF3`).
-#[must_use]
-pub fn kdf3(key: &[u8; HASH_BYTES], input: &[u8]) -> [[u8; HASH_BYTES]; 3] {
-    let extracted = Zeroizing::new(hmac(key, &[input]));
-    let first = hmac(&extracted, &[&[1]]);
-    let second = hmac(&extracted, &[&first, &[2]]);
-    let third = hmac(&extracted, &[&second, &[3]]);
-    [first, second, third]
+    let mut keys = Zeroizing::new([[0; HASH_BYTES]; N]);
+    for number in 0..N {
+        let last: &[u8] = if number == 0 { &[] } else { &keys[number - 1] };
+        keys[number] = hmac(&extracted, &[last, &[number as u8 + 1]]);
+    }
+    keys
 }

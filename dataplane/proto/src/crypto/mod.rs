@@ -24,7 +24,7 @@ use aws_lc as provider;
 #[cfg(not(feature = "aws-lc"))]
 use portable as provider;
 
-pub use hash::{HASH_BYTES, MAC_BYTES, hash, hmac, kdf1, kdf2, kdf3, mac};
+pub use hash::{HASH_BYTES, MAC_BYTES, hash, hmac, kdf, mac};
 pub use keys::{PresharedKey, PrivateKey, PublicKey};
 
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};

@@ -14,9 +14,7 @@ use super::messages::{
     RESPONSE_BYTES, RESPONSE_EMPTY, RESPONSE_EPHEMERAL, RESPONSE_RECEIVER, RESPONSE_SENDER,
     TYPE_INITIATION, TYPE_RESPONSE, field, index_at, write_head,
 };
-use crate::crypto::{
-    AeadKey, PresharedKey, PrivateKey, PublicKey, Random, TAG_BYTES, hash, kdf1, kdf2, kdf3,
-};
+use crate::crypto::{AeadKey, PresharedKey, PrivateKey, PublicKey, Random, TAG_BYTES, hash, kdf};
 use crate::{DropReason, ReceiverIndex};
 
 const CONSTRUCTION: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
@@ -217,22 +215,22 @@ impl Symmetric {
 
     /// `MixKey` without a cipher key.
     fn mix(&mut self, input: &[u8]) {
-        self.chain = kdf1(&self.chain, input);
+        [self.chain] = *kdf(&self.chain, input);
     }
 
     /// `MixKey`: the key for the next field.
     fn mix_for_key(&mut self, input: &[u8]) -> Zeroizing<[u8; 32]> {
-        let [chain, key] = kdf2(&self.chain, input);
-        self.chain = chain;
-        Zeroizing::new(key)
+        let keys = kdf::<2>(&self.chain, input);
+        self.chain = keys[0];
+        Zeroizing::new(keys[1])
     }
 
     /// `MixKeyAndHash` with the preshared key.
     fn mix_preshared(&mut self, preshared: &PresharedKey) -> Zeroizing<[u8; 32]> {
-        let [chain, temporary, key] = kdf3(&self.chain, &preshared.0);
-        self.chain = chain;
-        self.mix_hash(&temporary);
-        Zeroizing::new(key)
+        let keys = kdf::<3>(&self.chain, &preshared.0);
+        self.chain = keys[0];
+        self.mix_hash(&keys[1]);
+        Zeroizing::new(keys[2])
     }
 
     fn write_ephemeral(&mut self, ephemeral: &PrivateKey, out: &mut [u8]) {
@@ -269,6 +267,6 @@ impl Symmetric {
 
     /// The transport keys: initiator's sending key first.
     fn split(&self) -> [Shared; 2] {
-        kdf2(&self.chain, &[]).map(Zeroizing::new)
+        kdf::<2>(&self.chain, &[]).map(Zeroizing::new)
     }
 }
