@@ -1,0 +1,223 @@
+//! Unix sockets of ours: how they appear and disappear.
+//!
+//! A socket is bound and listening under a hidden name before it gets its real one, so nobody ever
+//! meets a socket that refuses (`wg` deletes those). A socket left behind by a process that died is
+//! replaced; one that answers is an error. On the way out a socket is removed only if it is still
+//! ours. This module must not know what is spoken.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net as std_unix;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify;
+use tokio::net::UnixListener;
+
+use crate::ready::Ready;
+
+/// A socket that clients can find by its path.
+#[derive(Debug)]
+pub struct Listener {
+    /// Accepts clients.
+    pub socket: UnixListener,
+    path: PathBuf,
+    /// Device and inode: whether the path is still ours.
+    identity: (u64, u64),
+    watch: Ready<OwnedFd>,
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody answers there.
+    #[error("{path} is in use by a running process; stop it, or choose another interface name")]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("Cannot {verb} {path}: {source}")]
+    System {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes a socket at `path` that only the owner may use (mode 0600), and the folder (mode 0755) if
+/// it is missing.
+///
+/// # Errors
+/// [`ListenError`]; nothing is left behind then.
+pub fn listen(path: &Path) -> Result<Listener, ListenError> {
+    let system = |verb, path: &Path| {
+        let path = path.to_path_buf();
+        move |source: io::Error| ListenError::System { verb, path, source }
+    };
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o755).create(folder).map_err(system("create", folder))?;
+
+    if std_unix::UnixStream::connect(path).is_ok() {
+        return Err(ListenError::InUse { path: path.to_path_buf() });
+    }
+    let hidden = Hidden(hidden_name(path));
+    let _ = fs::remove_file(&hidden.0); // of an earlier process with our number
+    let socket = std_unix::UnixListener::bind(&hidden.0).map_err(system("bind", path))?;
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&hidden.0, mode).map_err(system("protect", path))?;
+    let identity = identity_of(&hidden.0).map_err(system("read", path))?;
+    socket.set_nonblocking(true).map_err(system("prepare", path))?;
+    let socket = UnixListener::from_std(socket).map_err(system("prepare", path))?;
+    let watch = watch(&hidden.0).map_err(system("watch", path))?;
+    fs::rename(&hidden.0, path).map_err(system("name", path))?;
+    Ok(Listener { socket, path: path.to_path_buf(), identity, watch })
+}
+
+impl Listener {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns when the socket has been deleted or replaced by somebody else.
+    ///
+    /// # Errors
+    /// What the watch says; it can then no longer be told.
+    pub async fn removed(&self) -> io::Result<()> {
+        loop {
+            if !self.is_ours() {
+                return Ok(());
+            }
+            // What happened does not matter, only that something did.
+            let drain = |fd: &OwnedFd| while rustix::io::read(fd, &mut [0; 4096]).is_ok() {};
+            self.watch.readable(drain).await?;
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        identity_of(&self.path).is_ok_and(|identity| identity == self.identity)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A name that goes away unless it was given up.
+struct Hidden(PathBuf);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn hidden_name(path: &Path) -> PathBuf {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}", std::process::id()))
+}
+
+fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+    let meta = fs::symlink_metadata(path)?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// Watches the inode: the watch follows it through the renaming, and fires when its last name goes.
+fn watch(path: &Path) -> io::Result<Ready<OwnedFd>> {
+    let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+    let watch = inotify::init(flags)?;
+    let what = inotify::WatchFlags::ATTRIB
+        | inotify::WatchFlags::DELETE_SELF
+        | inotify::WatchFlags::MOVE_SELF;
+    inotify::add_watch(&watch, path, what)?;
+    Ready::new(watch)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn place(name: &str) -> PathBuf {
+        let folder =
+            std::env::temp_dir().join(format!("ringway-listen-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder.join("deep").join("wg0.sock")
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    fn clean(path: &Path) {
+        fs::remove_dir_all(path.parent().unwrap().parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_socket_is_private_and_alone_in_its_folder_and_goes_when_dropped() {
+        let path = place("private");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let listener = listen(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        UnixStream::connect(&path).unwrap();
+        drop(listener);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+        clean(&path);
+    }
+
+    #[test]
+    fn a_socket_that_answers_is_not_replaced_and_a_dead_one_is() {
+        let path = place("stale");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let other = std_unix::UnixListener::bind(&path).unwrap();
+        assert!(matches!(listen(&path), Err(ListenError::InUse { .. })));
+        drop(other); // the name stays, nobody answers
+        let listener = listen(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(listener);
+        clean(&path);
+    }
+
+    #[test]
+    fn the_deletion_of_a_socket_is_noticed() {
+        let path = place("removed");
+        let runtime = runtime();
+        runtime.block_on(async {
+            let listener = listen(&path).unwrap();
+            let deletion = async { fs::remove_file(&path).unwrap() };
+            let (noticed, ()) = tokio::join!(listener.removed(), deletion);
+            noticed.unwrap();
+        });
+        clean(&path);
+    }
+
+    #[test]
+    fn a_socket_of_somebody_else_is_left_alone() {
+        let path = place("theirs");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let listener = listen(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _theirs = std_unix::UnixListener::bind(&path).unwrap();
+        drop(listener);
+        assert!(path.exists());
+        clean(&path);
+    }
+}
