@@ -233,3 +233,7 @@ impl fmt::Debug for Hold {
         write!(f, "Hold({})", self.index)
     }
 }
+
+#[cfg(test)]
+#[path = "arena_tests.rs"]
+mod tests;
