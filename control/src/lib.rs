@@ -1,1 +1,16 @@
-//! x
+//! The control thread of Ringway, and the program around it.
+//!
+//! Configuration, keys, peers on disk, the local exit and the checks of the machine on one side;
+//! the plane (a pure state machine), the running gateway and its sockets on the other. Control
+//! decides and tells the cores by small commands; it may stop and traffic goes on. Nothing here
+//! runs on a core.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod failure;
+pub mod keys;
+pub mod peers;
+
+#[cfg(test)]
+mod scratch;

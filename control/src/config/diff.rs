@@ -1,0 +1,143 @@
+//! What a changed file changes.
+//!
+//! Peers come, go and change while the gateway runs; live sessions of untouched peers notice
+//! nothing. Everything else needs a restart and is refused by name, so that a reload applies all of
+//! a file or none of it.
+
+use std::collections::HashMap;
+
+use ringway_proto::allowed_ips::IpNet;
+use ringway_proto::crypto::PublicKey;
+
+use super::types::{Config, Peer};
+use crate::failure::{Failure, Status};
+
+/// What to tell the cores. Apply removals first, then changes, then additions, so that a prefix
+/// that moves from one peer to another ends with its new owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Peers that are gone.
+    pub removed: Vec<PublicKey>,
+    /// Peers that exist before and after, and differ.
+    pub changed: Vec<PeerUpdate>,
+    /// Peers that are new.
+    pub added: Vec<Peer>,
+}
+
+impl Changes {
+    /// Whether nothing that the cores know changes (names may).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.changed.is_empty() && self.added.is_empty()
+    }
+}
+
+/// How one peer differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerUpdate {
+    /// The peer as it should be.
+    pub peer: Peer,
+    /// Its preshared key differs.
+    pub preshared: bool,
+    /// Its endpoint differs and is set. An endpoint that was taken out of the file stays as it is:
+    /// the peer may have moved anyway.
+    pub endpoint: bool,
+    /// Its keepalive interval differs.
+    pub keepalive: bool,
+    /// Prefixes it gets.
+    pub nets_added: Vec<IpNet>,
+    /// Prefixes it loses.
+    pub nets_removed: Vec<IpNet>,
+}
+
+/// Options that differ and cannot change while running.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} cannot change while running, so nothing was changed: take it back, or restart the gateway",
+    .options.join(", ")
+)]
+pub struct NeedsRestart {
+    /// As `[section] key`, in the order of the manual.
+    pub options: Vec<String>,
+}
+
+impl From<NeedsRestart> for Failure {
+    fn from(error: NeedsRestart) -> Self {
+        Self::new(Status::Refused, error.to_string())
+    }
+}
+
+/// Compares two configurations.
+///
+/// # Errors
+/// [`NeedsRestart`] if anything but peers and what only other commands read has changed.
+pub fn diff(old: &Config, new: &Config) -> Result<Changes, NeedsRestart> {
+    let options = needs_restart(old, new);
+    if !options.is_empty() {
+        return Err(NeedsRestart { options });
+    }
+    let before: HashMap<PublicKey, &Peer> =
+        old.peers.iter().map(|peer| (peer.public, peer)).collect();
+    let after: HashMap<PublicKey, &Peer> =
+        new.peers.iter().map(|peer| (peer.public, peer)).collect();
+    let mut changes = Changes::default();
+    for peer in &old.peers {
+        if !after.contains_key(&peer.public) {
+            changes.removed.push(peer.public);
+        }
+    }
+    for peer in &new.peers {
+        match before.get(&peer.public) {
+            None => changes.added.push(peer.clone()),
+            Some(before) => changes.changed.extend(update(before, peer)),
+        }
+    }
+    Ok(changes)
+}
+
+/// Options outside `[[peer]]` that differ, except `[clients]` and `[limits]`, which only `peer add`
+/// and the check of the file read.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let (a, b) = (&old.interface, &new.interface);
+    let pools = a.pool4 != b.pool4 || a.pool6 != b.pool6;
+    let differs = [
+        ("interface", "name", a.name != b.name),
+        ("interface", "listen_port", a.listen_port != b.listen_port),
+        ("interface", "private_key_file", a.private_key_file != b.private_key_file),
+        ("interface", "mtu", a.mtu != b.mtu),
+        ("interface", "pools", pools),
+        ("interface", "addresses", a.addresses != b.addresses && !pools),
+        ("interface", "fwmark", a.fwmark != b.fwmark),
+        ("exit", "masquerade", old.exit.masquerade != new.exit.masquerade),
+        ("exit", "enable_forwarding", old.exit.enable_forwarding != new.exit.enable_forwarding),
+        ("exit", "mss_clamp", old.exit.mss_clamp != new.exit.mss_clamp),
+        ("workers", "count", old.workers.count != new.workers.count),
+        ("workers", "oversubscribe", old.workers.oversubscribe != new.workers.oversubscribe),
+        ("workers", "cpus", old.workers.cpus != new.workers.cpus),
+        ("workers", "numa", old.workers.numa != new.workers.numa),
+        ("workers", "control_cpu", old.workers.control_cpu != new.workers.control_cpu),
+        ("workers", "driver", old.workers.driver != new.workers.driver),
+        ("memory", "session_heaps", old.memory != new.memory),
+        // A renamed interface is named above already.
+        ("stats", "socket", old.stats != new.stats && a.name == b.name),
+        ("log", "level", old.log != new.log),
+    ];
+    let changed = differs.into_iter().filter(|(_, _, differs)| *differs);
+    changed.map(|(section, key, _)| format!("[{section}] {key}")).collect()
+}
+
+fn update(before: &Peer, after: &Peer) -> Option<PeerUpdate> {
+    let only_in = |these: &[IpNet], those: &[IpNet]| -> Vec<IpNet> {
+        these.iter().filter(|net| !those.contains(net)).copied().collect()
+    };
+    let update = PeerUpdate {
+        peer: after.clone(),
+        preshared: before.preshared != after.preshared,
+        endpoint: before.endpoint != after.endpoint && after.endpoint.is_some(),
+        keepalive: before.keepalive_s != after.keepalive_s,
+        nets_added: only_in(&after.allowed_ips, &before.allowed_ips),
+        nets_removed: only_in(&before.allowed_ips, &after.allowed_ips),
+    };
+    let nets = !update.nets_added.is_empty() || !update.nets_removed.is_empty();
+    (update.preshared || update.endpoint || update.keepalive || nets).then_some(update)
+}

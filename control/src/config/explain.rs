@@ -1,0 +1,116 @@
+//! Prints the effective configuration: every option, its value, where it comes from, and why.
+//!
+//! The output is itself a configuration file that means the same, except for preshared keys, which
+//! are never printed.
+
+use std::fmt::Write as _;
+
+use super::options::{self, Opt};
+use super::types::{Config, NumaChoice, Origin, Peer, WorkerCount};
+use super::values::{show_keepalive, show_number_list};
+use crate::keys;
+
+impl Config {
+    /// The effective configuration as text.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let mut out = String::new();
+        for (section, about) in options::SECTIONS {
+            if *section == "peer" {
+                continue;
+            }
+            let _ = writeln!(out, "# {about}\n[{section}]");
+            let of_section = options::OPTIONS.iter().filter(|option| option.section == *section);
+            for option in of_section {
+                self.explain_option(&mut out, option);
+            }
+            out.push('\n');
+        }
+        for peer in &self.peers {
+            explain_peer(&mut out, peer);
+        }
+        out
+    }
+
+    fn explain_option(&self, out: &mut String, option: &Opt) {
+        let origin = match self.origins.get(&(option.section, option.key)) {
+            Some(Origin::Line(line)) => format!("line {line}"),
+            Some(Origin::Flag) => "command line".to_owned(),
+            None => "default".to_owned(),
+        };
+        let _ = writeln!(out, "# {} ({origin})", option.help);
+        let _ = match self.value_of(option.section, option.key) {
+            Some(value) => writeln!(out, "{} = {value}", option.key),
+            None => writeln!(out, "# {} is not set", option.key),
+        };
+    }
+
+    /// The value as it would be written; `None` if it is unset, or all that is allowed.
+    fn value_of(&self, section: &str, key: &str) -> Option<String> {
+        let quote = |text: &dyn std::fmt::Display| quoted(&text.to_string());
+        let (interface, workers) = (&self.interface, &self.workers);
+        let value = match (section, key) {
+            ("interface", "name") => quote(&interface.name),
+            ("interface", "listen_port") => interface.listen_port.to_string(),
+            ("interface", "private_key_file") => quote(&interface.private_key_file.display()),
+            ("interface", "mtu") => interface.mtu.to_string(),
+            ("interface", "pools") => list(interface.pools()),
+            ("interface", "addresses") => list(&interface.addresses),
+            ("interface", "fwmark") => format!("{:#x}", interface.fwmark),
+            ("exit", "masquerade") => self.exit.masquerade.to_string(),
+            ("exit", "enable_forwarding") => self.exit.enable_forwarding.to_string(),
+            ("exit", "mss_clamp") => self.exit.mss_clamp.to_string(),
+            ("clients", "endpoint") => quote(self.clients.endpoint.as_ref()?),
+            ("clients", "allowed_ips") => list(&self.clients.allowed_ips),
+            ("clients", "dns") => list(&self.clients.dns),
+            ("clients", "keepalive") => quote(&show_keepalive(self.clients.keepalive_s)),
+            ("limits", "peers_max") => self.limits.peers_max.to_string(),
+            ("workers", "count") => match workers.count {
+                WorkerCount::Auto => quote(&"auto"),
+                WorkerCount::Exactly(count) => count.to_string(),
+            },
+            ("workers", "oversubscribe") => workers.oversubscribe.to_string(),
+            ("workers", "cpus") => quote(&show_number_list(workers.cpus.as_ref()?)),
+            ("workers", "numa") => match &workers.numa {
+                NumaChoice::Auto => quote(&"auto"),
+                NumaChoice::Off => quote(&"off"),
+                NumaChoice::Nodes(nodes) => quote(&show_number_list(nodes)),
+            },
+            ("workers", "control_cpu") => workers.control_cpu?.to_string(),
+            ("workers", "driver") => quote(&workers.driver.word()),
+            ("memory", "session_heaps") => quote(&self.memory.session_heaps.word()),
+            ("stats", "socket") => quote(&self.stats.socket.display()),
+            ("log", "level") => quote(&self.log.level.word()),
+            _ => return None,
+        };
+        Some(value)
+    }
+}
+
+fn explain_peer(out: &mut String, peer: &Peer) {
+    let _ = writeln!(out, "[[peer]] # line {}", peer.line);
+    if !peer.name.is_empty() {
+        let _ = writeln!(out, "name = {}", quoted(&peer.name));
+    }
+    let _ = writeln!(out, "public_key = {}", quoted(&keys::show_public(&peer.public)));
+    if let Some(file) = &peer.preshared_file {
+        let _ = writeln!(out, "preshared_key_file = {}", quoted(&file.display().to_string()));
+    } else if peer.preshared.is_set() {
+        let _ = writeln!(out, "# preshared_key is set and not shown");
+    }
+    let _ = writeln!(out, "allowed_ips = {}", list(&peer.allowed_ips));
+    if let Some(endpoint) = peer.endpoint {
+        let _ = writeln!(out, "endpoint = {}", quoted(&endpoint.to_string()));
+    }
+    let _ = writeln!(out, "keepalive = {}\n", quoted(&show_keepalive(peer.keepalive_s)));
+}
+
+fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| quoted(&item.to_string())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// A TOML string. Paths may hold anything, so TOML's own writer does it.
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string()
+}

@@ -1,0 +1,285 @@
+//! The checked configuration: whatever has one of these types is valid.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ringway_proto::allowed_ips::IpNet;
+use ringway_proto::crypto::{PresharedKey, PublicKey};
+
+use super::problem::Problem;
+
+/// A whole configuration, free of contradictions.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[interface]`.
+    pub interface: Interface,
+    /// `[exit]`.
+    pub exit: Exit,
+    /// `[clients]`.
+    pub clients: Clients,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[workers]`, start-up flags applied.
+    pub workers: Workers,
+    /// `[memory]`.
+    pub memory: Memory,
+    /// `[stats]`.
+    pub stats: Stats,
+    /// `[log]`.
+    pub log: Log,
+    /// `[[peer]]`, in the order of the file. Keys, names and prefixes are unique.
+    pub peers: Vec<Peer>,
+    /// What is allowed and yet probably not meant.
+    pub warnings: Vec<Problem>,
+    /// Where each option that is not at its default was set, by section and key.
+    pub origins: BTreeMap<(&'static str, &'static str), Origin>,
+}
+
+/// Where a value comes from, if it is not the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This line of the file, from 1.
+    Line(usize),
+    /// The command line.
+    Flag,
+}
+
+/// The gateway's own end of all tunnels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Name of the TUN interface, 1 to 15 bytes.
+    pub name: String,
+    /// UDP port, not 0.
+    pub listen_port: u16,
+    /// Where the private key is, or will be made.
+    pub private_key_file: PathBuf,
+    /// Largest inner packet in bytes, 576 to 9216 and at least 1280 with an IPv6 pool.
+    pub mtu: u16,
+    /// Inner IPv4 addresses of clients.
+    pub pool4: Option<IpNet>,
+    /// Inner IPv6 addresses of clients.
+    pub pool6: Option<IpNet>,
+    /// Inner addresses of the gateway; together their prefixes hold the pools.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Mark of outer packets, 0 for none.
+    pub fwmark: u32,
+}
+
+impl Interface {
+    /// The pools, IPv4 first.
+    pub fn pools(&self) -> impl Iterator<Item = IpNet> {
+        self.pool4.into_iter().chain(self.pool6)
+    }
+}
+
+/// An address of an interface with the length of its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The address itself.
+    pub address: IpAddr,
+    /// Bits of the prefix that is reached through the interface.
+    pub prefix: u8,
+}
+
+impl fmt::Display for InterfaceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// How inner traffic leaves by this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Hide pool addresses behind the host's.
+    pub masquerade: bool,
+    /// Switch forwarding on while running.
+    pub enable_forwarding: bool,
+    /// Reduce the segment size in TCP handshakes.
+    pub mss_clamp: bool,
+}
+
+/// What goes into client files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// `HOST:PORT` of this gateway as clients reach it.
+    pub endpoint: Option<String>,
+    /// What clients send into the tunnel.
+    pub allowed_ips: Vec<IpNet>,
+    /// DNS servers of connected clients.
+    pub dns: Vec<IpAddr>,
+    /// Seconds between keepalives of clients, 0 for off.
+    pub keepalive_s: u16,
+}
+
+/// Upper bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most peers.
+    pub peers_max: u32,
+}
+
+/// Cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// How many.
+    pub count: WorkerCount,
+    /// More than there are CPUs, for tests.
+    pub oversubscribe: bool,
+    /// CPUs they may have, ascending; `None` for all that the process may use.
+    pub cpus: Option<Vec<u32>>,
+    /// Memory nodes.
+    pub numa: NumaChoice,
+    /// CPU of the control thread.
+    pub control_cpu: Option<u32>,
+    /// How packets are moved.
+    pub driver: DriverChoice,
+}
+
+/// How many workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerCount {
+    /// One for each CPU allowed.
+    Auto,
+    /// So many, at least 1.
+    Exactly(u16),
+}
+
+/// Which memory nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NumaChoice {
+    /// Those of the CPUs.
+    Auto,
+    /// Do not care.
+    Off,
+    /// Only these, ascending.
+    Nodes(Vec<u32>),
+}
+
+/// How packets are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// The best that the kernel offers.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+}
+
+/// Memory of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Whether sessions have heaps of their own.
+    pub session_heaps: SessionHeaps,
+}
+
+/// Whether sessions have heaps of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionHeaps {
+    /// While there are few.
+    Auto,
+    /// All of them.
+    Always,
+    /// None.
+    Never,
+}
+
+/// The control and statistics socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Absolute path.
+    pub socket: PathBuf,
+}
+
+/// What is printed while running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How much.
+    pub level: LogLevel,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what looks wrong.
+    Warn,
+    /// And what was done.
+    Info,
+    /// And why, with addresses.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// What the operator calls it; empty if it has no name.
+    pub name: String,
+    /// Who it is.
+    pub public: PublicKey,
+    /// Second secret; zeros if none. Already read from its file after [`Config::load`].
+    pub preshared: PresharedKey,
+    /// File of the second secret, if it is kept in one.
+    pub preshared_file: Option<PathBuf>,
+    /// Inner prefixes it may use.
+    pub allowed_ips: Vec<IpNet>,
+    /// Where it is expected.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between keepalives to it, 0 for off.
+    pub keepalive_s: u16,
+    /// Line of the file at which it begins.
+    pub line: usize,
+}
+
+/// What the command line sets above the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--workers`.
+    pub count: Option<WorkerCount>,
+    /// `--oversubscribe`.
+    pub oversubscribe: bool,
+    /// `--cpus`.
+    pub cpus: Option<Vec<u32>>,
+    /// `--numa`.
+    pub numa: Option<NumaChoice>,
+    /// `--control-cpu`.
+    pub control_cpu: Option<u32>,
+    /// `--driver`.
+    pub driver: Option<DriverChoice>,
+}
+
+macro_rules! words {
+    ($($name:ident { $($variant:ident $word:literal,)* })*) => {$(
+        impl $name {
+            /// The value that `word` stands for.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)* _ => None }
+            }
+
+            /// The word for the value.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    )*};
+}
+
+words! {
+    DriverChoice { Auto "auto", Uring "uring", }
+    SessionHeaps { Auto "auto", Always "always", Never "never", }
+    LogLevel { Error "error", Warn "warn", Info "info", Debug "debug", Trace "trace", }
+}
+
+impl fmt::Display for WorkerCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Exactly(count) => count.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What a single value means: from text to a checked type, or why not.
+//!
+//! Also the parsers of start-up flags, so that a flag and a key accept the same words. Errors say
+//! why only; what to write instead comes from the table of options.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ringway_proto::allowed_ips::IpNet;
+
+use super::raw::Scalar;
+use super::types::{DriverChoice, InterfaceAddress, NumaChoice, WorkerCount};
+use super::units;
+
+/// Largest CPU or node number that is believed, far beyond any machine.
+const CPU_MAX: u32 = 65_535;
+
+/// Most workers; the receiver index has bits for as many cores.
+const WORKERS_MAX: u16 = 1024;
+
+/// `--workers`: a number from 1 to 1024, or `auto`.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn worker_count(text: &str) -> Result<WorkerCount, String> {
+    if text == "auto" {
+        return Ok(WorkerCount::Auto);
+    }
+    match text.parse() {
+        Ok(count @ 1..=WORKERS_MAX) => Ok(WorkerCount::Exactly(count)),
+        _ => Err(format!("is neither \"auto\" nor a number from 1 to {WORKERS_MAX}")),
+    }
+}
+
+/// `--numa`: `auto`, `off`, or node numbers.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn numa(text: &str) -> Result<NumaChoice, String> {
+    match text {
+        "auto" => Ok(NumaChoice::Auto),
+        "off" => Ok(NumaChoice::Off),
+        list => number_list(list).map(NumaChoice::Nodes),
+    }
+}
+
+/// `--driver`: `auto` or `uring`.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn driver(text: &str) -> Result<DriverChoice, String> {
+    DriverChoice::from_word(text).ok_or_else(|| "is not a driver".to_owned())
+}
+
+/// A list as the kernel writes it: `0-3,8`. Ascending and without repeats afterwards.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn number_list(text: &str) -> Result<Vec<u32>, String> {
+    let number = |text: &str| -> Result<u32, String> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| digits && *number <= CPU_MAX);
+        number.ok_or_else(|| format!("has \"{text}\" where a number belongs"))
+    };
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(format!("has the range \"{part}\", which runs backwards"));
+        }
+        numbers.extend(first..=last);
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+/// Writes numbers as [`number_list`] reads them.
+#[must_use]
+pub fn show_number_list(numbers: &[u32]) -> String {
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match parts.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => parts.push((*number, *number)),
+        }
+    }
+    let show = |(first, last): &(u32, u32)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    parts.iter().map(show).collect::<Vec<_>>().join(",")
+}
+
+/// Whether `name` can be a network interface and part of a firewall table's name.
+///
+/// # Errors
+/// Why not, as text.
+pub fn interface_name(name: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if name.is_empty() || name.len() > 15 {
+        Err(format!("has {} characters, the kernel allows 1 to 15", name.chars().count()))
+    } else if !name.bytes().all(legal) || name.starts_with(['.', '-']) {
+        Err("has characters that an interface name may not have there".to_owned())
+    } else {
+        Ok(name.to_owned())
+    }
+}
+
+/// Whether `name` can name a peer.
+///
+/// # Errors
+/// Why not, as text.
+pub fn peer_name(name: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.@".contains(&byte);
+    if name.is_empty() || name.len() > 64 {
+        Err(format!("has {} characters", name.chars().count()))
+    } else if !name.bytes().all(legal) || name.starts_with('-') {
+        Err("has characters that a peer's name may not have there".to_owned())
+    } else {
+        Ok(name.to_owned())
+    }
+}
+
+/// `HOST:PORT` with a name or an address; IPv6 addresses in brackets.
+///
+/// # Errors
+/// Why not, as text.
+pub fn host_and_port(text: &str) -> Result<String, String> {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err("has no port".to_owned());
+    };
+    if !matches!(port.parse::<u16>(), Ok(1..)) || port.starts_with('+') {
+        return Err(format!("has \"{port}\" where a port from 1 to 65535 belongs"));
+    }
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let valid = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None if host.contains(':') => return Err("is an IPv6 address without brackets".to_owned()),
+        None => is_host_name(host),
+    };
+    if valid { Ok(text.to_owned()) } else { Err(format!("has \"{host}\", which is no host")) }
+}
+
+fn is_host_name(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.len() <= 253 && host.trim_end_matches('.').split('.').all(label)
+}
+
+pub(super) fn text(value: &Scalar) -> Result<&str, String> {
+    match value {
+        Scalar::Text(text) => Ok(text),
+        Scalar::Flag(_) | Scalar::Integer(_) | Scalar::List(_) | Scalar::Other => {
+            Err("is not a text in quotes".to_owned())
+        }
+    }
+}
+
+pub(super) fn flag(value: &Scalar) -> Result<bool, String> {
+    match value {
+        Scalar::Flag(flag) => Ok(*flag),
+        Scalar::Text(_) | Scalar::Integer(_) | Scalar::List(_) | Scalar::Other => {
+            Err("is neither true nor false".to_owned())
+        }
+    }
+}
+
+/// A whole number within a range.
+pub(super) fn integer<T: TryFrom<i64>>(
+    value: &Scalar,
+    range: std::ops::RangeInclusive<i64>,
+) -> Result<T, String> {
+    let Scalar::Integer(number) = value else {
+        return Err("is not a whole number (without quotes)".to_owned());
+    };
+    let inside = range.contains(number).then(|| T::try_from(*number).ok()).flatten();
+    inside.ok_or_else(|| "is out of range".to_owned())
+}
+
+/// Whole seconds as a keepalive interval, or off.
+pub(super) fn keepalive(value: &Scalar) -> Result<u16, String> {
+    let text = match value {
+        Scalar::Integer(seconds) => {
+            return Err(format!("has no unit: \"{seconds}s\" if you mean seconds"));
+        }
+        other => text(other)?,
+    };
+    keepalive_text(text)
+}
+
+/// `--keepalive`, and the key of the same name: `"25s"` or `"off"`.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn keepalive_text(text: &str) -> Result<u16, String> {
+    if text == "off" {
+        return Ok(0);
+    }
+    let interval = units::duration(text).map_err(|error| format!("is no interval: {error}"))?;
+    let whole = interval.subsec_nanos() == 0;
+    match u16::try_from(interval.as_secs()) {
+        Ok(seconds @ 1..) if whole => Ok(seconds),
+        _ => Err("is not between 1s and 65535s in whole seconds".to_owned()),
+    }
+}
+
+/// Writes a keepalive interval as [`keepalive_text`] reads it.
+#[must_use]
+pub fn show_keepalive(seconds: u16) -> String {
+    if seconds == 0 { "off".to_owned() } else { format!("{seconds}s") }
+}
+
+pub(super) fn path(value: &Scalar) -> Result<PathBuf, String> {
+    match text(value)? {
+        "" => Err("is empty".to_owned()),
+        text if text.contains('\0') => Err("contains a zero byte".to_owned()),
+        text => Ok(PathBuf::from(text)),
+    }
+}
+
+pub(super) fn worker_count_value(value: &Scalar) -> Result<WorkerCount, String> {
+    match value {
+        Scalar::Integer(count) => worker_count(&count.to_string()),
+        other => worker_count(text(other)?),
+    }
+}
+
+/// A prefix whose host bits are zero. `10.77.0.5/24` is refused, as it may have been meant
+/// either way.
+pub(super) fn net(value: &Scalar) -> Result<IpNet, String> {
+    let text = text(value)?;
+    let net: IpNet = text.parse().map_err(|error| format!("is no prefix ({error})"))?;
+    let address = text.split('/').next().unwrap_or_default().parse::<IpAddr>();
+    if address.is_ok_and(|address| address != net.address()) {
+        return Err(format!("has bits beyond its prefix: \"{net}\" is the whole prefix"));
+    }
+    Ok(net)
+}
+
+/// An address of the interface, with the prefix it stands in.
+pub(super) fn interface_address(value: &Scalar) -> Result<InterfaceAddress, String> {
+    let text = text(value)?;
+    let Some((address, _)) = text.split_once('/') else {
+        return Err("has no prefix length".to_owned());
+    };
+    let net: IpNet = text.parse().map_err(|error| format!("is no prefix ({error})"))?;
+    let address = address.parse().map_err(|_| "is not an IP address".to_owned())?;
+    Ok(InterfaceAddress { address, prefix: net.prefix() })
+}
+
+pub(super) fn ip_address(value: &Scalar) -> Result<IpAddr, String> {
+    text(value)?.parse().map_err(|_| "is not an IP address".to_owned())
+}
+
+/// Where a peer is: an address and a port. Names are refused, as nothing would follow a change.
+pub(super) fn endpoint(value: &Scalar) -> Result<SocketAddr, String> {
+    let text = text(value)?;
+    match text.parse::<SocketAddr>() {
+        Ok(endpoint) if endpoint.port() == 0 => Err("has port 0".to_owned()),
+        Ok(endpoint) => Ok(endpoint),
+        Err(_) if host_and_port(text).is_ok() => Err("is a name, not an address".to_owned()),
+        Err(_) => Err("is not an address with a port".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lists_of_numbers_read_as_the_kernel_writes_them() {
+        assert_eq!(number_list("0-3,8"), Ok(vec![0, 1, 2, 3, 8]));
+        assert_eq!(number_list("2,1,2"), Ok(vec![1, 2]));
+        for bad in ["", "a", "3-1", "1,", "-1", "+1", "1-2-3", "99999999"] {
+            assert!(number_list(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn endpoints_of_this_gateway_may_be_names_or_addresses() {
+        for good in ["vpn.example.org:51820", "192.0.2.1:1", "[2001:db8::1]:51820", "localhost:5"] {
+            assert!(host_and_port(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "vpn.example.org",
+            "a:0",
+            "a:70000",
+            "2001:db8::1:5",
+            "[1.2.3.4]:5",
+            "-a:5",
+            "a b:5",
+            ":5",
+            "a:+5",
+        ] {
+            assert!(host_and_port(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn interface_names_fit_the_kernel_and_the_firewall() {
+        assert!(interface_name("ringway0").is_ok());
+        assert!(interface_name("wg-a.b_c").is_ok());
+        for bad in ["", "a/b", "a b", ".", "..", "sixteen-letters-", "a;b", "-a", "é"] {
+            assert!(interface_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_shown_list_reads_back(mut numbers in prop::collection::vec(0_u32..300, 1..40)) {
+            numbers.sort_unstable();
+            numbers.dedup();
+            prop_assert_eq!(number_list(&show_number_list(&numbers)), Ok(numbers));
+        }
+
+        #[test]
+        fn no_text_makes_the_parsers_panic(text in ".{0,24}") {
+            let _ = (number_list(&text), host_and_port(&text), numa(&text), keepalive_text(&text));
+            let value = Scalar::Text(text);
+            let _ = (net(&value), interface_address(&value), endpoint(&value), path(&value));
+        }
+    }
+}
