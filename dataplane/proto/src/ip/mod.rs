@@ -90,21 +90,14 @@ pub enum Fragment {
 /// What the IP header says, read once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// IP version.
-    pub version: Version,
-    /// Source address.
-    pub source: IpAddr,
-    /// Destination address.
-    pub destination: IpAddr,
-    /// Upper protocol; where an IPv6 extension header cannot be followed, the number of that
-    /// header.
-    pub protocol: u8,
-    /// Whether this is a fragment. Of a later fragment only the addresses mean anything.
-    pub fragment: Fragment,
-    /// Offset of the upper protocol's header, in bytes; at most `total_len`.
-    pub transport: usize,
-    /// Bytes of the whole packet as the header says; at most the bytes given.
-    pub total_len: usize,
+    version: Version,
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    type_of_service: u8,
+    fragment: Fragment,
+    transport: usize,
+    total_len: usize,
 }
 
 impl Packet {
@@ -119,6 +112,63 @@ impl Packet {
             6 => Ok(Self::of_ipv6(Ipv6::parse(bytes)?)),
             _ => Err(Malformed::Version),
         }
+    }
+
+    /// IP version.
+    #[inline]
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Source address.
+    #[inline]
+    #[must_use]
+    pub const fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Destination address.
+    #[inline]
+    #[must_use]
+    pub const fn destination(&self) -> IpAddr {
+        self.destination
+    }
+
+    /// Upper protocol; where an IPv6 extension header cannot be followed, the number of that
+    /// header. Means nothing in a later fragment of IPv6.
+    #[inline]
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// The two congestion bits (RFC 3168).
+    #[inline]
+    #[must_use]
+    pub const fn ecn(&self) -> u8 {
+        self.type_of_service & 3
+    }
+
+    /// Whether this is a part of a larger packet.
+    #[inline]
+    #[must_use]
+    pub const fn fragment(&self) -> Fragment {
+        self.fragment
+    }
+
+    /// Offset of the upper protocol's header, in bytes; at most `total_len`.
+    #[inline]
+    #[must_use]
+    pub const fn transport_offset(&self) -> usize {
+        self.transport
+    }
+
+    /// Bytes of the whole packet as the header says; at most the bytes given.
+    #[inline]
+    #[must_use]
+    pub const fn total_len(&self) -> usize {
+        self.total_len
     }
 
     /// The transport header and what follows it, if `bytes` is the packet that was parsed and the
@@ -137,6 +187,7 @@ impl Packet {
             source: IpAddr::V4(ip.source()),
             destination: IpAddr::V4(ip.destination()),
             protocol: ip.protocol(),
+            type_of_service: ip.type_of_service(),
             fragment: ip.fragment(),
             transport: ip.header_len(),
             total_len: ip.total_len(),
@@ -150,6 +201,7 @@ impl Packet {
             source: IpAddr::V6(ip.source()),
             destination: IpAddr::V6(ip.destination()),
             protocol: upper.protocol,
+            type_of_service: ip.traffic_class(),
             fragment: upper.fragment,
             transport: upper.offset,
             total_len: ip.total_len(),

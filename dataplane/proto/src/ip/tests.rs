@@ -89,8 +89,8 @@ proptest! {
             bytes[if version == 1 { 2 } else { 4 }] = 0;
         }
         if let Ok(packet) = Packet::parse(&bytes) {
-            prop_assert!(packet.transport <= packet.total_len);
-            prop_assert!(packet.total_len <= bytes.len());
+            prop_assert!(packet.transport_offset() <= packet.total_len());
+            prop_assert!(packet.total_len() <= bytes.len());
             let transport = packet.transport_of(&bytes).unwrap_or_default();
             if let Ok(tcp) = Tcp::parse(transport) {
                 let _ = (tcp.payload(), tcp.options().count(), tcp.flags(), tcp.window());
@@ -138,16 +138,16 @@ fn ipv6(next_header: u8, rest: &[u8]) -> Vec<u8> {
 fn an_ipv4_header_with_options_is_stepped_over() {
     let bytes = ipv4(32, 4, &[0; 8]);
     let packet = Packet::parse(&bytes).unwrap();
-    assert_eq!(packet.source, IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
-    assert_eq!(packet.destination, IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)));
-    assert_eq!((packet.transport, packet.total_len), (24, 32));
+    assert_eq!(packet.source(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)));
+    assert_eq!(packet.destination(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)));
+    assert_eq!((packet.transport_offset(), packet.total_len()), (24, 32));
     assert_eq!(packet.transport_of(&bytes).unwrap().len(), 8);
 }
 
 #[test]
 fn padding_after_a_packet_is_not_part_of_it() {
     let bytes = ipv4(28, 0, &[0; 20]);
-    assert_eq!(Packet::parse(&bytes).unwrap().total_len, 28);
+    assert_eq!(Packet::parse(&bytes).unwrap().total_len(), 28);
     assert_eq!(Ipv4::parse(&bytes).unwrap().payload().len(), 8);
 }
 
@@ -178,7 +178,7 @@ fn fragments_are_told_apart_in_ipv4() {
     ] {
         write_u16(&mut bytes, 6, field);
         let packet = Packet::parse(&bytes).unwrap();
-        assert_eq!(packet.fragment, expected);
+        assert_eq!(packet.fragment(), expected);
         assert_eq!(packet.transport_of(&bytes).is_none(), expected == Fragment::Later);
     }
 }
@@ -190,28 +190,28 @@ fn ipv6_extension_headers_are_walked_to_the_upper_layer() {
     let atomic = [protocol::UDP, 0, 0, 0, 1, 2, 3, 4];
     let bytes = ipv6(0, &[&hop_by_hop[..], &routing, &atomic, &[7; 8]].concat());
     let packet = Packet::parse(&bytes).unwrap();
-    assert_eq!((packet.protocol, packet.transport), (protocol::UDP, 72));
-    assert_eq!(packet.fragment, Fragment::Whole);
-    assert_eq!(packet.source, IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 1)));
+    assert_eq!((packet.protocol(), packet.transport_offset()), (protocol::UDP, 72));
+    assert_eq!(packet.fragment(), Fragment::Whole);
+    assert_eq!(packet.source(), IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 1)));
 }
 
 #[test]
 fn ipv6_fragments_hide_what_follows_them_except_in_the_first() {
     let first = ipv6(protocol::FRAGMENT, &[17, 0, 0, 1, 0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8]);
     let packet = Packet::parse(&first).unwrap();
-    assert_eq!((packet.protocol, packet.transport), (protocol::UDP, 48));
-    assert_eq!(packet.fragment, Fragment::First);
+    assert_eq!((packet.protocol(), packet.transport_offset()), (protocol::UDP, 48));
+    assert_eq!(packet.fragment(), Fragment::First);
     let later = ipv6(protocol::FRAGMENT, &[0, 0, 0, 8, 0, 0, 0, 9, 0, 255, 3, 4, 5, 6, 7, 8]);
     let packet = Packet::parse(&later).unwrap();
-    assert_eq!((packet.protocol, packet.transport), (0, 48));
-    assert_eq!(packet.fragment, Fragment::Later);
+    assert_eq!((packet.protocol(), packet.transport_offset()), (0, 48));
+    assert_eq!(packet.fragment(), Fragment::Later);
 }
 
 #[test]
 fn an_extension_header_that_runs_past_the_end_stops_the_walk() {
     let bytes = ipv6(protocol::DESTINATION_OPTIONS, &[17, 9, 0, 0, 0, 0, 0, 0]);
     let packet = Packet::parse(&bytes).unwrap();
-    assert_eq!((packet.protocol, packet.transport), (protocol::DESTINATION_OPTIONS, 40));
+    assert_eq!((packet.protocol(), packet.transport_offset()), (protocol::DESTINATION_OPTIONS, 40));
 }
 
 #[test]

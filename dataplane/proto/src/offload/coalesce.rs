@@ -97,11 +97,11 @@ impl<'a> Class<'a> {
     #[must_use]
     pub fn of(bytes: &'a [u8], verify_checksum: bool) -> Self {
         let Ok(packet) = Packet::parse(bytes) else { return Self::Other };
-        if packet.fragment != Fragment::Whole {
+        if packet.fragment() != Fragment::Whole {
             return Self::Fragment;
         }
-        let transport = &bytes[packet.transport..packet.total_len];
-        let (header_len, may_merge) = match packet.protocol {
+        let transport = &bytes[packet.transport_offset()..packet.total_len()];
+        let (header_len, may_merge) = match packet.protocol() {
             protocol::TCP => match Tcp::parse(transport) {
                 Ok(tcp) => (tcp.header_len(), tcp_may_merge(tcp)),
                 Err(_) => return Self::Other,
@@ -113,14 +113,14 @@ impl<'a> Class<'a> {
             _ => return Self::Other,
         };
         let mergeable = may_merge
-            && packet.total_len == bytes.len()
+            && packet.total_len() == bytes.len()
             && ip_may_merge(bytes, &packet)
             && (!verify_checksum || transport_checksum_holds(bytes, &packet));
         Self::Flow(Candidate {
             bytes,
             key: FlowKey::of(bytes, &packet),
-            transport: packet.transport,
-            headers: packet.transport + header_len,
+            transport: packet.transport_offset(),
+            headers: packet.transport_offset() + header_len,
             mergeable,
         })
     }
@@ -129,14 +129,14 @@ impl<'a> Class<'a> {
 impl FlowKey {
     fn of(bytes: &[u8], packet: &Packet) -> Self {
         let mut addresses = [0; 32];
-        match packet.version {
+        match packet.version() {
             Version::V4 => addresses[..8].copy_from_slice(&bytes[12..20]),
             Version::V6 => addresses.copy_from_slice(&bytes[8..40]),
         }
         Self {
-            ports: read_u32(bytes, packet.transport),
-            protocol: packet.protocol,
-            version: packet.version,
+            ports: read_u32(bytes, packet.transport_offset()),
+            protocol: packet.protocol(),
+            version: packet.version(),
             addresses,
         }
     }
@@ -355,17 +355,17 @@ fn udp_may_merge(udp: Udp<'_>, len: usize) -> bool {
 
 /// No options or extension headers, and an IPv4 header that is intact: it will be written anew.
 fn ip_may_merge(bytes: &[u8], packet: &Packet) -> bool {
-    match packet.version {
+    match packet.version() {
         Version::V4 => {
-            packet.transport == Ipv4::HEADER_MIN
+            packet.transport_offset() == Ipv4::HEADER_MIN
                 && checksum::sum(&bytes[..Ipv4::HEADER_MIN]).fold() == u16::MAX
         }
-        Version::V6 => packet.transport == Ipv6::HEADER,
+        Version::V6 => packet.transport_offset() == Ipv6::HEADER,
     }
 }
 
 fn transport_checksum_holds(bytes: &[u8], packet: &Packet) -> bool {
-    let transport = &bytes[packet.transport..];
-    let sum: Partial = checksum::pseudo_of(bytes, packet.protocol, transport.len() as u32);
+    let transport = &bytes[packet.transport_offset()..];
+    let sum: Partial = checksum::pseudo_of(bytes, packet.protocol(), transport.len() as u32);
     (sum + checksum::sum(transport)).fold() == u16::MAX
 }

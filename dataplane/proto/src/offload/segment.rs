@@ -60,7 +60,7 @@ impl<'a> Segments<'a> {
             return Err(DropReason::InsideOffloadBad);
         }
         match vnet.gso {
-            None => Self::single(vnet, &packet[..parsed.total_len], parsed),
+            None => Self::single(vnet, &packet[..parsed.total_len()], parsed),
             Some(kind) => Self::super_packet(vnet, kind, packet, parsed),
         }
         .ok_or(DropReason::InsideOffloadBad)
@@ -133,7 +133,7 @@ impl<'a> Segments<'a> {
         let (headers, work) = if vnet.needs_csum {
             let start = usize::from(vnet.csum_start);
             let field = start + usize::from(vnet.csum_offset);
-            if start < fixed_header(packet.version) || field + 2 > bytes.len() {
+            if start < fixed_header(packet.version()) || field + 2 > bytes.len() {
                 return None;
             }
             (start, Work::Checksum { start, field })
@@ -156,19 +156,19 @@ impl<'a> Segments<'a> {
             GsoType::UdpL4 => ((None, protocol::UDP), Udp::CHECKSUM_AT),
         };
         let fits = stride > 0
-            && packet.total_len == bytes.len()
-            && packet.fragment == Fragment::Whole
-            && packet.protocol == expected.1
-            && expected.0.is_none_or(|version| version == packet.version)
+            && packet.total_len() == bytes.len()
+            && packet.fragment() == Fragment::Whole
+            && packet.protocol() == expected.1
+            && expected.0.is_none_or(|version| version == packet.version())
             && (!vnet.needs_csum
-                || (usize::from(vnet.csum_start) == packet.transport
+                || (usize::from(vnet.csum_start) == packet.transport_offset()
                     && usize::from(vnet.csum_offset) == field));
         if !fits {
             return None;
         }
-        let (ip_header, rest) = bytes.split_at(packet.transport);
-        let ip = ip_sum(ip_header, packet.version);
-        let pseudo = checksum::pseudo_of(ip_header, packet.protocol, 0);
+        let (ip_header, rest) = bytes.split_at(packet.transport_offset());
+        let ip = ip_sum(ip_header, packet.version());
+        let pseudo = checksum::pseudo_of(ip_header, packet.protocol(), 0);
         let (header_len, work) = match kind {
             GsoType::Tcp4 | GsoType::Tcp6 => {
                 let header_len = Tcp::parse(rest).ok()?.header_len();
@@ -181,12 +181,13 @@ impl<'a> Segments<'a> {
                     return None;
                 }
                 // Over IPv4 a sender may do without a checksum; nobody then asks for one.
-                let none = packet.version == Version::V4 && !vnet.needs_csum && udp.checksum() == 0;
+                let none =
+                    packet.version() == Version::V4 && !vnet.needs_csum && udp.checksum() == 0;
                 let transport = pseudo + checksum::sum(&rest[..4]);
                 (Udp::HEADER, Work::Udp { ip, transport, checksum: !none })
             }
         };
-        let headers = packet.transport + header_len;
+        let headers = packet.transport_offset() + header_len;
         let count = (bytes.len() - headers).div_ceil(stride).max(1);
         Some(Self { bytes, packet, headers, stride, count, work })
     }
@@ -201,7 +202,7 @@ impl<'a> Segments<'a> {
     #[inline]
     fn finish_ip(&self, index: usize, headers: &mut [u8], payload: usize, sum: Partial) {
         let len = self.headers + payload;
-        match self.packet.version {
+        match self.packet.version() {
             Version::V4 => {
                 let id = read_u16(headers, 4).wrapping_add(index as u16);
                 write_u16(headers, 2, len as u16);
@@ -215,7 +216,7 @@ impl<'a> Segments<'a> {
 
     #[inline]
     fn finish_tcp(&self, index: usize, headers: &mut [u8], payload: usize, sum: Partial) {
-        let tcp = &mut headers[self.packet.transport..];
+        let tcp = &mut headers[self.packet.transport_offset()..];
         let sequence = read_u32(tcp, 4).wrapping_add((index * self.stride) as u32);
         write_u32(tcp, 4, sequence);
         if index > 0 {
@@ -235,7 +236,7 @@ impl<'a> Segments<'a> {
 
     #[inline]
     fn finish_udp(&self, headers: &mut [u8], payload: usize, sum: Option<Partial>) {
-        let udp = &mut headers[self.packet.transport..];
+        let udp = &mut headers[self.packet.transport_offset()..];
         let len = (Udp::HEADER + payload) as u16;
         write_u16(udp, Udp::LENGTH_AT, len);
         if let Some(sum) = sum {
