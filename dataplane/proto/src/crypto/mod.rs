@@ -17,7 +17,7 @@ mod aws_lc;
 #[cfg(any(test, not(feature = "aws-lc")))]
 mod portable;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(feature = "aws-lc")]
 use aws_lc as provider;

@@ -135,3 +135,94 @@ impl Entry {
         allowed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Zeros;
+
+    impl Random for Zeros {
+        fn fill(&mut self, out: &mut [u8]) {
+            out.fill(0);
+        }
+    }
+
+    fn limiter() -> HandshakeLimiter {
+        HandshakeLimiter::new(&mut Zeros)
+    }
+
+    fn at_ms(ms: u64) -> Instant {
+        Instant::from_nanos(1_000_000_000_000 + ms * 1_000_000)
+    }
+
+    fn from(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().expect("an address"), 51820)
+    }
+
+    #[test]
+    fn a_source_has_a_burst_of_five_and_then_twenty_a_second() {
+        let mut limiter = limiter();
+        let source = from("192.0.2.1");
+        (0..5).for_each(|_| assert!(limiter.allow(source, at_ms(0))));
+        assert!(!limiter.allow(source, at_ms(0)));
+        assert!(!limiter.allow(source, at_ms(49)));
+        assert!(limiter.allow(source, at_ms(50)));
+        assert!(!limiter.allow(source, at_ms(50)));
+        assert!(!limiter.allow(source, at_ms(99)));
+        assert!(limiter.allow(source, at_ms(100)));
+        // Refused attempts cost nothing, and rest fills no more than the burst.
+        (0..5).for_each(|_| assert!(limiter.allow(source, at_ms(10_000))));
+        assert!(!limiter.allow(source, at_ms(10_000)));
+    }
+
+    #[test]
+    fn twenty_a_second_is_the_long_run() {
+        let mut limiter = limiter();
+        let source = from("2001:db8::1");
+        let allowed = (0..10_000).filter(|ms| limiter.allow(source, at_ms(*ms))).count();
+        assert!((200..=205).contains(&allowed), "{allowed} in ten seconds");
+    }
+
+    #[test]
+    fn an_ipv6_source_is_its_slash_64_and_an_ipv4_source_is_itself() {
+        let mut limiter = limiter();
+        (0..5).for_each(|_| assert!(limiter.allow(from("2001:db8::1"), at_ms(0))));
+        assert!(!limiter.allow(from("2001:db8::ffff:1"), at_ms(0)));
+        assert!(limiter.allow(from("2001:db8:0:1::1"), at_ms(0)));
+        (0..5).for_each(|_| assert!(limiter.allow(from("192.0.2.1"), at_ms(0))));
+        assert!(!limiter.allow(from("::ffff:192.0.2.1"), at_ms(0)));
+        assert!(limiter.allow(from("192.0.2.2"), at_ms(0)));
+        // The same eight bytes of the other family are another source.
+        assert!(limiter.allow(from("c000:201::"), at_ms(0)));
+    }
+
+    #[test]
+    fn a_port_is_not_a_source() {
+        let mut limiter = limiter();
+        let source = |port| SocketAddr::new(IpAddr::from([192, 0, 2, 1]), port);
+        let allowed = (0..100).filter(|port| limiter.allow(source(*port), at_ms(0))).count();
+        assert_eq!(allowed, 5);
+    }
+
+    #[test]
+    fn a_full_table_refuses_newcomers_until_somebody_has_rested() {
+        let mut limiter = limiter();
+        let source = |number: u32| SocketAddr::new(IpAddr::from(number.to_be_bytes()), 1);
+        let newcomers = 1..40_000;
+        let allowed = newcomers.filter(|number| limiter.allow(source(*number), at_ms(0))).count();
+        assert_eq!(allowed, HandshakeLimiter::SOURCES_MAX);
+        assert!(!limiter.allow(source(50_000), at_ms(49)));
+        assert!(limiter.allow(source(50_000), at_ms(50)));
+    }
+
+    #[test]
+    fn load_is_a_queue_an_eighth_full_and_the_second_after() {
+        let mut gauge = LoadGauge::default();
+        assert!(!gauge.observe(UNDER_LOAD_FROM - 1, at_ms(0)));
+        assert!(gauge.observe(UNDER_LOAD_FROM, at_ms(10)));
+        assert!(gauge.observe(0, at_ms(1009)));
+        assert!(!gauge.observe(0, at_ms(1010)));
+        assert_eq!(UNDER_LOAD_FROM, 512);
+    }
+}

@@ -138,3 +138,86 @@ pub(super) fn write_data_header(message: &mut [u8], receiver: ReceiverIndex, cou
     message[DATA_RECEIVER].copy_from_slice(&receiver.0.to_le_bytes());
     message[DATA_COUNTER].copy_from_slice(&counter.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u8, bytes: usize) -> Vec<u8> {
+        let mut message: Vec<u8> = (0..bytes).map(|at| at as u8).collect();
+        message[..4].copy_from_slice(&[kind, 0, 0, 0]);
+        message
+    }
+
+    #[test]
+    fn a_message_is_what_its_type_and_length_say() {
+        let receiver = ReceiverIndex(0x0706_0504);
+        assert_eq!(classify(&message(1, 148)), Ok(Message::Initiation));
+        let response = Message::Response { receiver: ReceiverIndex(0x0b0a_0908) };
+        assert_eq!(classify(&message(2, 92)), Ok(response));
+        assert_eq!(classify(&message(3, 64)), Ok(Message::Cookie { receiver }));
+        let data = Message::Data { receiver, counter: 0x0f0e_0d0c_0b0a_0908 };
+        // The length of a transport message need not be a multiple of 16.
+        for bytes in [32, 33, 48, 1452, BUFFER_BYTES] {
+            assert_eq!(classify(&message(4, bytes)), Ok(data));
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_off_by_one_is_refused() {
+        for (kind, bytes) in [(1, 148), (2, 92), (3, 64)] {
+            let (short, long) = (message(kind, bytes - 1), message(kind, bytes + 1));
+            assert_eq!(classify(&short), Err(DropReason::DatagramTruncated));
+            assert_eq!(classify(&long), Err(DropReason::DatagramOversized));
+        }
+        assert_eq!(classify(&message(4, 31)), Err(DropReason::DatagramTruncated));
+        let long = message(4, BUFFER_BYTES + 1);
+        assert_eq!(classify(&long), Err(DropReason::DatagramOversized));
+        for bytes in 0..4 {
+            assert_eq!(classify(&[1, 0, 0, 0][..bytes]), Err(DropReason::DatagramTruncated));
+        }
+    }
+
+    #[test]
+    fn reserved_bytes_have_to_be_zero() {
+        for (kind, bytes) in [(1, 148), (2, 92), (3, 64), (4, 32)] {
+            for at in 1..4 {
+                let mut message = message(kind, bytes);
+                message[at] = 1;
+                assert_eq!(classify(&message), Err(DropReason::ReservedBitsSet));
+            }
+        }
+    }
+
+    #[test]
+    fn other_types_are_refused_whatever_their_length() {
+        for kind in (0..=255).filter(|kind| !(1..=4).contains(kind)) {
+            let unknown = classify(&message(kind, 148));
+            assert_eq!(unknown, Err(DropReason::MessageTypeUnknown));
+        }
+    }
+
+    #[test]
+    fn fields_stand_shoulder_to_shoulder() {
+        let layouts = [
+            vec![INITIATION_SENDER, INITIATION_EPHEMERAL, INITIATION_STATIC, INITIATION_STAMP],
+            vec![RESPONSE_SENDER, RESPONSE_RECEIVER, RESPONSE_EPHEMERAL, RESPONSE_EMPTY],
+            vec![COOKIE_RECEIVER, COOKIE_NONCE, COOKIE_VALUE, COOKIE_TAG],
+            vec![DATA_RECEIVER, DATA_COUNTER],
+        ];
+        for (layout, end) in layouts.iter().zip([148 - 32, 92 - 32, 64, 16]) {
+            assert_eq!(layout[0].start, 4);
+            assert!(layout.windows(2).all(|pair| pair[0].end == pair[1].start));
+            assert_eq!(layout.last().map(|range| range.end), Some(end));
+        }
+    }
+
+    #[test]
+    fn a_data_header_reads_back_as_written() {
+        let mut bytes = [0xee; 32];
+        write_data_header(&mut bytes, ReceiverIndex(0xa1b2_c3d4), 0x0102_0304_0506_0708);
+        let expected =
+            Message::Data { receiver: ReceiverIndex(0xa1b2_c3d4), counter: 0x0102_0304_0506_0708 };
+        assert_eq!(classify(&bytes), Ok(expected));
+    }
+}

@@ -270,3 +270,47 @@ impl Symmetric {
         kdf::<2>(&self.chain, &[]).map(Zeroizing::new)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_blurred_to_a_sixtieth_of_a_second() {
+        let stamp = Tai64n::after(Tai64n::default(), Duration::new(1, 999_999_999));
+        let (seconds, nanos) = stamp.parts();
+        assert_eq!(seconds, 0x4000_0000_0000_000b);
+        assert_eq!(nanos % Tai64n::STEP_NANOS, 0);
+        assert!(999_999_999 - nanos < Tai64n::STEP_NANOS);
+    }
+
+    #[test]
+    fn a_stamp_is_later_than_the_last_when_the_clock_stands_still_or_goes_back() {
+        let noon = Duration::from_secs(1_760_000_000);
+        let mut last = Tai64n::after(Tai64n::default(), noon);
+        for wall in [noon, noon, Duration::ZERO, noon - Duration::from_secs(3600), noon] {
+            let stamp = Tai64n::after(last, wall);
+            assert!(stamp > last);
+            last = stamp;
+        }
+        assert_eq!(Tai64n::after(last, 2 * noon), Tai64n::after(Tai64n::default(), 2 * noon));
+    }
+
+    proptest! {
+        #[test]
+        fn stamps_of_any_clock_ascend_and_stay_well_formed(
+            walls in proptest::collection::vec((0..u64::MAX >> 2, 0..1_000_000_000_u32), 1..50),
+        ) {
+            let mut last = Tai64n::default();
+            for (seconds, nanos) in walls {
+                let stamp = Tai64n::after(last, Duration::new(seconds, nanos));
+                prop_assert!(stamp > last);
+                prop_assert!(stamp.parts().1 < 1_000_000_000);
+                prop_assert_eq!(stamp.parts().1 % Tai64n::STEP_NANOS, 0);
+                last = stamp;
+            }
+        }
+    }
+}

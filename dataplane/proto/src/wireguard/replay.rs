@@ -76,3 +76,97 @@ impl ReplayWindow {
 fn place(counter: u64) -> (usize, u64) {
     (((counter / WORD_BITS) % WORDS as u64) as usize, 1 << (counter % WORD_BITS))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Marks counters in order and compares each answer; asking first must not make a difference.
+    fn walk(steps: &[(u64, bool)]) {
+        let mut window = ReplayWindow::default();
+        for (step, &(counter, fresh)) in steps.iter().enumerate() {
+            assert_eq!(window.is_fresh(counter), fresh, "asking in step {step}: {counter}");
+            assert_eq!(window.mark(counter), fresh, "marking in step {step}: {counter}");
+        }
+    }
+
+    #[test]
+    fn a_counter_is_fresh_once_in_any_order() {
+        let steps = [(0, true), (1, true), (1, false), (9, true), (8, true), (7, true), (7, false)];
+        walk(&steps);
+        walk(&[(63, true), (64, true), (62, true), (64, false), (63, false), (0, true)]);
+    }
+
+    #[test]
+    fn what_is_behind_the_window_is_refused_and_its_last_counter_is_not() {
+        let far = 4 * RING_BITS;
+        walk(&[
+            (far, true),
+            (far - WINDOW, true),
+            (far - WINDOW, false),
+            (far - WINDOW - 1, false),
+            (far - WINDOW + 1, true),
+            (0, false),
+            (far + 1, true),
+            (far - WINDOW, false),
+            (far - WINDOW + 2, true),
+        ]);
+    }
+
+    #[test]
+    fn a_window_is_8128_counters_wide() {
+        let mut window = ReplayWindow::default();
+        (0..=WINDOW).rev().for_each(|counter| assert!(window.mark(counter), "{counter}"));
+        (0..=WINDOW).for_each(|counter| assert!(!window.mark(counter), "{counter}"));
+        assert!(window.mark(WINDOW + 1));
+        assert_eq!(WINDOW, 8128);
+    }
+
+    #[test]
+    fn a_leap_forgets_all_that_lies_under_the_ring() {
+        for leap in [RING_BITS - 1, RING_BITS, RING_BITS + 1, 1 << 40, u64::MAX - (1 << 14)] {
+            let mut window = ReplayWindow::default();
+            (0..200).for_each(|counter| assert!(window.mark(counter)));
+            assert!(window.mark(leap));
+            let newer = leap - WINDOW..leap;
+            for counter in newer.filter(|counter| *counter >= 200) {
+                assert!(window.mark(counter), "{counter} after {leap}");
+            }
+            assert!(!window.mark(leap));
+        }
+    }
+
+    #[test]
+    fn asking_changes_nothing() {
+        let mut window = ReplayWindow::default();
+        assert!(window.mark(5));
+        assert!(window.is_fresh(1 << 50) && window.is_fresh(6));
+        assert!(window.mark(4));
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_set_of_all_counters(
+            steps in proptest::collection::vec((0_u64..20_000, any::<bool>()), 1..400),
+        ) {
+            let mut window = ReplayWindow::default();
+            let mut seen = BTreeSet::new();
+            let mut base = 0;
+            for (step, leaps) in steps {
+                base += if leaps { step } else { step % 7 };
+                let counter = base.saturating_sub(step % 9_000);
+                let newest = seen.last().copied().unwrap_or(0);
+                let expected = !seen.contains(&counter) && newest.saturating_sub(counter) <= WINDOW;
+                prop_assert_eq!(window.is_fresh(counter), expected);
+                prop_assert_eq!(window.mark(counter), expected);
+                if expected {
+                    seen.insert(counter);
+                }
+            }
+        }
+    }
+}

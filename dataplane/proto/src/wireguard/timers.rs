@@ -137,3 +137,58 @@ impl Timers {
             .min_by_key(|&(at, _)| at);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at_s(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn the_earliest_deadline_is_known_with_its_reason() {
+        let mut timers = Timers::default();
+        assert_eq!(timers.earliest(), None);
+        timers.set(Timer::ZeroKeys, at_s(540));
+        timers.set(Timer::SendKeepalive, at_s(10));
+        assert_eq!(timers.earliest(), Some((at_s(10), "send keepalive")));
+        timers.set(Timer::SendKeepalive, at_s(600));
+        assert_eq!(timers.earliest(), Some((at_s(540), "zero keys")));
+        timers.set_if_idle(Timer::ZeroKeys, at_s(1));
+        timers.cancel(Timer::ZeroKeys);
+        assert_eq!(timers.earliest(), Some((at_s(600), "send keepalive")));
+    }
+
+    #[test]
+    fn due_timers_come_in_order_and_once() {
+        let mut timers = Timers::default();
+        timers.set(Timer::NewHandshake, at_s(3));
+        timers.set(Timer::PersistentKeepalive, at_s(2));
+        timers.set(Timer::ZeroKeys, at_s(9));
+        assert_eq!(timers.pop_due(at_s(1)), None);
+        assert_eq!(timers.pop_due(at_s(3)), Some(Timer::PersistentKeepalive));
+        assert_eq!(timers.pop_due(at_s(3)), Some(Timer::NewHandshake));
+        assert_eq!(timers.pop_due(at_s(3)), None);
+        assert_eq!(timers.earliest(), Some((at_s(9), "zero keys")));
+    }
+
+    proptest! {
+        #[test]
+        fn the_cached_earliest_is_always_the_minimum(
+            steps in proptest::collection::vec((0..5_usize, proptest::option::of(0..20_u64)), 1..80),
+        ) {
+            let mut timers = Timers::default();
+            for (timer, at) in steps {
+                match at {
+                    Some(at) => timers.set(Timer::ALL[timer], at_s(at)),
+                    None => timers.cancel(Timer::ALL[timer]),
+                }
+                let minimum = timers.deadlines.iter().flatten().min().copied();
+                prop_assert_eq!(timers.earliest().map(|(at, _)| at), minimum);
+            }
+        }
+    }
+}
