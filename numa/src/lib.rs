@@ -1,8 +1,12 @@
 //! Where threads and memory live.
 //!
-//! Reads the machine's topology, binds a thread to a CPU and makes mappings on the node of that
-//! CPU. This crate must not know what the memory is used for.
+//! Reads the machine's topology and its network cards, plans which worker
+//! gets which CPU, binds a thread ([`pin`]) and makes mappings on a node ([`region`]).
+//! This crate must not know what the threads do and what the memory is used for.
 
+pub mod list;
+pub mod pin;
 pub mod region;
 
+pub use list::CpuList;
 pub use region::Region;
