@@ -1,8 +1,8 @@
 //! What a shard needs from the world.
 //!
-//! Offloads are in the vocabulary: a received buffer has a stride (GRO), a train has a segment size (GSO), a TUN packet has
-//! a virtio header. The shard never sees a system call. Output is reserve, fill, commit: what is dropped without being
-//! committed is undone.
+//! Offloads are in the vocabulary: a received buffer has a stride (GRO), a train has a segment size
+//! (GSO), a TUN packet has a virtio header. The shard never sees a system call. Output is reserve,
+//! fill, commit: what is dropped without being committed is undone.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use ringway_alloc::{Buf, Hold};
 
+use crate::listen::UdpSockets;
+
 /// Bytes of the virtio header in front of every TUN packet, both ways.
 pub const VNET_HEADER_BYTES: usize = 10;
 
-/// Bytes a TUN write can hold of its own: the virtio header and the headers of the packet, or a whole small packet.
-pub const TUN_HEAD_BYTES: usize = 512;
+/// Bytes a TUN write can hold of its own: the virtio header and the headers of a packet, or a whole
+/// ICMPv6 error (1,280).
+pub const TUN_HEAD_BYTES: usize = 1344;
 
 /// Pieces a TUN write can refer to: a full run of datagrams and one more.
 pub const TUN_PIECES_MAX: usize = 65;
@@ -23,7 +26,8 @@ pub const TUN_PIECES_MAX: usize = 65;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ecn(pub u8);
 
-/// The local half of a path: the address a datagram came to and the interface it came in by; a reply leaves the same way.
+/// The local half of a path: the address a datagram came to and the interface it came in by; a
+/// reply leaves the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
     /// Destination address of the datagram.
@@ -32,7 +36,8 @@ pub struct Local {
     pub interface: u32,
 }
 
-/// One receive completion of a UDP socket: one datagram, or several of equal length that arrived together.
+/// One receive completion of a UDP socket: one datagram, or several of equal length that arrived
+/// together.
 #[derive(Debug)]
 pub struct Outside {
     /// The bytes; datagrams begin at `start`.
@@ -41,7 +46,8 @@ pub struct Outside {
     pub start: usize,
     /// Bytes of all datagrams together.
     pub len: usize,
-    /// Bytes of each datagram but the last, which may be shorter. Equal to `len` for a single datagram.
+    /// Bytes of each datagram but the last, which may be shorter. Equal to `len` for a single
+    /// datagram.
     pub stride: usize,
     /// Who sent them.
     pub from: SocketAddr,
@@ -74,7 +80,8 @@ pub enum Received {
 /// Datagrams of equal size for one destination, sent with one operation (UDP_SEGMENT).
 #[derive(Debug)]
 pub struct Train {
-    /// The bytes, beginning at offset 0. The driver keeps the buffer until the kernel is done with it.
+    /// The bytes, beginning at offset 0. The driver keeps the buffer until the kernel is done with
+    /// it.
     pub buf: Buf,
     /// Bytes of all datagrams together, at most 65,507.
     pub len: usize,
@@ -93,7 +100,8 @@ pub struct Train {
 /// A part of a received buffer that a TUN write refers to.
 #[derive(Debug)]
 pub struct Piece {
-    /// Keeps the buffer alive until the write is done; `None` where the piece before it already does.
+    /// Keeps the buffer alive until the write is done; `None` where the piece before it already
+    /// does.
     pub hold: Option<Hold>,
     /// Number of the buffer (in the arena of received datagrams).
     pub buffer: u32,
@@ -103,8 +111,9 @@ pub struct Piece {
     pub len: u32,
 }
 
-/// A write to the TUN under construction: own head bytes, then pieces of received buffers, in order. It is one packet or
-/// one super-packet and leaves with one vectored write. Boxes circulate between driver and shard: nothing is allocated.
+/// A write to the TUN under construction: own head bytes, then pieces of received buffers, in
+/// order. It is one packet or one super-packet and leaves with one vectored write. Boxes circulate
+/// between driver and shard: nothing is allocated.
 #[derive(Debug)]
 pub struct TunWrite {
     head: [u8; TUN_HEAD_BYTES],
@@ -218,20 +227,24 @@ pub enum Wait {
 
 /// What a shard needs from the world.
 ///
-/// One turn is: [`Driver::turn`] (submit what was committed, wait, collect completions), then [`Driver::next`] until it is
-/// empty or the budget is spent, with reserves and commits in between. Committed work leaves at the next `turn`.
+/// One turn is: [`Driver::turn`] (submit what was committed, wait, collect completions), then
+/// [`Driver::next`] until it is empty or the budget is spent, with reserves and commits in between.
+/// Committed work leaves at the next `turn`.
 pub trait Driver {
-    /// Submits what was committed, waits as told if nothing has completed, and collects completions. Completions that free
-    /// resources are processed here, before the shard sees those that need them.
+    /// Submits what was committed, waits as told if nothing has completed, and collects
+    /// completions. Completions that free resources are processed here, before the shard sees those
+    /// that need them.
     ///
     /// # Errors
-    /// Only what makes going on impossible (the ring itself is broken). Failed operations are counted instead.
+    /// Only what makes going on impossible (the ring itself is broken). Failed operations are
+    /// counted instead.
     fn turn(&mut self, wait: Wait) -> io::Result<()>;
 
     /// The next thing received, in order of arrival per socket.
     fn next(&mut self) -> Option<Received>;
 
-    /// Reserves a transmit buffer of [`BUFFER_BYTES`](ringway_alloc::Arena::buffer_bytes); `None` when all are in flight.
+    /// Reserves a transmit buffer of [`BUFFER_BYTES`](ringway_alloc::Arena::buffer_bytes); `None`
+    /// when all are in flight.
     fn reserve_train(&mut self) -> Option<Buf>;
 
     /// Commits a train. Refused sends are counted by the driver.
@@ -245,4 +258,11 @@ pub trait Driver {
 
     /// Gives an unused reservation back.
     fn cancel_tun(&mut self, write: Box<TunWrite>);
+
+    /// Receives and sends through these sockets from now on (`None`: through none), and returns the
+    /// old ones, which nothing uses any more.
+    ///
+    /// # Errors
+    /// If the kernel refuses the new sockets or does not let go of the old ones.
+    fn set_sockets(&mut self, sockets: Option<UdpSockets>) -> io::Result<Option<UdpSockets>>;
 }

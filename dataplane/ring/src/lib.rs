@@ -1,10 +1,47 @@
 //! How bytes move.
 //!
-//! A shard sees the world through [`Driver`]: received datagrams and TUN packets come out of it as owned buffers, trains
-//! and TUN writes go into it by reference. The io_uring driver is one implementation; the simulated world is another.
+//! A shard sees the world through [`Driver`]: received datagrams and TUN packets come out of it as
+//! owned buffers, trains and TUN writes go into it by reference. The io_uring driver
+//! ([`UringDriver`]) is one implementation; the simulated world is another.
+//!
+//! Reading order: [`driver`] (the seam), [`uring`] (one turn), `ring` (queues), `provided` (receive
+//! buffers), `send` and `write` (what leaves), then [`listen`] and [`tun`] (what is opened) and
+//! [`features`] (what the kernel can do).
 //!
 //! This crate must not know what the bytes mean.
 
+mod addr;
+pub mod clock;
+pub mod cmsg;
 pub mod driver;
+pub mod error;
+pub mod features;
+pub mod listen;
+mod op;
+mod paths;
+pub mod pools;
+mod provided;
+mod ring;
+mod send;
+pub mod stats;
+mod sys;
+pub mod tun;
+pub mod udp;
+pub mod uring;
+mod wake;
+mod write;
+pub mod zerocopy;
 
 pub use driver::{Driver, Ecn, Inside, Local, Outside, Piece, Received, Train, TunWrite, Wait};
+pub use error::RingError;
+pub use features::Features;
+pub use listen::{ListenError, UdpOptions, UdpSockets};
+pub use pools::{BUFFER_BYTES, PoolSizes, Pools};
+pub use ring::RingMode;
+pub use stats::DriverStats;
+pub use tun::{TunError, TunOffloads, TunOptions, TunQueue};
+pub use uring::{Health, UringConfig, UringDriver};
+pub use zerocopy::ZeroCopyMode;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! The submission and completion queues of one core.
+//!
+//! Entries are never lost: what finds the submission queue full waits in memory, in order, and goes
+//! first. One call submits, waits and runs deferred work; it is left out when there is nothing to
+//! submit, nothing deferred and no wait. This file must not know what the operations are.
+
+#![allow(unsafe_code, reason = "this file hands entries to the kernel")]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+
+use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
+use io_uring::{Builder, EnterFlags, IoUring, cqueue, squeue};
+
+use crate::driver::Wait;
+use crate::error::RingError;
+use crate::stats::DriverStats;
+
+/// Descriptors registered with the ring: two sockets, the TUN, the wake-up counter.
+pub(crate) const FILES: u32 = 4;
+
+/// How task work of completions is run, best first. All make the kernel say in the queue flags when
+/// a call is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingMode {
+    /// Deferred until the owner asks (6.1): no interruptions, batches.
+    Deferred,
+    /// At the owner's next transition into the kernel (5.19).
+    Cooperative,
+    /// Whenever it arises.
+    Plain,
+}
+
+pub(crate) struct Ring {
+    uring: IoUring,
+    mode: RingMode,
+    fixed_files: bool,
+    enter_flags: EnterFlags,
+    backlog: VecDeque<squeue::Entry>,
+}
+
+impl Ring {
+    /// Makes a ring on the calling thread, the only one that may use it.
+    ///
+    /// # Errors
+    /// [`RingError`]: why there is none, and what helps.
+    pub(crate) fn new(entries: u32, completions: u32) -> Result<Self, RingError> {
+        let completions = completions.max(4 * entries).next_power_of_two();
+        let mut refusal = None;
+        for mode in [RingMode::Deferred, RingMode::Cooperative, RingMode::Plain] {
+            match Self::with_mode(mode, entries, completions) {
+                Ok(ring) => return Ok(ring),
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refusal = Some(error),
+                Err(error) => return Err(RingError::setup(error)),
+            }
+        }
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        Err(RingError::setup(refusal.unwrap_or_else(invalid)))
+    }
+
+    fn with_mode(mode: RingMode, entries: u32, completions: u32) -> io::Result<Self> {
+        let mut builder: Builder = IoUring::builder();
+        builder.setup_cqsize(completions);
+        match mode {
+            RingMode::Deferred => builder
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .setup_coop_taskrun()
+                .setup_taskrun_flag()
+                .setup_submit_all(),
+            RingMode::Cooperative => {
+                builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all()
+            }
+            RingMode::Plain => &mut builder,
+        };
+        let uring = builder.build(entries)?;
+        let fixed_files = uring.submitter().register_files_sparse(FILES).is_ok();
+        let mut enter_flags = EnterFlags::EXT_ARG | EnterFlags::GETEVENTS;
+        if uring.params().is_feature_no_iowait() {
+            // Waiting for packets is not waiting for a disk; load figures should not say so.
+            enter_flags |= EnterFlags::NO_IOWAIT;
+        }
+        let backlog = VecDeque::with_capacity(completions as usize);
+        Ok(Self { uring, mode, fixed_files, enter_flags, backlog })
+    }
+
+    pub(crate) const fn mode(&self) -> RingMode {
+        self.mode
+    }
+
+    /// Points a registered descriptor at `fd`, or at nothing.
+    pub(crate) fn set_file(&self, slot: u32, fd: Option<RawFd>) -> io::Result<()> {
+        if self.fixed_files {
+            self.uring.submitter().register_files_update(slot, &[fd.unwrap_or(-1)])?;
+        }
+        Ok(())
+    }
+
+    /// What to put into an entry for a descriptor: its number, and the flags that say which kind of
+    /// number it is.
+    pub(crate) const fn target(
+        &self,
+        slot: u32,
+        fd: RawFd,
+    ) -> (io_uring::types::Fd, squeue::Flags) {
+        if self.fixed_files {
+            (io_uring::types::Fd(slot as RawFd), squeue::Flags::FIXED_FILE)
+        } else {
+            (io_uring::types::Fd(fd), squeue::Flags::empty())
+        }
+    }
+
+    /// Queues an entry. It is submitted at the next [`Ring::enter`], or earlier if the queue is
+    /// full.
+    ///
+    /// # Safety
+    /// Whatever the entry points to must stay valid and in place until its terminal completion.
+    pub(crate) unsafe fn push(&mut self, entry: squeue::Entry, stats: &mut DriverStats) {
+        if self.backlog.is_empty() {
+            // SAFETY: the caller's promise is passed on.
+            if unsafe { self.uring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            stats.enters += 1;
+            if self.submit().is_ok() {
+                // SAFETY: as above.
+                if unsafe { self.uring.submission().push(&entry) }.is_ok() {
+                    return;
+                }
+            }
+        }
+        stats.submissions_delayed += 1;
+        self.backlog.push_back(entry);
+    }
+
+    /// Submits what is queued without waiting and without running deferred work.
+    pub(crate) fn submit(&mut self) -> io::Result<()> {
+        let pending = self.uring.submission().len();
+        if pending == 0 {
+            return Ok(());
+        }
+        self.uring.submitter().submit().map(drop)
+    }
+
+    /// Submits everything, runs deferred work, and waits as told unless completions are there
+    /// already.
+    ///
+    /// # Errors
+    /// Only what makes the ring unusable.
+    pub(crate) fn enter(&mut self, wait: Wait, stats: &mut DriverStats) -> io::Result<()> {
+        self.drain_backlog();
+        let (pending, needs_call, overflown) = {
+            let queue = self.uring.submission();
+            let overflown = queue.cq_overflow();
+            (queue.len(), queue.taskrun() || overflown, overflown)
+        };
+        stats.submissions_high_water = stats.submissions_high_water.max(pending as u64);
+        stats.overflows += u64::from(overflown);
+        let want = u32::from(wait != Wait::No && self.uring.completion().is_empty());
+        if pending == 0 && !needs_call && want == 0 && self.backlog.is_empty() {
+            return Ok(());
+        }
+        stats.enters += 1;
+        let timeout = match wait {
+            Wait::AtMost(limit) if want == 1 => Some(Timespec::from(limit)),
+            Wait::No | Wait::AtMost(_) | Wait::Forever => None,
+        };
+        match self.call(pending as u32, want, timeout.as_ref()) {
+            Ok(()) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Nothing came in time, a signal came, or the kernel wants completions taken (or
+                // memory) first: entries that were not consumed are still in the queue.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The next completion.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<cqueue::Entry> {
+        self.uring.completion().next()
+    }
+
+    pub(crate) fn register_buffers(
+        &self,
+        entries: NonNull<BufRingEntry>,
+        count: u16,
+        group: u16,
+    ) -> io::Result<()> {
+        let address = entries.as_ptr() as u64;
+        // SAFETY: `Provided` made the memory for `count` entries and keeps it until it unregisters
+        // the group.
+        unsafe { self.uring.submitter().register_buf_ring_with_flags(address, count, group, 0) }
+    }
+
+    pub(crate) fn unregister_buffers(&self, group: u16) -> io::Result<()> {
+        self.uring.submitter().unregister_buf_ring(group)
+    }
+
+    fn drain_backlog(&mut self) {
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: `push` took the promise for this entry, and it was not submitted yet.
+            if unsafe { self.uring.submission().push(entry) }.is_err() {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    fn call(&self, pending: u32, want: u32, timeout: Option<&Timespec>) -> io::Result<()> {
+        let mut arguments = SubmitArgs::new();
+        if let Some(timeout) = timeout {
+            arguments = arguments.timespec(timeout);
+        }
+        let submitter = self.uring.submitter();
+        // SAFETY: with EXT_ARG the argument is a `SubmitArgs`, which borrows what it points to for
+        // this call.
+        unsafe { submitter.enter(pending, want, self.enter_flags.bits(), Some(&arguments)) }
+            .map(drop)
+    }
+}

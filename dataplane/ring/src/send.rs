@@ -1,0 +1,413 @@
+//! Trains on their way to the kernel.
+//!
+//! One slot per transmit buffer holds the train and everything the kernel reads while it is in
+//! flight: name, vector, control messages. A train the kernel will not segment is sent again as
+//! single datagrams, from the same buffer and at once, and its path is remembered; later trains on
+//! that path take this way directly. This file must not know what is in the trains.
+
+#![allow(unsafe_code, reason = "this file hands addresses of its slots to the kernel")]
+
+use std::ffi::c_void;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{BorrowedFd, RawFd};
+
+use io_uring::{cqueue, opcode, squeue};
+
+use crate::addr::Name;
+use crate::cmsg::ControlOut;
+use crate::driver::{Local, Train};
+use crate::op::{Op, Slots, Token, give_up};
+use crate::paths::Paths;
+use crate::ring::Ring;
+use crate::stats::DriverStats;
+use crate::sys;
+use crate::zerocopy::ZeroCopyMode;
+
+/// Datagrams of one train that one call can send singly.
+const SINGLES_MAX: usize = 128;
+
+/// Asks for a report whether a zero-copy send copied (`IORING_SEND_ZC_REPORT_USAGE`).
+const REPORT_USAGE: u16 = 1 << 3;
+
+/// In a notification's result: the kernel copied (`IORING_NOTIF_USAGE_ZC_COPIED`).
+const COPIED: u32 = 1 << 31;
+
+/// A train in flight. The kernel holds addresses of `header`, `vector`, `name` and `control`; slots
+/// never move.
+#[derive(Debug)]
+struct TrainSlot {
+    train: Option<Train>,
+    zero_copy: bool,
+    header: libc::msghdr,
+    vector: libc::iovec,
+    name: Name,
+    control: ControlOut,
+}
+
+impl TrainSlot {
+    fn new() -> Self {
+        Self {
+            train: None,
+            zero_copy: false,
+            header: sys::empty_message(),
+            vector: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
+            name: Name::default(),
+            control: ControlOut::new(),
+        }
+    }
+
+    /// Describes `train` to the kernel.
+    fn fill(&mut self, train: Train) -> *const libc::msghdr {
+        let name_bytes = self.name.set(&train.to);
+        let segment = (train.len > train.segment_bytes).then_some(train.segment_bytes);
+        describe(&mut self.control, &train, segment, train.from);
+        let base: *const u8 = train.buf.as_ptr();
+        self.vector = libc::iovec { iov_base: base.cast_mut().cast(), iov_len: train.len };
+        self.header.msg_name = (&raw mut self.name).cast();
+        self.header.msg_namelen = name_bytes as libc::socklen_t;
+        self.header.msg_iov = &raw mut self.vector;
+        self.header.msg_iovlen = 1;
+        let control_bytes = self.control.len();
+        self.header.msg_controllen = control_bytes as _;
+        self.header.msg_control =
+            if control_bytes == 0 { std::ptr::null_mut() } else { self.control.bytes_mut().cast() };
+        self.train = Some(train);
+        &raw const self.header
+    }
+}
+
+/// Where trains leave: descriptors of both families, if there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exits<'a>(pub(crate) [Option<BorrowedFd<'a>>; 2]);
+
+impl<'a> Exits<'a> {
+    fn of(self, to: &SocketAddr) -> Option<(u32, BorrowedFd<'a>)> {
+        let slot = usize::from(to.is_ipv6());
+        self.0[slot].map(|fd| (slot as u32, fd))
+    }
+}
+
+/// All trains of one core.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    slots: Slots<TrainSlot>,
+    singles: Singles,
+    paths: Paths,
+    zero_copy: ZeroCopyMode,
+    segments_max: usize,
+    /// Sends whose result is not known; a zero-copy send leaves it before its notification.
+    unanswered: usize,
+}
+
+impl Outbound {
+    pub(crate) fn new(count: u32, zero_copy: ZeroCopyMode, segments_max: usize) -> Self {
+        Self {
+            slots: Slots::new(Op::Send, count, TrainSlot::new),
+            singles: Singles::new(),
+            paths: Paths::new(),
+            zero_copy,
+            segments_max,
+            unanswered: 0,
+        }
+    }
+
+    pub(crate) const fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// Queues a train, or sends it at once if its path is known to need that. True if an operation
+    /// is in flight.
+    pub(crate) fn send(
+        &mut self,
+        train: Train,
+        exits: Exits<'_>,
+        ring: &mut Ring,
+        stats: &mut DriverStats,
+    ) -> bool {
+        assert!(train.segment_bytes > 0);
+        assert!(train.len <= train.buf.len());
+        let datagrams = train.len.div_ceil(train.segment_bytes);
+        if datagrams == 0 {
+            return false;
+        }
+        let Some((file, fd)) = exits.of(&train.to) else {
+            stats.trains_without_socket += 1;
+            return false;
+        };
+        stats.trains += 1;
+        stats.train_datagrams += datagrams as u64;
+        stats.train_bytes += train.len as u64;
+        stats.train_batch.record(datagrams);
+        if datagrams > 1 && !self.may_segment(&train, datagrams) {
+            // What was committed before leaves before.
+            stats.enters += 1;
+            let _ = ring.submit();
+            self.send_apart(fd, &train, datagrams, stats);
+            return false;
+        }
+        let zero_copy = self.choose_zero_copy(&train);
+        // One slot per transmit buffer, and each train owns one of those.
+        let Some((token, slot)) = self.slots.take() else {
+            unreachable!("more trains in flight than transmit buffers")
+        };
+        slot.zero_copy = zero_copy;
+        let header = slot.fill(train);
+        self.unanswered += 1;
+        stats.zero_copy_sent += u64::from(zero_copy);
+        let entry = entry(token, ring.target(file, raw(fd)), header, zero_copy);
+        // SAFETY: header, name, vector and control are in the slot, which does not move and is
+        // reused only after the terminal completion; the buffer is owned by the train in that slot.
+        unsafe { ring.push(entry, stats) };
+        true
+    }
+
+    /// Takes a completion of a send. Frees the slot if it is the terminal one.
+    pub(crate) fn completed(
+        &mut self,
+        token: Token,
+        completion: &cqueue::Entry,
+        exits: Exits<'_>,
+        stats: &mut DriverStats,
+    ) {
+        let (result, flags) = (completion.result(), completion.flags());
+        if cqueue::notif(flags) {
+            self.notified(token, result as u32 & COPIED != 0, stats);
+        } else {
+            self.unanswered -= 1;
+            if result < 0 {
+                self.refused(token, -result, exits, stats);
+            }
+        }
+        if !cqueue::more(flags) {
+            self.slots.content(token).train = None;
+            self.slots.release(token);
+        }
+    }
+
+    /// Gives the slots up for good, because the kernel may still read them.
+    pub(crate) fn leak(&mut self) {
+        let empty = Slots::new(Op::Send, 0, TrainSlot::new);
+        give_up(std::mem::replace(&mut self.slots, empty));
+    }
+
+    fn may_segment(&mut self, train: &Train, datagrams: usize) -> bool {
+        if datagrams > self.segments_max {
+            return false;
+        }
+        match self.paths.known(train.to.ip()) {
+            Some(path) => path.segments(train.segment_bytes),
+            None => true,
+        }
+    }
+
+    fn choose_zero_copy(&mut self, train: &Train) -> bool {
+        if self.zero_copy == ZeroCopyMode::Off {
+            return false;
+        }
+        self.paths.learn(train.to.ip()).zero_copy.choose(self.zero_copy, train.len)
+    }
+
+    fn notified(&mut self, token: Token, copied: bool, stats: &mut DriverStats) {
+        let Some(train) = &self.slots.content(token).train else { return };
+        let to = train.to.ip();
+        stats.zero_copy_copied += u64::from(copied);
+        if self.paths.learn(to).zero_copy.notified(copied) {
+            stats.zero_copy_demoted += 1;
+        }
+    }
+
+    /// A send failed: what can be saved is sent another way, the rest is counted.
+    fn refused(&mut self, token: Token, errno: i32, exits: Exits<'_>, stats: &mut DriverStats) {
+        let slot = self.slots.content(token);
+        let zero_copy = slot.zero_copy;
+        let Some(train) = slot.train.take() else { return };
+        let fd = exits.of(&train.to).map(|(_, fd)| fd);
+        match fd {
+            Some(fd) if errno != libc::ECANCELED => {
+                self.retry(fd, &train, errno, zero_copy, stats);
+            }
+            Some(_) | None => stats.train_refused.full += 1,
+        }
+        // Back into the slot: a zero-copy send may still be read until its notification.
+        self.slots.content(token).train = Some(train);
+    }
+
+    fn retry(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        train: &Train,
+        errno: i32,
+        zero_copy: bool,
+        stats: &mut DriverStats,
+    ) {
+        let datagrams = train.len.div_ceil(train.segment_bytes);
+        let to = train.to.ip();
+        let no_memory = matches!(errno, libc::ENOBUFS | libc::ENOMEM | libc::EOPNOTSUPP);
+        if zero_copy && no_memory {
+            if self.paths.learn(to).zero_copy.refuse() {
+                stats.zero_copy_demoted += 1;
+            }
+            self.send_apart(fd, train, datagrams, stats);
+            return;
+        }
+        if train.from.is_some() && is_lost_source(errno) {
+            let part = Part { bytes: train.len, segmented: datagrams > 1 };
+            if self.singles.send(fd, train, part, None).is_ok() {
+                stats.source_lost += 1;
+                return;
+            }
+        }
+        if datagrams > 1 && matches!(errno, libc::EINVAL | libc::EMSGSIZE | libc::EIO) {
+            self.paths.learn(to).demote(train.segment_bytes, errno);
+            stats.segmentation_demoted += 1;
+            self.send_apart(fd, train, datagrams, stats);
+            return;
+        }
+        stats.train_refused.count(errno);
+    }
+
+    /// Sends a train as several messages, now: single datagrams, or as many together as the kernel
+    /// segments.
+    fn send_apart(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        train: &Train,
+        datagrams: usize,
+        stats: &mut DriverStats,
+    ) {
+        let together = match self.paths.known(train.to.ip()) {
+            Some(path) if path.is_demoted(train.segment_bytes) => 1,
+            Some(_) | None => self.segments_max.min(datagrams),
+        };
+        stats.trains_unsegmented += u64::from(together == 1);
+        let part = Part { bytes: together * train.segment_bytes, segmented: together > 1 };
+        match self.singles.send(fd, train, part, train.from) {
+            Ok(()) => {}
+            Err(error)
+                if train.from.is_some() && error.raw_os_error().is_some_and(is_lost_source) =>
+            {
+                match self.singles.send(fd, train, part, None) {
+                    Ok(()) => stats.source_lost += 1,
+                    Err(error) => stats.train_refused.count_error(&error),
+                }
+            }
+            Err(error) => stats.train_refused.count_error(&error),
+        }
+    }
+}
+
+/// Whether a refusal may come from a source address that is no longer ours, or no longer leads
+/// there.
+const fn is_lost_source(errno: i32) -> bool {
+    matches!(errno, libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::ENODEV)
+}
+
+fn entry(
+    token: Token,
+    (target, kind): (io_uring::types::Fd, squeue::Flags),
+    header: *const libc::msghdr,
+    zero_copy: bool,
+) -> squeue::Entry {
+    let entry = if zero_copy {
+        opcode::SendMsgZc::new(target, header).ioprio(REPORT_USAGE).build()
+    } else {
+        opcode::SendMsg::new(target, header).build()
+    };
+    entry.flags(kind).user_data(token.encode())
+}
+
+fn describe(control: &mut ControlOut, train: &Train, segment: Option<usize>, from: Option<Local>) {
+    control.clear();
+    if let Some(bytes) = segment {
+        control.segment(bytes as u16);
+    }
+    let ipv6 = train.to.is_ipv6();
+    if let Some(from) = from.filter(|from| matches!(from.address, IpAddr::V6(_)) == ipv6) {
+        control.source(from);
+    }
+    let class = train.dscp << 2 | train.ecn.0 & 0b11;
+    if class != 0 {
+        control.traffic_class(ipv6, class);
+    }
+}
+
+fn raw(fd: BorrowedFd<'_>) -> RawFd {
+    std::os::fd::AsRawFd::as_raw_fd(&fd)
+}
+
+/// How a train is cut into messages.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// Bytes of each message but the last.
+    bytes: usize,
+    /// Whether the kernel cuts each message further.
+    segmented: bool,
+}
+
+/// Memory for sending a train as many messages in one call.
+#[derive(Debug)]
+struct Singles {
+    messages: Box<[libc::mmsghdr]>,
+    vectors: Box<[libc::iovec]>,
+    name: Name,
+    control: ControlOut,
+}
+
+impl Singles {
+    fn new() -> Self {
+        let message = libc::mmsghdr { msg_hdr: sys::empty_message(), msg_len: 0 };
+        let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Self {
+            messages: vec![message; SINGLES_MAX].into_boxed_slice(),
+            vectors: vec![vector; SINGLES_MAX].into_boxed_slice(),
+            name: Name::default(),
+            control: ControlOut::new(),
+        }
+    }
+
+    /// Sends all of `train`, in order, without waiting.
+    ///
+    /// # Errors
+    /// The first refusal; what comes after the refused message is not sent.
+    fn send(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        train: &Train,
+        part: Part,
+        from: Option<Local>,
+    ) -> io::Result<()> {
+        let name_bytes = self.name.set(&train.to);
+        let segment = part.segmented.then_some(train.segment_bytes);
+        describe(&mut self.control, train, segment, from);
+        let name: *mut c_void = (&raw mut self.name).cast();
+        let control_bytes = self.control.len();
+        let control: *mut c_void = match control_bytes {
+            0 => std::ptr::null_mut(),
+            _ => self.control.bytes_mut().cast(),
+        };
+        for run in train.buf[..train.len].chunks(part.bytes * SINGLES_MAX) {
+            let mut count = 0;
+            for bytes in run.chunks(part.bytes) {
+                let vector = &mut self.vectors[count];
+                vector.iov_base = bytes.as_ptr().cast_mut().cast();
+                vector.iov_len = bytes.len();
+                let header = &mut self.messages[count].msg_hdr;
+                header.msg_name = name;
+                header.msg_namelen = name_bytes as libc::socklen_t;
+                header.msg_iov = vector;
+                header.msg_iovlen = 1;
+                header.msg_control = control;
+                header.msg_controllen = control_bytes as _;
+                count += 1;
+            }
+            let mut done = 0;
+            while done < count {
+                // SAFETY: names, vectors and control messages are fields of `self`, the bytes are
+                // the train's; all outlive the call.
+                done += unsafe { sys::send_many(fd, &mut self.messages[done..count]) }?;
+            }
+        }
+        Ok(())
+    }
+}

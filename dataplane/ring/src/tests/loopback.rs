@@ -1,0 +1,263 @@
+//! Datagrams and trains between two drivers over loopback.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use super::net::{in_own_network, set_mtu};
+use super::{SMALL, driver, listening, pattern, receive, train, turn_until};
+use crate::driver::{Driver, Ecn, Local, Outside, Received, Wait};
+use crate::listen::{UdpOptions, UdpSockets};
+use crate::pools::PoolSizes;
+use crate::uring::UringDriver;
+
+fn outside(driver: &mut UringDriver) -> Outside {
+    match receive(driver) {
+        Received::Outside(outside) => outside,
+        Received::Inside(inside) => panic!("{inside:?}"),
+    }
+}
+
+fn bytes(outside: &Outside) -> &[u8] {
+    &outside.buf[outside.start..][..outside.len]
+}
+
+/// All datagrams until `len` bytes have come, in order.
+fn datagrams(driver: &mut UringDriver, len: usize) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    turn_until(driver, |received| {
+        if let Some(Received::Outside(outside)) = received {
+            all.extend(bytes(&outside).chunks(outside.stride).map(<[u8]>::to_vec));
+        }
+        all.iter().map(Vec::len).sum::<usize>() >= len
+    });
+    all
+}
+
+fn loopback(ipv6: bool, port: u16) -> SocketAddr {
+    let ip: IpAddr = if ipv6 { "::1" } else { "127.0.0.1" }.parse().unwrap();
+    (ip, port).into()
+}
+
+#[test]
+fn a_train_arrives_cut_in_order_and_byte_exact() {
+    for (ipv6, len, segment) in
+        [(false, 10_500, 1200), (true, 10_500, 1200), (false, 65_507, 1452), (true, 64, 1)]
+    {
+        let (mut sender, from_port) = listening(SMALL);
+        let (mut receiver, port) = listening(SMALL);
+        let train = train(&mut sender, len, segment, loopback(ipv6, port));
+        sender.send(train);
+        sender.turn(Wait::No).unwrap();
+        let all = datagrams(&mut receiver, len);
+        assert_eq!(all.len(), len.div_ceil(segment));
+        assert!(all[..all.len() - 1].iter().all(|datagram| datagram.len() == segment));
+        let flat: Vec<u8> = all.concat();
+        assert!(flat.iter().enumerate().all(|(at, byte)| *byte == pattern(at)), "{ipv6} {len}");
+        assert_eq!(sender.stats().train_refused.total(), 0);
+        let _ = from_port;
+    }
+}
+
+#[test]
+fn datagrams_that_arrive_together_are_received_together() {
+    let (mut sender, _) = listening(SMALL);
+    let (mut receiver, port) = listening(SMALL);
+    let train = train(&mut sender, 20 * 1000, 1000, loopback(false, port));
+    sender.send(train);
+    sender.turn(Wait::No).unwrap();
+    let outside = outside(&mut receiver);
+    assert_eq!((outside.len, outside.stride), (20_000, 1000));
+    assert_eq!(receiver.stats().outside_batch.buckets[5], 1);
+    assert_eq!(sender.stats().train_batch.buckets[5], 1);
+}
+
+#[test]
+fn addresses_and_congestion_bits_are_kept_both_ways() {
+    for ipv6 in [false, true] {
+        let (mut sender, from_port) = listening(SMALL);
+        let (mut receiver, port) = listening(SMALL);
+        let source: IpAddr = if ipv6 { "::1" } else { "127.0.0.5" }.parse().unwrap();
+        let mut train = train(&mut sender, 3000, 1000, loopback(ipv6, port));
+        train.from = Some(Local { address: source, interface: 1 });
+        train.ecn = Ecn(1);
+        train.dscp = 46;
+        sender.send(train);
+        sender.turn(Wait::No).unwrap();
+        let outside = outside(&mut receiver);
+        assert_eq!(outside.from, (source, from_port).into());
+        assert_eq!(outside.to.unwrap().address, loopback(ipv6, 0).ip());
+        assert!(outside.to.unwrap().interface > 0);
+        assert_eq!(outside.ecn, Ecn(1));
+    }
+}
+
+#[test]
+fn single_datagrams_come_one_by_one_with_the_payload_aligned() {
+    let (mut receiver, port) = listening(SMALL);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for n in 0..200u8 {
+        client.send_to(&[n; 33], loopback(false, port)).unwrap();
+        let outside = outside(&mut receiver);
+        assert_eq!(bytes(&outside), [n; 33]);
+        assert_eq!(outside.stride, 33);
+        assert_eq!(bytes(&outside).as_ptr() as usize % 16, 0);
+    }
+    assert_eq!(receiver.stats().outside_datagrams, 200);
+}
+
+#[test]
+fn an_empty_datagram_is_counted_and_skipped() {
+    let (mut receiver, port) = listening(SMALL);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(&[], loopback(false, port)).unwrap();
+    client.send_to(b"after", loopback(false, port)).unwrap();
+    assert_eq!(bytes(&outside(&mut receiver)), b"after");
+    assert_eq!(receiver.stats().outside_malformed, 1);
+}
+
+#[test]
+fn when_all_buffers_are_held_nothing_is_lost_but_time() {
+    let (mut receiver, port) = listening(SMALL);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let count = 5 * SMALL.outside;
+    for n in 0..count {
+        client.send_to(&n.to_be_bytes(), loopback(false, port)).unwrap();
+    }
+    let mut held = Vec::new();
+    let mut seen = 0u32;
+    turn_until(&mut receiver, |received| {
+        if let Some(Received::Outside(outside)) = received {
+            assert_eq!(bytes(&outside), seen.to_be_bytes());
+            seen += 1;
+            held.push(outside);
+        }
+        // Held until every buffer is: the kernel must have run dry in between.
+        if held.len() == SMALL.outside as usize {
+            held.clear();
+        }
+        seen == count
+    });
+    drop(held);
+    let stats = *receiver.stats();
+    assert!(stats.outside_no_buffer > 0, "{stats:?}");
+    assert!(stats.rearmed > 0, "{stats:?}");
+    assert_eq!(stats.outside_buffers_high_water, u64::from(SMALL.outside));
+}
+
+#[test]
+fn transmit_buffers_run_out_and_come_back() {
+    let (mut sender, _) = listening(SMALL);
+    let (_receiver, port) = listening(SMALL);
+    for _ in 0..3 {
+        for _ in 0..SMALL.trains {
+            let train = train(&mut sender, 100, 100, loopback(false, port));
+            sender.send(train);
+        }
+        assert!(sender.reserve_train().is_none());
+        sender.turn(Wait::No).unwrap();
+        assert_eq!(sender.stats().train_buffers_free, u64::from(SMALL.trains));
+    }
+    assert_eq!(sender.stats().train_buffers_exhausted, 3);
+}
+
+#[test]
+fn more_trains_than_the_queue_holds_leave_in_order() {
+    let sizes = PoolSizes { trains: 700, ..SMALL };
+    let (mut sender, _) = listening(sizes);
+    let (mut receiver, port) = listening(PoolSizes { outside: 128, ..SMALL });
+    for n in 0..700u32 {
+        let mut train = train(&mut sender, 4, 4, loopback(false, port));
+        train.buf[..4].copy_from_slice(&n.to_be_bytes());
+        sender.send(train);
+    }
+    sender.turn(Wait::No).unwrap();
+    let all = datagrams(&mut receiver, 4 * 700);
+    let order: Vec<u32> =
+        all.iter().map(|d| u32::from_be_bytes(*d.first_chunk().unwrap())).collect();
+    assert_eq!(order, (0..700).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_family_without_a_socket_is_counted() {
+    let mut driver = driver(SMALL);
+    let options = UdpOptions { ipv6: None, ..Default::default() };
+    driver.set_sockets(Some(UdpSockets::bind(&options).unwrap())).unwrap();
+    let train = train(&mut driver, 10, 10, loopback(true, 9));
+    driver.send(train);
+    driver.turn(Wait::No).unwrap();
+    assert_eq!(driver.stats().trains_without_socket, 1);
+    assert_eq!(driver.stats().train_buffers_free, u64::from(SMALL.trains));
+}
+
+#[test]
+fn refusals_are_counted_by_class() {
+    let (mut sender, _) = listening(SMALL);
+    // The broadcast address needs a permission that we do not ask for.
+    let train = train(&mut sender, 10, 10, "255.255.255.255:9".parse().unwrap());
+    sender.send(train);
+    sender.turn(Wait::No).unwrap();
+    let refused = sender.stats().train_refused;
+    assert_eq!(refused.total(), 1, "{refused:?}");
+    assert_eq!(refused.forbidden + refused.unreachable, 1, "{refused:?}");
+}
+
+#[test]
+fn a_source_that_is_no_longer_ours_is_left_out() {
+    let (mut sender, _) = listening(SMALL);
+    let (mut receiver, port) = listening(SMALL);
+    for segment in [3000, 1000] {
+        let mut train = train(&mut sender, 3000, segment, loopback(false, port));
+        train.from = Some(Local { address: "192.0.2.77".parse().unwrap(), interface: 0 });
+        sender.send(train);
+        sender.turn(Wait::No).unwrap();
+        assert_eq!(datagrams(&mut receiver, 3000).len(), 3000 / segment);
+    }
+    let stats = *sender.stats();
+    assert_eq!((stats.source_lost, stats.segmentation_demoted), (2, 0));
+    assert_eq!(stats.train_refused.total(), 0);
+}
+
+#[test]
+fn privileged_segments_too_long_for_the_path_go_singly_and_whole() {
+    in_own_network(|| {
+        set_mtu("lo", 1500);
+        let (mut sender, _) = listening(SMALL);
+        let (mut receiver, port) = listening(PoolSizes { outside: 64, ..SMALL });
+        let to = loopback(false, port);
+        // 2,000 bytes do not fit: the kernel cuts no train of them, but fragments each datagram.
+        for round in 1..=3 {
+            let train = train(&mut sender, 9000, 2000, to);
+            sender.send(train);
+            sender.turn(Wait::No).unwrap();
+            let all = datagrams(&mut receiver, 9000);
+            assert_eq!(
+                all.iter().map(Vec::len).collect::<Vec<_>>(),
+                [2000, 2000, 2000, 2000, 1000]
+            );
+            assert!(all.concat().iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
+            let stats = *sender.stats();
+            assert_eq!(stats.segmentation_demoted, 1);
+            assert_eq!(stats.trains_unsegmented, round);
+        }
+        // Segments that fit are still left to the kernel.
+        let train = train(&mut sender, 9000, 1000, to);
+        sender.send(train);
+        sender.turn(Wait::No).unwrap();
+        assert_eq!(outside(&mut receiver).stride, 1000);
+        assert_eq!(sender.stats().trains_unsegmented, 3);
+        assert_eq!(sender.stats().train_refused.total(), 0);
+    });
+}
+
+#[test]
+fn a_train_of_more_datagrams_than_the_kernel_cuts_goes_in_parts() {
+    let (mut sender, _) = listening(SMALL);
+    let (mut receiver, port) = listening(SMALL);
+    let len = 300 * 100;
+    let train = train(&mut sender, len, 100, loopback(false, port));
+    sender.send(train);
+    sender.turn(Wait::No).unwrap();
+    let all = datagrams(&mut receiver, len);
+    assert_eq!(all.len(), 300);
+    assert!(all.concat().iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
+    assert_eq!(sender.stats().train_refused.total(), 0);
+}

@@ -1,0 +1,85 @@
+//! The io_uring driver against this kernel: loopback, private network namespaces, real TUNs.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod lifecycle;
+mod loopback;
+mod net;
+mod tun;
+
+use std::time::Duration;
+
+use crate::driver::{Driver, Ecn, Received, Train, Wait};
+use crate::features::Features;
+use crate::listen::{UdpOptions, UdpSockets};
+use crate::pools::{PoolSizes, Pools};
+use crate::uring::{UringConfig, UringDriver};
+use crate::zerocopy::ZeroCopyMode;
+use std::net::SocketAddr;
+
+/// Pools that are quickly made and quickly exhausted.
+const SMALL: PoolSizes = PoolSizes { outside: 16, inside: 16, trains: 16, tun_writes: 8 };
+
+fn config(sizes: PoolSizes) -> (UringConfig, Pools) {
+    let pools = Pools::new(sizes).unwrap();
+    let config = UringConfig {
+        pools: pools.clone(),
+        features: Features::probe(),
+        zero_copy: ZeroCopyMode::Off,
+        waker: None,
+    };
+    (config, pools)
+}
+
+fn driver(sizes: PoolSizes) -> UringDriver {
+    UringDriver::new(config(sizes).0).unwrap()
+}
+
+/// A driver with sockets of both families on a free port.
+fn listening(sizes: PoolSizes) -> (UringDriver, u16) {
+    let mut driver = driver(sizes);
+    let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
+    let port = sockets.port();
+    driver.set_sockets(Some(sockets)).unwrap();
+    driver.turn(Wait::No).unwrap();
+    (driver, port)
+}
+
+/// Turns until `take` has seen enough; five seconds at most.
+fn turn_until(driver: &mut UringDriver, mut take: impl FnMut(Option<Received>) -> bool) {
+    for _ in 0..500 {
+        driver.turn(Wait::AtMost(Duration::from_millis(10))).unwrap();
+        let mut more = true;
+        while more {
+            let received = driver.next();
+            more = received.is_some();
+            if take(received) {
+                return;
+            }
+        }
+    }
+    panic!("it did not come: {:?} {:?}", driver.health(), driver.stats());
+}
+
+/// The next thing received.
+fn receive(driver: &mut UringDriver) -> Received {
+    let mut result = None;
+    turn_until(driver, |received| {
+        result = received;
+        result.is_some()
+    });
+    result.unwrap()
+}
+
+/// A train of `len` bytes, each telling its position, so that order and cuts show.
+fn train(driver: &mut UringDriver, len: usize, segment_bytes: usize, to: SocketAddr) -> Train {
+    let mut buf = driver.reserve_train().unwrap();
+    for (at, byte) in buf[..len].iter_mut().enumerate() {
+        *byte = pattern(at);
+    }
+    Train { buf, len, segment_bytes, to, from: None, ecn: Ecn(0), dscp: 0 }
+}
+
+fn pattern(at: usize) -> u8 {
+    (at * 7 + at / 251) as u8
+}

@@ -1,0 +1,148 @@
+//! Writes on their way to the TUN.
+//!
+//! Order: entries are submitted in the order of commits, and every write is either done at
+//! submission or refused there. The kernel is told never to wait (`RWF_NOWAIT`); without that, on
+//! old kernels, the descriptor's `O_NONBLOCK` does the same. So no write is parked while a later
+//! one overtakes it; what would have waited is a counted refusal.
+
+#![allow(unsafe_code, reason = "this file hands addresses of its slots to the kernel")]
+
+use io_uring::{cqueue, opcode};
+
+use crate::driver::{TUN_PIECES_MAX, TunWrite};
+use crate::op::{Op, Slots, Token, give_up};
+use crate::ring::Ring;
+use crate::stats::DriverStats;
+use crate::tun::TunQueue;
+
+/// A write in flight: the kernel holds the address of `vectors`, which point into the boxed write
+/// and into buffers that the write's pieces hold.
+#[derive(Debug)]
+struct WriteSlot {
+    write: Option<Box<TunWrite>>,
+    vectors: [libc::iovec; 1 + TUN_PIECES_MAX],
+}
+
+/// All writes of one core.
+#[derive(Debug)]
+pub(crate) struct TunWrites {
+    slots: Slots<WriteSlot>,
+    #[expect(clippy::vec_box, reason = "the kernel holds addresses into a write while it moves")]
+    spare: Vec<Box<TunWrite>>,
+}
+
+impl TunWrites {
+    pub(crate) fn new(count: u32) -> Self {
+        let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let slot = || WriteSlot { write: None, vectors: [vector; 1 + TUN_PIECES_MAX] };
+        Self {
+            slots: Slots::new(Op::Write, count, slot),
+            spare: (0..count).map(|_| TunWrite::new()).collect(),
+        }
+    }
+
+    pub(crate) const fn in_flight(&self) -> usize {
+        self.slots.in_flight()
+    }
+
+    pub(crate) fn reserve(&mut self) -> Option<Box<TunWrite>> {
+        self.spare.pop()
+    }
+
+    /// Takes a write back, done or not.
+    pub(crate) fn give_back(&mut self, mut write: Box<TunWrite>) {
+        write.clear();
+        // Within the capacity reserved at construction: this never allocates.
+        self.spare.push(write);
+    }
+
+    /// Queues a write. True if an operation is in flight.
+    pub(crate) fn write(
+        &mut self,
+        write: Box<TunWrite>,
+        tun: Option<&TunQueue>,
+        file: u32,
+        ring: &mut Ring,
+        stats: &mut DriverStats,
+    ) -> bool {
+        let Some(tun) = tun else {
+            stats.tun_writes_without_tun += 1;
+            self.give_back(write);
+            return false;
+        };
+        if write.is_empty() {
+            self.give_back(write);
+            return false;
+        }
+        stats.tun_writes += 1;
+        stats.tun_write_bytes += write.len() as u64;
+        stats.tun_batch.record(write.pieces().len().max(1));
+        // As many slots as writes circulate.
+        let Some((token, slot)) = self.slots.take() else {
+            unreachable!("more TUN writes in flight than were made")
+        };
+        let count = gather(&write, &mut slot.vectors);
+        slot.write = Some(write);
+        let (target, kind) = ring.target(file, tun.raw_fd());
+        let flags = if tun.writes_nowait() { libc::RWF_NOWAIT } else { 0 };
+        let entry = opcode::Writev::new(target, slot.vectors.as_ptr(), count)
+            .rw_flags(flags)
+            .build()
+            .flags(kind)
+            .user_data(token.encode());
+        // SAFETY: the vectors are in the slot, which does not move and is reused only after the
+        // terminal completion; the head is in the boxed write and the pieces are kept by its holds,
+        // both in that slot.
+        unsafe { ring.push(entry, stats) };
+        true
+    }
+
+    /// Takes a completion of a write and frees what it held.
+    pub(crate) fn completed(
+        &mut self,
+        token: Token,
+        completion: &cqueue::Entry,
+        stats: &mut DriverStats,
+    ) {
+        let result = completion.result();
+        if result < 0 && -result != libc::ECANCELED {
+            stats.tun_refused.count(-result);
+        }
+        let write = self.slots.content(token).write.take();
+        self.slots.release(token);
+        if let Some(write) = write {
+            self.give_back(write);
+        }
+    }
+
+    /// Gives the slots up for good, because the kernel may still read them.
+    pub(crate) fn leak(&mut self) {
+        let empty = Slots::new(Op::Write, 0, || unreachable!("no slots"));
+        give_up(std::mem::replace(&mut self.slots, empty));
+    }
+}
+
+/// Lists head and pieces of a write; how many vectors that took.
+fn gather(write: &TunWrite, vectors: &mut [libc::iovec; 1 + TUN_PIECES_MAX]) -> u32 {
+    let mut count = 0;
+    let head = write.head();
+    if !head.is_empty() {
+        let base: *const u8 = head.as_ptr();
+        vectors[0] = libc::iovec { iov_base: base.cast_mut().cast(), iov_len: head.len() };
+        count = 1;
+    }
+    let mut buffer = None;
+    for piece in write.pieces() {
+        if let Some(hold) = &piece.hold {
+            buffer = Some(hold.address());
+        }
+        let Some(base) = buffer else { unreachable!("the first piece of a buffer holds it") };
+        // SAFETY: `TunWrite::attach` checked that the piece lies inside the buffer that `hold`
+        // keeps.
+        let start = unsafe { base.add(piece.start as usize) };
+        vectors[count] =
+            libc::iovec { iov_base: start.as_ptr().cast(), iov_len: piece.len as usize };
+        count += 1;
+    }
+    count as u32
+}
