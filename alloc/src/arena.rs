@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use ringway_numa::Region;
+use ringway_numa::{Region, RegionOptions};
 
 /// What a [`Buf`] adds to the count of its buffer; a [`Hold`] adds one. So a count below it means
 /// that nobody can write.
@@ -70,7 +70,22 @@ impl Arena {
     /// # Errors
     /// What mapping says.
     pub fn with_capacity(count: u32, buffer_bytes: usize) -> io::Result<Self> {
-        Ok(Self::new(Region::new(count as usize * buffer_bytes)?, count, buffer_bytes))
+        Self::with_options(count, buffer_bytes, &RegionOptions::default())
+    }
+
+    /// Maps a region of the right size as told (node, kind of pages) and divides it.
+    ///
+    /// # Errors
+    /// What mapping says.
+    pub fn with_options(
+        count: u32,
+        buffer_bytes: usize,
+        options: &RegionOptions,
+    ) -> io::Result<Self> {
+        let bytes = (count as usize)
+            .checked_mul(buffer_bytes)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        Ok(Self::new(Region::with_options(bytes, options)?, count, buffer_bytes))
     }
 
     /// Takes a free buffer, if there is one. Its bytes are whatever was left in them.
@@ -115,6 +130,12 @@ impl Arena {
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.holders.len()
+    }
+
+    /// The mapping the buffers lie in, to ask where it is and of what pages.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.0.region
     }
 
     /// Buffers that can be taken now.

@@ -5,8 +5,9 @@
 //! This crate must not know what the threads do and what the memory is used for.
 
 pub mod list;
+pub mod memory;
 pub mod pin;
 pub mod region;
 
 pub use list::CpuList;
-pub use region::Region;
+pub use region::{Region, RegionOptions};

@@ -181,7 +181,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(numbers in proptest::collection::vec(0..NUMBERS_MAX, 0..50)) {
+        fn what_is_written_is_read_back(
+            numbers in proptest::collection::vec(0..NUMBERS_MAX, 0..50),
+        ) {
             let list: CpuList = numbers.into_iter().collect();
             prop_assert_eq!(list.to_string().parse(), Ok(list));
         }

@@ -26,8 +26,8 @@ pub enum PinError {
     },
 }
 
-/// Binds the calling thread to `cpu` and verifies it. Memory it touches first from now on comes from
-/// the node of that CPU.
+/// Binds the calling thread to `cpu` and verifies it. Memory it touches first from now on comes
+/// from the node of that CPU.
 ///
 /// # Errors
 /// If the kernel refuses, or the thread may still run elsewhere.
