@@ -169,7 +169,7 @@ pub fn load_or_make_private(path: &Path, random: &mut dyn Random) -> Result<KeyF
 
 /// Writes a file that only its owner can read, which must not exist yet: written aside, made
 /// durable, then linked into place.
-fn write_new_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_new_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = aside(path);
     let result = write_aside(&aside, bytes).and_then(|()| fs::hard_link(&aside, path));
     let removed = fs::remove_file(&aside);

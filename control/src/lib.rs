@@ -11,6 +11,7 @@ pub mod config;
 pub mod failure;
 pub mod keys;
 pub mod peers;
+pub mod place;
 
 #[cfg(test)]
 mod scratch;

@@ -1,0 +1,65 @@
+//! A client's file as a QR code in a terminal, for the camera of a phone.
+
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
+
+use crate::failure::{Failure, Status};
+
+/// White on black whatever the colours of the terminal are, and back to them.
+const COLOURS: (&str, &str) = ("\x1b[97;40m", "\x1b[0m");
+
+/// Draws `text`, two modules per character cell, with the quiet zone that scanners want. `coloured`
+/// adds the escape sequences without which a terminal with dark letters on light ground shows a
+/// negative.
+///
+/// # Errors
+/// A text too long for a QR code (about 2,900 bytes).
+pub fn draw(text: &str, coloured: bool) -> Result<String, Failure> {
+    // The lowest redundancy: a screen is clean, and fewer modules are easier to scan.
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).map_err(|_| {
+        let message = format!(
+            "The client file has {} bytes, too many for a QR code: use fewer --allowed-ips",
+            text.len()
+        );
+        Failure::new(Status::Usage, message)
+    })?;
+    let drawn = code
+        .render::<Dense1x2>()
+        .dark_color(Dense1x2::Light)
+        .light_color(Dense1x2::Dark)
+        .quiet_zone(true)
+        .build();
+    let (on, off) = if coloured { COLOURS } else { ("", "") };
+    Ok(drawn.lines().map(|line| format!("{on}{line}{off}\n")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drawing_is_square_with_a_quiet_zone() {
+        let drawn = draw(&"x".repeat(300), false).unwrap();
+        let columns: Vec<usize> = drawn.lines().map(|line| line.chars().count()).collect();
+        // 300 bytes at the lowest redundancy need version 11: 61 modules, and 4 around.
+        assert!(columns.iter().all(|count| *count == 61 + 8), "{columns:?}");
+        assert_eq!(columns.len(), (61_usize + 8).div_ceil(2));
+        let first = drawn.lines().next().unwrap();
+        assert!(first.chars().all(|cell| cell == '█'), "the zone is light: {first}");
+    }
+
+    #[test]
+    fn finder_patterns_stand_where_a_scanner_looks() {
+        let drawn = draw("ringway", false).unwrap();
+        let row = drawn.lines().nth(2).unwrap();
+        let cells: Vec<char> = row.chars().collect();
+        // The top two rows of a finder: seven dark modules over dark, five light, dark.
+        assert_eq!(cells[4..11].iter().collect::<String>(), " ▄▄▄▄▄ ");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_refused_with_advice() {
+        let failure = draw(&"x".repeat(4000), false).unwrap_err();
+        assert!(failure.message.contains("--allowed-ips"), "{failure}");
+    }
+}
