@@ -20,7 +20,9 @@
 
 pub mod cpu;
 pub mod emulator;
+pub mod flood;
 pub mod impair;
+pub mod inner;
 pub mod iperf;
 pub mod netns;
 pub mod nonce;

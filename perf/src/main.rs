@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "a command-line tool: its output is what it is for")]
 
+mod tools;
+
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -29,6 +31,8 @@ enum Command {
     List,
     /// Delete namespaces left behind by runs that no longer live.
     Sweep,
+    #[command(flatten)]
+    Tool(tools::Tool),
 }
 
 #[derive(clap::Args)]
@@ -75,6 +79,7 @@ fn main() -> Result<()> {
             println!("{} namespaces deleted", netns::sweep());
             Ok(())
         }
+        Command::Tool(tool) => tool.run(),
     }
 }
 
@@ -152,7 +157,11 @@ fn chosen_scenarios(names: &[String]) -> Result<Vec<Scenario>> {
     let mut chosen = Vec::new();
     for name in names {
         let before = chosen.len();
-        chosen.extend(all.iter().filter(|scenario| scenario.name().starts_with(name.as_str())));
+        let exact = all.iter().any(|scenario| scenario.name() == *name);
+        chosen.extend(all.iter().filter(|scenario| match exact {
+            true => scenario.name() == *name,
+            false => scenario.name().starts_with(name.as_str()),
+        }));
         if chosen.len() == before {
             bail!("No scenario begins with {name:?}; `ringway-perf list` shows them");
         }

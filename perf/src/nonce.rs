@@ -107,7 +107,7 @@ impl Seen {
 /// The destination port and the message, if the packet is a WireGuard data message over UDP.
 fn data_message(packet: &[u8]) -> Option<(u16, &[u8])> {
     let view = Packet::parse(packet).ok()?;
-    if view.protocol != protocol::UDP {
+    if view.protocol() != protocol::UDP {
         return None;
     }
     let udp = view.transport_of(packet)?;

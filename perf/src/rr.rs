@@ -135,10 +135,14 @@ fn ask_udp(at: SocketAddr, period: Duration) -> Result<Vec<Duration>> {
 fn collect(period: Duration, mut trip: impl FnMut() -> Result<bool>) -> Result<Vec<Duration>> {
     let (begin, warm_up) = (Instant::now(), period / 10);
     let mut trips = Vec::new();
-    while begin.elapsed() < period + warm_up {
+    // At least one, so that a period of zero asks whether anyone answers.
+    loop {
         let start = Instant::now();
         if trip()? && begin.elapsed() > warm_up {
             trips.push(start.elapsed());
+        }
+        if begin.elapsed() >= period + warm_up {
+            break;
         }
     }
     Ok(trips)

@@ -129,26 +129,30 @@ impl Line {
         Ok(line)
     }
 
-    /// Starts a gateway and a client on it, configured for each other over the outer family `outside`.
+    /// Starts a gateway that knows one client, which is not there yet.
+    ///
+    /// # Errors
+    /// When the program does not start or `wg` refuses the configuration.
+    pub fn serve(&self, plan: &Plan) -> Result<Gateway> {
+        let tunnel = Tunnel::start(plan.gateway, &self.gw, plan.pinning.gateway)
+            .with_context(|| format!("Gateway {}", plan.gateway))?;
+        let (keys, client_keys) = (KeyPair::generate()?, KeyPair::generate()?);
+        let gateway = Gateway { tunnel, keys, client_keys, tunnel_mtu: plan.tunnel_mtu };
+        gateway.tunnel.configure(&gateway.config())?;
+        gateway.bring_up(&self.gw)?;
+        Ok(gateway)
+    }
+
+    /// Starts a gateway and a client, configured for each other as planned.
     ///
     /// # Errors
     /// When a program does not start or `wg` refuses the configuration.
     pub fn connect(self, plan: Plan) -> Result<Site> {
-        let gateway = Tunnel::start(plan.gateway, &self.gw, plan.pinning.gateway)
-            .with_context(|| format!("Gateway {}", plan.gateway))?;
+        let gateway = self.serve(&plan)?;
         let client = Tunnel::start(plan.client, &self.cli, plan.pinning.ends)
             .with_context(|| format!("Client {}", plan.client))?;
-        let site = Site {
-            line: self,
-            gateway,
-            client,
-            gateway_keys: KeyPair::generate()?,
-            client_keys: KeyPair::generate()?,
-            plan,
-        };
-        site.gateway.configure(&site.gateway_config())?;
+        let site = Site { client, gateway, line: self, plan };
         site.client.configure(&site.client_config())?;
-        site.bring_up_gateway()?;
         site.bring_up_client()?;
         Ok(site)
     }
@@ -178,66 +182,76 @@ impl Plan {
     }
 }
 
-/// A gateway and a client that know each other.
+/// A gateway and the keys of its one client.
 #[derive(Debug)]
-pub struct Site {
-    /// The client's tunnel. Dropped before the namespaces.
-    pub client: Tunnel,
-    /// The gateway's tunnel.
-    pub gateway: Tunnel,
-    /// The namespaces.
-    pub line: Line,
-    /// The gateway's keys.
-    pub gateway_keys: KeyPair,
+pub struct Gateway {
+    /// Its interface and daemon.
+    pub tunnel: Tunnel,
+    /// Its own keys.
+    pub keys: KeyPair,
     /// The client's keys.
     pub client_keys: KeyPair,
-    /// What was asked for.
-    pub plan: Plan,
+    tunnel_mtu: u16,
 }
 
-impl Site {
-    /// The gateway's configuration: one peer, no endpoint.
+impl Gateway {
+    /// Its configuration: one peer without an endpoint.
     #[must_use]
-    pub fn gateway_config(&self) -> Config {
+    pub fn config(&self) -> Config {
         let peer = Peer {
             public: self.client_keys.public.clone(),
             allowed_ips: vec!["10.91.9.2/32".into(), "fd91:9::2/128".into()],
             ..Peer::default()
         };
         Config {
-            private: self.gateway_keys.private.clone(),
+            private: self.keys.private.clone(),
             listen_port: Some(GATEWAY_PORT),
             fwmark: None,
             peers: vec![peer],
         }
     }
 
+    /// Addresses and MTU of its interface; again after a restart of the daemon.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn bring_up(&self, gw: &Netns) -> Result<()> {
+        let interface = self.tunnel.interface();
+        gw.ip(&format!("link set {interface} mtu {}", self.tunnel_mtu))?;
+        gw.address(interface, &["10.91.9.1/24", "fd91:9::1/64"])
+    }
+}
+
+/// A gateway and a client that know each other.
+#[derive(Debug)]
+pub struct Site {
+    /// The client's tunnel. Dropped before the namespaces.
+    pub client: Tunnel,
+    /// The gateway.
+    pub gateway: Gateway,
+    /// The namespaces.
+    pub line: Line,
+    /// What was asked for.
+    pub plan: Plan,
+}
+
+impl Site {
     /// The client's configuration: everything through the gateway.
     #[must_use]
     pub fn client_config(&self) -> Config {
         let at = Place::GatewayOutside.address(self.plan.outside);
         let peer = Peer {
-            public: self.gateway_keys.public.clone(),
+            public: self.gateway.keys.public.clone(),
             allowed_ips: vec!["0.0.0.0/0".into(), "::/0".into()],
             endpoint: Some(SocketAddr::new(at, GATEWAY_PORT)),
             ..Peer::default()
         };
         Config {
-            private: self.client_keys.private.clone(),
+            private: self.gateway.client_keys.private.clone(),
             listen_port: None,
             fwmark: None,
             peers: vec![peer],
         }
-    }
-
-    /// Addresses and MTU of the gateway's tunnel interface; again after a restart of the daemon.
-    ///
-    /// # Errors
-    /// When `ip` refuses.
-    pub fn bring_up_gateway(&self) -> Result<()> {
-        let interface = self.gateway.interface();
-        self.line.gw.ip(&format!("link set {interface} mtu {}", self.plan.tunnel_mtu))?;
-        self.line.gw.address(interface, &["10.91.9.1/24", "fd91:9::1/64"])
     }
 
     /// Addresses, MTU and routes of the client's tunnel interface.
@@ -260,7 +274,7 @@ impl Site {
     pub fn await_traffic(&self, inside: Family) -> Result<()> {
         let to = Place::Destination.address(inside);
         ping::until_answered(&self.line.cli, to, HANDSHAKE_LIMIT)
-            .with_context(|| format!("gateway: {:?}", self.gateway.peers()))
+            .with_context(|| format!("gateway: {:?}", self.gateway.tunnel.peers()))
             .with_context(|| format!("client: {:?}", self.client.peers()))
     }
 }
