@@ -11,7 +11,8 @@ pub enum RingError {
     Missing,
     /// The system-wide switch forbids it.
     #[error(
-        "io_uring is switched off (kernel.io_uring_disabled = {setting}); allow it with `sysctl -w kernel.io_uring_disabled=0`"
+        "io_uring is switched off (kernel.io_uring_disabled = {setting}); allow it with `sysctl -w \
+         kernel.io_uring_disabled=0`"
     )]
     Disabled {
         /// Value of the switch: 1 for members of a group only, 2 for nobody.
@@ -19,12 +20,14 @@ pub enum RingError {
     },
     /// A filter on system calls forbids it.
     #[error(
-        "io_uring is forbidden to this process, usually by a container's seccomp profile; run with a profile that allows io_uring_setup, io_uring_enter and io_uring_register"
+        "io_uring is forbidden to this process, usually by a container's seccomp profile; run with \
+         a profile that allows io_uring_setup, io_uring_enter and io_uring_register"
     )]
     Forbidden,
     /// No descriptors left.
     #[error(
-        "No file descriptors left for {what} (limit {limit}); raise it with `ulimit -n` or LimitNOFILE= in the unit"
+        "No file descriptors left for {what} (limit {limit}); raise it with `ulimit -n` or \
+         LimitNOFILE= in the unit"
     )]
     Descriptors {
         /// What the descriptor was for.
@@ -34,7 +37,8 @@ pub enum RingError {
     },
     /// No locked memory left.
     #[error(
-        "Not enough lockable memory for {what}; raise it with `ulimit -l` or LimitMEMLOCK= in the unit"
+        "Not enough lockable memory for {what}; raise it with `ulimit -l` or LimitMEMLOCK= in the \
+         unit"
     )]
     Memory {
         /// What the memory was for.

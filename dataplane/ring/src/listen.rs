@@ -8,7 +8,7 @@ use std::ffi::c_int;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::sys;
 
@@ -19,11 +19,10 @@ pub const SOCKET_BUFFER_BYTES: usize = 7 << 20;
 /// Ports tried when any free port will do but must be free in both families.
 const FREE_PORT_TRIES: usize = 32;
 
-/// How long a busy port is retried: a ring that was just closed lets go of its sockets some
-/// milliseconds later.
-const BUSY_RETRY: Duration = Duration::from_millis(250);
-
-const BUSY_RETRY_STEP: Duration = Duration::from_millis(5);
+/// How often, and after which pause, a busy port is tried again: a ring that was just closed lets
+/// go of its sockets some milliseconds later. A quarter of a second in all.
+const BUSY_TRIES: usize = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a sender does about the size of its datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +77,8 @@ impl Default for UdpOptions {
 pub enum ListenError {
     /// Somebody has the port.
     #[error(
-        "UDP port {port} ({family}) is in use; find who has it with `ss -ulpn 'sport = :{port}'`, stop it or choose another port"
+        "UDP port {port} ({family}) is in use; find who has it with `ss -ulpn 'sport = :{port}'`, \
+         stop it or choose another port"
     )]
     Busy {
         /// The port.
@@ -88,7 +88,8 @@ pub enum ListenError {
     },
     /// Ports below the limit need a privilege.
     #[error(
-        "UDP port {port} needs CAP_NET_BIND_SERVICE; grant it, choose a port above net.ipv4.ip_unprivileged_port_start, or run as root"
+        "UDP port {port} needs CAP_NET_BIND_SERVICE; grant it, choose a port above \
+         net.ipv4.ip_unprivileged_port_start, or run as root"
     )]
     Privileged {
         /// The port.
@@ -134,14 +135,13 @@ impl UdpSockets {
     /// # Errors
     /// [`ListenError`]. A missing IPv6 is no error as long as IPv4 is there.
     pub fn bind(options: &UdpOptions) -> Result<Self, ListenError> {
-        let deadline = Instant::now() + BUSY_RETRY;
         let mut tries = 0;
         loop {
             tries += 1;
             match Self::bind_once(options) {
                 Err(ListenError::Busy { .. }) if options.port == 0 && tries < FREE_PORT_TRIES => {}
-                Err(ListenError::Busy { .. }) if options.port != 0 && Instant::now() < deadline => {
-                    std::thread::sleep(BUSY_RETRY_STEP);
+                Err(ListenError::Busy { .. }) if options.port != 0 && tries < BUSY_TRIES => {
+                    std::thread::sleep(BUSY_PAUSE);
                 }
                 result => return result,
             }

@@ -51,9 +51,9 @@ impl Path {
         segment_bytes > self.segment_bytes_max
     }
 
-    /// The kernel refused to cut segments of this length: they may be too long for the path (EINVAL,
-    /// EMSGSIZE on newer kernels), or nothing can be cut at all (EIO: no checksum offload on the way
-    /// out).
+    /// The kernel refused to cut segments of this length: they may be too long for the path
+    /// (EINVAL, on newer kernels EMSGSIZE), or nothing can be cut at all (EIO: no checksum offload
+    /// on the way out).
     pub(crate) const fn demote(&mut self, segment_bytes: usize, errno: i32) {
         self.segment_bytes_max = if errno == libc::EIO { 0 } else { segment_bytes - 1 };
         self.trains_left = RETRY_TRAINS;

@@ -35,7 +35,7 @@ impl Default for PoolSizes {
 }
 
 /// Receive buffers of the UDP sockets: 192, of which a quiet core touches a page or two each.
-const OUTSIDE_BUFFERS: u32 = 64 // lent to the kernel: two sockets, at most 32 datagrams each per poll round
+const OUTSIDE_BUFFERS: u32 = 64 // lent to the kernel: two sockets, 32 datagrams each per poll round
     + 64 // completed and waiting for the shard: one more round that came in while it worked
     + 64; // referred to by TUN writes of this turn, which end at the next submission
 
@@ -44,7 +44,7 @@ const INSIDE_BUFFERS: u32 = 64 // lent to the kernel: one poll round of single p
     + 64; // completed and waiting for the shard
 
 /// Transmit buffers.
-const TRAIN_BUFFERS: u32 = 128 // trains of one turn: 64 packets read, each for two trains (47 segments overflow one)
+const TRAIN_BUFFERS: u32 = 128 // trains of one turn: 64 packets read, each overflowing one train
     + 64 // answers of one turn: handshakes, cookies, keepalives, rekeys
     + 64; // in flight while a socket's queue is full
 

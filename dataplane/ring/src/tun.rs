@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::driver::VNET_HEADER_BYTES;
 use crate::sys;
@@ -91,7 +91,8 @@ impl TunOptions {
 pub enum TunError {
     /// The module is not there.
     #[error(
-        "There is no /dev/net/tun; load the module with `modprobe tun`, or give the container the device"
+        "There is no /dev/net/tun; load the module with `modprobe tun`, or give the container the \
+         device"
     )]
     NoDevice,
     /// The privilege is missing.
@@ -102,7 +103,8 @@ pub enum TunError {
     },
     /// Somebody has it.
     #[error(
-        "The interface {name} exists and is in use; see `ip -details link show {name}`, stop its owner, remove it with `ip link delete {name}`, or choose another name"
+        "The interface {name} exists and is in use; see `ip -details link show {name}`, stop its \
+         owner, remove it with `ip link delete {name}`, or choose another name"
     )]
     Busy {
         /// The interface.
@@ -116,7 +118,8 @@ pub enum TunError {
     },
     /// It exists and is something else.
     #[error(
-        "The interface {name} exists and is not such a TUN; remove it with `ip link delete {name}` or choose another name"
+        "The interface {name} exists and is not such a TUN; remove it with `ip link delete {name}` \
+         or choose another name"
     )]
     Different {
         /// The interface.
@@ -134,10 +137,10 @@ pub enum TunError {
     },
 }
 
-/// How long a busy name is retried: a ring that was just closed lets go of its queue some
-/// milliseconds later.
-const BUSY_RETRY: Duration = Duration::from_millis(250);
-const BUSY_RETRY_STEP: Duration = Duration::from_millis(5);
+/// How often, and after which pause, a busy name is tried again: a ring that was just closed lets
+/// go of its queue some milliseconds later. A quarter of a second in all.
+const BUSY_TRIES: usize = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// One open queue. The device goes when its last queue is closed, unless it was made persistent.
 #[derive(Debug)]
@@ -154,11 +157,12 @@ impl TunQueue {
     /// # Errors
     /// [`TunError`]: what is missing or in the way, and what to do.
     pub fn open(options: &TunOptions) -> Result<Self, TunError> {
-        let deadline = Instant::now() + BUSY_RETRY;
+        let mut tries = 0;
         loop {
+            tries += 1;
             match Self::open_once(options) {
-                Err(TunError::Busy { .. }) if Instant::now() < deadline => {
-                    std::thread::sleep(BUSY_RETRY_STEP);
+                Err(TunError::Busy { .. }) if tries < BUSY_TRIES => {
+                    std::thread::sleep(BUSY_PAUSE);
                 }
                 result => return result,
             }

@@ -5,7 +5,7 @@
 //! |      0 |    16 | lengths and flags (`io_uring_recvmsg_out`) |
 //! |     16 |    32 | who sent it |
 //! |     48 |   128 | control messages |
-//! |    176 |       | datagrams; the ciphertext of a WireGuard packet, 16 bytes later, is 64-byte aligned |
+//! |    176 |       | datagrams; a WireGuard ciphertext, 16 bytes later, is 64-byte aligned |
 //!
 //! This file must not know rings or what the datagrams mean.
 

@@ -1,4 +1,4 @@
-//! Private networks for tests: a thread moves into a namespace of its own, where only loopback exists.
+//! Private networks for tests: a thread moves into a namespace where only loopback exists.
 
 #![allow(unsafe_code, reason = "entering a namespace and addressing interfaces are system calls")]
 
