@@ -1,0 +1,40 @@
+//! What the operator wants done with inner packets.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// An immutable snapshot: control hands it over whole, and gets the old one back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Reduce the maximum segment size in TCP handshakes to what the path takes.
+    pub clamp_mss: bool,
+    /// Largest inner packet, in bytes: the MTU of the TUN, and where every path starts.
+    pub inner_mtu: u16,
+    /// Tell senders inside why their packets are dropped.
+    pub answer_icmp: bool,
+    /// Verify the transport checksum of a packet before it is merged with others; without, the
+    /// tunnel's tag is taken as proof, and merging hides what was broken before.
+    pub verify_inner_checksum: bool,
+    /// Our own inner IPv4 address, from which we answer; without it, answers seem to come from the
+    /// destination.
+    pub address_v4: Option<Ipv4Addr>,
+    /// Our own inner IPv6 address.
+    pub address_v6: Option<Ipv6Addr>,
+}
+
+impl Policy {
+    /// WireGuard's usual MTU: 1500 less 80 bytes of IPv6, UDP, header and tag.
+    pub const INNER_MTU: u16 = 1420;
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            clamp_mss: true,
+            inner_mtu: Self::INNER_MTU,
+            answer_icmp: true,
+            verify_inner_checksum: true,
+            address_v4: None,
+            address_v6: None,
+        }
+    }
+}
