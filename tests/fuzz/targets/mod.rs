@@ -1,0 +1,31 @@
+//! What is fuzzed: one function per parser, each fed with any bytes and sure of what must hold.
+//!
+//! The same functions run under libFuzzer (the package in this folder) and, over the committed
+//! corpus, as ordinary tests (`tests/replay.rs`). A function panics if and only if it found a bug.
+
+mod allowed_ips;
+mod input;
+mod ip;
+mod offload;
+mod wireguard;
+
+/// A parser and its promises.
+pub(crate) struct Target {
+    /// Names the folder of its corpus.
+    pub(crate) name: &'static str,
+    /// Panics on a broken promise.
+    pub(crate) run: fn(&[u8]),
+}
+
+/// Every target.
+pub(crate) const ALL: &[Target] = &[
+    Target { name: "ip", run: ip::views_agree_with_their_headers },
+    Target { name: "segment", run: offload::segments_carry_the_payload_once },
+    Target { name: "coalesce", run: offload::coalescing_is_undone_by_segmenting },
+    Target { name: "allowed_ips", run: allowed_ips::the_table_agrees_with_a_list },
+    Target { name: "wireguard_classify", run: wireguard::messages_have_their_lengths },
+    Target { name: "wireguard_initiation", run: wireguard::only_an_unchanged_initiation_passes },
+    Target { name: "wireguard_response", run: wireguard::only_an_unchanged_response_passes },
+    Target { name: "wireguard_cookie", run: wireguard::only_an_unchanged_cookie_passes },
+    Target { name: "wireguard_data", run: wireguard::only_unchanged_data_passes_and_once },
+];
