@@ -3,11 +3,12 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::net::{in_own_network, set_mtu};
-use super::{SMALL, driver, listening, pattern, receive, train, turn_until};
+use super::{SMALL, config, driver, listening, pattern, receive, train, turn_until};
 use crate::driver::{Driver, Ecn, Local, Outside, Received, Wait};
 use crate::listen::{UdpOptions, UdpSockets};
 use crate::pools::PoolSizes;
 use crate::uring::UringDriver;
+use crate::zerocopy::ZeroCopyMode;
 
 fn outside(driver: &mut UringDriver) -> Outside {
     match receive(driver) {
@@ -246,6 +247,37 @@ fn privileged_segments_too_long_for_the_path_go_singly_and_whole() {
         assert_eq!(sender.stats().trains_unsegmented, 3);
         assert_eq!(sender.stats().train_refused.total(), 0);
     });
+}
+
+#[test]
+fn zero_copy_is_given_up_on_a_path_that_copies() {
+    for (mode, sent) in [(ZeroCopyMode::On, 6), (ZeroCopyMode::Auto, 2), (ZeroCopyMode::Off, 0)] {
+        let (mut config, _pools) = config(SMALL);
+        config.zero_copy = mode;
+        let mut sender = UringDriver::new(config).unwrap();
+        let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
+        sender.set_sockets(Some(sockets)).unwrap();
+        let (mut receiver, port) = listening(SMALL);
+        for _ in 0..3 {
+            // Two at once: the second is sent before the first is reported.
+            for _ in 0..2 {
+                let train = train(&mut sender, 46 * 1420, 1420, loopback(false, port));
+                sender.send(train);
+            }
+            let small = train(&mut sender, 1420, 1420, loopback(false, port));
+            sender.send(small);
+            sender.turn(Wait::No).unwrap();
+            let all = datagrams(&mut receiver, (46 * 2 + 1) * 1420);
+            assert!(all[..46].concat().iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
+            turn_until(&mut sender, |_| true);
+        }
+        let stats = *sender.stats();
+        assert_eq!((stats.zero_copy_sent, stats.zero_copy_copied), (sent, sent), "{mode:?}");
+        assert_eq!(stats.zero_copy_demoted, u64::from(mode != ZeroCopyMode::Off), "{mode:?}");
+        assert_eq!(stats.train_buffers_free, u64::from(SMALL.trains));
+        assert_eq!(stats.train_refused.total(), 0);
+        sender.shutdown().unwrap();
+    }
 }
 
 #[test]
