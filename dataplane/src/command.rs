@@ -1,7 +1,8 @@
 //! What control may ask of a shard, and what the shard answers.
 //!
-//! Commands are small deltas, taken a bounded number per turn. Everything a command carries was allocated by control and
-//! goes back with the answer, so that a core never frees what it did not allocate. A refused command changed nothing.
+//! Commands are small deltas, taken a bounded number per turn. Everything a command carries was
+//! allocated by control and goes back with the answer, so that a core never frees what it did not
+//! allocate. A refused command changed nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,7 +35,8 @@ pub enum Command {
     RemoveAllPeers,
     /// Fills the page with the state of the next peers after its cursor.
     ReadPeers(Box<PeerPage>),
-    /// Receives and sends through these sockets from now on (`None`: through none). The old ones are closed.
+    /// Receives and sends through these sockets from now on (`None`: through none). The old ones
+    /// are closed.
     ReplaceSockets(Option<Box<UdpSockets>>),
     /// Replaces the policy on inner packets.
     SetPolicy(Box<Policy>),
@@ -43,7 +45,7 @@ pub enum Command {
 }
 
 /// One change of one peer. Absent fields stay as they are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PeerChange {
     /// Who it is about.
     pub public: PublicKey,
@@ -59,6 +61,22 @@ pub struct PeerChange {
     pub replace_allowed_ips: bool,
     /// Prefixes to give to the peer (taking them from whoever had them), or to take away.
     pub allowed_ips: Vec<AllowedIpChange>,
+}
+
+impl PeerChange {
+    /// A change of `public` that changes nothing yet.
+    #[must_use]
+    pub const fn of(public: PublicKey) -> Self {
+        Self {
+            public,
+            update_only: false,
+            preshared: None,
+            endpoint: None,
+            keepalive_s: None,
+            replace_allowed_ips: false,
+            allowed_ips: Vec::new(),
+        }
+    }
 }
 
 /// One prefix given or taken away.
@@ -128,6 +146,9 @@ pub enum Refusal {
     /// A peer may not have the gateway's own public key.
     #[error("The peer's key is the gateway's own")]
     OwnKey,
+    /// The kernel did not take the new sockets, or did not let go of the old ones.
+    #[error("The ring refused the sockets")]
+    Sockets,
     /// The shard holds as many peers as it may.
     #[error("The shard holds as many peers as it may")]
     TooManyPeers,

@@ -1,11 +1,13 @@
-//! Counters of one core: plain integers in the core's own struct, published as words in the housekeeping phase.
+//! Counters of one core: plain integers in the core's own struct, published as words in the
+//! housekeeping phase.
 //!
-//! [`LAYOUT`] says what each published word means, so that control can sum and print them without knowing the struct.
-//! Adding a drop reason adds its counter.
+//! [`LAYOUT`] says what each published word means, so that control can sum and print them without
+//! knowing the struct. Adding a drop reason adds its counter.
 
 use ringway_proto::DropReason;
 
-/// Buckets of a histogram: bucket `i` counts values below `2^i`; the last one counts all that are larger.
+/// Buckets of a histogram: bucket `i` counts values below `2^i`; the last one counts all that are
+/// larger.
 pub const HISTOGRAM_BUCKETS: usize = 32;
 
 /// What a published field is.
@@ -137,10 +139,13 @@ counters! {
     roamed: u64, Counter, "Times a peer's endpoint moved.";
     icmp_sent: u64, Counter, "ICMP errors sent to hosts inside.";
     mss_clamped: u64, Counter, "TCP handshakes whose segment size was reduced.";
+    congestion_marked: u64, Counter, "Inner packets marked because the outer one met congestion.";
     tun_coalesced_packets: u64, Counter, "Inner packets that left merged into a super-packet.";
     tun_writes: u64, Counter, "Writes to the TUN; one may carry a super-packet.";
     trains_sent: u64, Counter, "UDP sends; one may carry many datagrams.";
+    receive_packets: Histogram, Histogram, "Datagrams received with one completion.";
     run_packets: Histogram, Histogram, "Datagrams opened together.";
+    tun_packets: Histogram, Histogram, "Inner packets written to the TUN with one write.";
     train_packets: Histogram, Histogram, "Datagrams sent with one UDP send.";
     turn_ns: Histogram, Histogram, "Nanoseconds a turn worked (waiting not counted).";
     turns: u64, Counter, "Turns of the loop.";
@@ -184,10 +189,13 @@ impl Default for Counters {
             roamed: 0,
             icmp_sent: 0,
             mss_clamped: 0,
+            congestion_marked: 0,
             tun_coalesced_packets: 0,
             tun_writes: 0,
             trains_sent: 0,
+            receive_packets: Histogram::default(),
             run_packets: Histogram::default(),
+            tun_packets: Histogram::default(),
             train_packets: Histogram::default(),
             turn_ns: Histogram::default(),
             turns: 0,

@@ -1,1 +1,31 @@
-//! x
+//! One core: the shard and the two directions.
+//!
+//! Read [`shard::Shard::turn`] first: it is the whole loop. A datagram of a client walks
+//! [`classify`] → [`to_exit`] → [`transmit::inside`]; a packet for a client walks [`to_client`] →
+//! [`transmit::outside`]. Handshakes wait in [`handshake`] and are done after data; [`timers`]
+//! wakes tunnels; [`apply`] takes control's [`command`]s; [`counters`] become a [`page`] in
+//! housekeeping. [`worker`] is the thread around it: the only place that reads a clock.
+//!
+//! A session belongs to exactly one core, so nothing here is locked, shared or `Send` but the
+//! worker's start values.
+
+#![forbid(unsafe_code)]
+
+pub mod apply;
+pub mod classify;
+pub mod command;
+pub mod counters;
+pub mod handshake;
+pub mod index_table;
+pub mod page;
+pub mod peers;
+pub mod shard;
+pub mod staging;
+pub mod timers;
+pub mod to_client;
+pub mod to_exit;
+pub mod transmit;
+pub mod worker;
+
+pub use command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};
+pub use shard::Shard;

@@ -1,0 +1,328 @@
+//! Handshakes, off the packet path and bounded.
+//!
+//! A handshake message is checked for its first MAC when it arrives (a third of a microsecond),
+//! then waits in a bounded queue; a few are worked on per turn, after data. The length of the queue
+//! is the load gauge: under load an initiation needs a valid cookie before any curve work is done,
+//! and its source a share of the limiter.
+//!
+//! Steps: [`Shard::receive_handshake`] (cheap checks, queue) → [`Shard::do_handshakes`] (curve
+//! work, the tunnel decides) → [`Shard::settle`] (what the tunnel wants sent, staged packets,
+//! timer).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use ringway_proto::crypto::Random;
+use ringway_proto::limits::{HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX};
+use ringway_proto::wireguard::{
+    CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge, Message, OpenedInitiation,
+    OutgoingKind, SendState, Tunnel,
+};
+use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex};
+use ringway_ring::{Driver, Ecn, Local, Train};
+
+use crate::index_table::IndexTable;
+use crate::peers::Endpoint;
+use crate::shard::Shard;
+
+/// Bytes of the longest handshake message (the initiation).
+const MESSAGE_BYTES_MAX: usize = 148;
+
+struct Queued {
+    bytes: [u8; MESSAGE_BYTES_MAX],
+    len: usize,
+    message: Message,
+    from: SocketAddr,
+    to: Option<Local>,
+}
+
+/// Handshake messages that wait for their turn, and the means against floods.
+pub struct HandshakeQueue {
+    queue: VecDeque<Queued>,
+    load: LoadGauge,
+    limiter: HandshakeLimiter,
+    cookies: Option<CookieChecker>,
+}
+
+impl HandshakeQueue {
+    /// An empty queue with room for all it may hold.
+    #[must_use]
+    pub fn new(random: &mut dyn Random) -> Self {
+        Self {
+            queue: VecDeque::with_capacity(HANDSHAKES_QUEUED_MAX),
+            load: LoadGauge::default(),
+            limiter: HandshakeLimiter::new(random),
+            cookies: None,
+        }
+    }
+
+    /// MACs are keyed with the gateway's public key: a new identity brings new ones, and what waits
+    /// is stale.
+    pub fn set_identity(&mut self, identity: Option<&Identity>) {
+        self.queue.clear();
+        self.cookies = identity.map(CookieChecker::new);
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether initiations need a cookie now.
+    #[must_use]
+    pub fn under_load(&mut self, now: Now) -> bool {
+        self.load.observe(self.queue.len(), now.mono)
+    }
+}
+
+/// The index table bound to one peer, as a tunnel sees it.
+pub(crate) struct PeerIndices<'a> {
+    pub(crate) table: &'a mut IndexTable,
+    pub(crate) peer: PeerId,
+    pub(crate) random: &'a mut dyn Random,
+}
+
+impl Indices for PeerIndices<'_> {
+    fn allocate(&mut self) -> Option<ReceiverIndex> {
+        self.table.allocate(self.peer, self.random)
+    }
+
+    fn release(&mut self, index: ReceiverIndex) {
+        self.table.release(index);
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    /// Checks what is cheap to check and queues the message.
+    pub(crate) fn receive_handshake(
+        &mut self,
+        bytes: &[u8],
+        message: Message,
+        from: SocketAddr,
+        to: Option<Local>,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        let handshakes = &mut self.handshakes;
+        let cookies = handshakes.cookies.as_ref().ok_or(DropReason::NoIdentity)?;
+        let cookie_reply = matches!(message, Message::Cookie { .. });
+        if !cookie_reply && !cookies.check_mac1(bytes) {
+            return Err(DropReason::Mac1Wrong);
+        }
+        if handshakes.queue.len() == HANDSHAKES_QUEUED_MAX {
+            return Err(DropReason::HandshakeQueueFull);
+        }
+        handshakes.load.observe(handshakes.queue.len() + 1, now.mono);
+        let mut queued =
+            Queued { bytes: [0; MESSAGE_BYTES_MAX], len: bytes.len(), message, from, to };
+        let Some(room) = queued.bytes.get_mut(..bytes.len()) else {
+            return Err(DropReason::DatagramOversized);
+        };
+        room.copy_from_slice(bytes);
+        handshakes.queue.push_back(queued);
+        Ok(())
+    }
+
+    /// Works on a few of the queued messages.
+    pub(crate) fn do_handshakes(&mut self, now: Now) {
+        for _ in 0..HANDSHAKES_PER_TURN_MAX {
+            let Some(queued) = self.handshakes.queue.pop_front() else { return };
+            match self.handshake(&queued, now) {
+                Ok(id) => self.settle(id, now),
+                Err(reason) => self.counters.drop(reason),
+            }
+        }
+    }
+
+    fn handshake(&mut self, queued: &Queued, now: Now) -> Result<PeerId, DropReason> {
+        let bytes = &queued.bytes[..queued.len];
+        match queued.message {
+            Message::Initiation | Message::Response { .. } if self.handshakes.under_load(now) => {
+                self.demand_cookie(queued, now)?;
+            }
+            Message::Initiation
+            | Message::Response { .. }
+            | Message::Cookie { .. }
+            | Message::Data { .. } => {}
+        }
+        let identity = self.identity.as_deref().ok_or(DropReason::NoIdentity)?;
+        let (id, roams) = match queued.message {
+            Message::Initiation => {
+                let opened = OpenedInitiation::open(identity, bytes)?;
+                let id = self.peers.by_key(&opened.peer).ok_or(DropReason::HandshakePeerUnknown)?;
+                self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_initiation(opened, cx))?;
+                self.counters.handshakes_completed_responder += 1;
+                (id, true)
+            }
+            Message::Response { receiver } => {
+                let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
+                self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_response(bytes, cx))?;
+                self.counters.handshakes_completed_initiator += 1;
+                (id, true)
+            }
+            Message::Cookie { receiver } => {
+                let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
+                let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
+                peer.tunnel.accept_cookie(bytes, now)?;
+                self.counters.cookies_received += 1;
+                // A cookie reply proves nothing about where the peer is.
+                (id, false)
+            }
+            Message::Data { .. } => return Err(DropReason::MessageTypeUnknown),
+        };
+        if roams {
+            self.learn_endpoint(id, queued.from, queued.to);
+        }
+        Ok(id)
+    }
+
+    /// Under load: no valid second MAC, no curve work, but a cookie; and no source may have more
+    /// than its share.
+    fn demand_cookie(&mut self, queued: &Queued, now: Now) -> Result<(), DropReason> {
+        let handshakes = &mut self.handshakes;
+        let cookies = handshakes.cookies.as_mut().ok_or(DropReason::NoIdentity)?;
+        let bytes = &queued.bytes[..queued.len];
+        if cookies.check_mac2(bytes, queued.from, now.mono) {
+            if handshakes.limiter.allow(queued.from, now.mono) {
+                return Ok(());
+            }
+            return Err(DropReason::HandshakeRateLimited);
+        }
+        let mut reply = [0; 64];
+        cookies.reply(bytes, queued.from, now.mono, &mut *self.random, &mut reply)?;
+        self.counters.cookies_sent += 1;
+        self.send_single(&reply, queued.from, queued.to, 0)?;
+        Err(DropReason::Mac2Missing)
+    }
+
+    /// Lets a tunnel work with everything it may need.
+    pub(crate) fn with_tunnel<T>(
+        &mut self,
+        id: PeerId,
+        now: Now,
+        work: impl FnOnce(&mut Tunnel, &mut Cx<'_>) -> Result<T, DropReason>,
+    ) -> Result<T, DropReason> {
+        let identity = self.identity.as_deref().ok_or(DropReason::NoIdentity)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
+        let mut indices =
+            PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };
+        let mut cx = Cx { identity, now, random: &mut *self.random, indices: &mut indices };
+        work(&mut peer.tunnel, &mut cx)
+    }
+
+    /// After anything happened to a tunnel: sends what it wants sent, lets staged packets go,
+    /// re-arms its timer.
+    pub(crate) fn settle(&mut self, id: PeerId, now: Now) {
+        self.release_staged(id, now);
+        let mut message = [0; 256];
+        while let Ok(Some(outgoing)) =
+            self.with_tunnel(id, now, |tunnel, cx| Ok(tunnel.poll_transmit(cx, &mut message)))
+        {
+            if outgoing.kind == OutgoingKind::Initiation {
+                self.counters.handshakes_sent += 1;
+            }
+            let Some(endpoint) = self.peers.get(id).and_then(|peer| peer.endpoint) else {
+                self.counters.drop(DropReason::InsideNoEndpoint);
+                continue;
+            };
+            let bytes = &message[..outgoing.len];
+            if let Err(reason) =
+                self.send_single(bytes, endpoint.remote, endpoint.local, outgoing.tos >> 2)
+            {
+                self.counters.drop(reason);
+            }
+        }
+        self.note_liveness(id, now);
+        if let Some(peer) = self.peers.get(id)
+            && let Some((deadline, _why)) = peer.tunnel.poll_timeout()
+        {
+            self.timers.arm(id, deadline);
+        }
+    }
+
+    /// The cheap form of [`Shard::settle`] for the packet path: nearly always there is nothing to
+    /// send and the timer is armed early enough.
+    #[inline]
+    pub(crate) fn settle_data(&mut self, id: PeerId, confirmed: bool, now: Now) {
+        let Some(peer) = self.peers.get(id) else { return };
+        if confirmed || peer.tunnel.has_output() {
+            return self.settle(id, now);
+        }
+        if let Some((deadline, _why)) = peer.tunnel.poll_timeout() {
+            self.timers.arm(id, deadline);
+        }
+    }
+
+    /// Fires the timers that are due.
+    pub(crate) fn fire_timers(&mut self, now: Now) {
+        while let Some(id) = self.timers.expire(now.mono) {
+            let Ok(events) = self.with_tunnel(id, now, |tunnel, cx| Ok(tunnel.handle_timeout(cx)))
+            else {
+                continue;
+            };
+            if events.gave_up {
+                self.counters.handshakes_abandoned += 1;
+                self.abandon_staged(id);
+            }
+            if events.clear_source
+                && let Some(endpoint) =
+                    self.peers.get_mut(id).and_then(|peer| peer.endpoint.as_mut())
+            {
+                // The path may have changed under us: let the kernel choose the source address
+                // again.
+                endpoint.local = None;
+            }
+            self.settle(id, now);
+        }
+    }
+
+    /// An authenticated packet says where the peer is and which of our addresses it uses.
+    #[inline]
+    pub(crate) fn learn_endpoint(&mut self, id: PeerId, from: SocketAddr, to: Option<Local>) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let learned = Endpoint { remote: from, local: to };
+        if peer.endpoint != Some(learned) {
+            self.counters.roamed +=
+                u64::from(peer.endpoint.is_some_and(|endpoint| endpoint.remote != learned.remote));
+            peer.endpoint = Some(learned);
+        }
+    }
+
+    /// Sends one small message of our own.
+    fn send_single(
+        &mut self,
+        bytes: &[u8],
+        to: SocketAddr,
+        from: Option<Local>,
+        dscp: u8,
+    ) -> Result<(), DropReason> {
+        let mut buf = self.driver.reserve_train().ok_or(DropReason::TransmitExhausted)?;
+        buf[..bytes.len()].copy_from_slice(bytes);
+        self.driver.send(Train {
+            buf,
+            len: bytes.len(),
+            segment_bytes: bytes.len(),
+            to,
+            from,
+            ecn: Ecn::default(),
+            dscp,
+        });
+        Ok(())
+    }
+
+    fn note_liveness(&mut self, id: PeerId, now: Now) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let live = peer.tunnel.send_state(now) == SendState::Ready;
+        if live != peer.live {
+            peer.live = live;
+            self.counters.sessions =
+                self.counters.sessions.wrapping_add_signed(if live { 1 } else { -1 });
+        }
+    }
+}

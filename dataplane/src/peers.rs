@@ -1,0 +1,130 @@
+//! The peers of one core: one slab, and the maps that lead into it.
+//!
+//! Maps hold a [`PeerId`], never a second copy of a peer; a removed peer's id finds nobody.
+//! Configuration names peers by public key, packets by receiver index or inner address.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "the key map serves handshakes and commands, not packets"
+)]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use ringway_alloc::heap::SessionHeap;
+use ringway_alloc::slab::{Key, Slab};
+use ringway_flow::Policy;
+use ringway_proto::PeerId;
+use ringway_proto::crypto::PublicKey;
+use ringway_proto::wireguard::Tunnel;
+use ringway_ring::Local;
+
+use crate::staging::Staged;
+
+/// Where a peer is reached, and which of our addresses it expects answers from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address and port.
+    pub remote: SocketAddr,
+    /// Ours, as its last authenticated packet saw it; unknown until one came.
+    pub local: Option<Local>,
+}
+
+/// Everything a core keeps of one peer.
+pub struct Peer {
+    /// Its static key.
+    pub public: PublicKey,
+    /// Its WireGuard state.
+    pub tunnel: Tunnel,
+    /// Where it is.
+    pub endpoint: Option<Endpoint>,
+    /// Packets that wait for a handshake.
+    pub staged: Staged,
+    /// Its variable memory.
+    pub heap: SessionHeap,
+    /// Whether it counted as a live session when last looked at.
+    pub live: bool,
+}
+
+impl Peer {
+    /// The largest inner packet that the peer's path carries, in bytes.
+    #[must_use]
+    pub const fn path_mtu(&self, policy: &Policy) -> u16 {
+        policy.inner_mtu
+    }
+}
+
+/// The peers of one core.
+#[derive(Default)]
+pub struct Peers {
+    slab: Slab<Peer>,
+    by_key: HashMap<PublicKey, PeerId>,
+}
+
+impl Peers {
+    /// Adds a peer whose key is not there yet.
+    pub fn insert(&mut self, peer: Peer) -> PeerId {
+        let public = peer.public;
+        let id = id_of(self.slab.insert(peer));
+        self.by_key.insert(public, id);
+        id
+    }
+
+    /// Takes a peer out.
+    pub fn remove(&mut self, id: PeerId) -> Option<Peer> {
+        let peer = self.slab.remove(key_of(id))?;
+        self.by_key.remove(&peer.public);
+        Some(peer)
+    }
+
+    /// The peer, unless it has gone.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, id: PeerId) -> Option<&Peer> {
+        self.slab.get(key_of(id))
+    }
+
+    /// The peer, to be changed.
+    #[inline]
+    pub fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.slab.get_mut(key_of(id))
+    }
+
+    /// The peer with this static key.
+    #[must_use]
+    pub fn by_key(&self, public: &PublicKey) -> Option<PeerId> {
+        self.by_key.get(public).copied()
+    }
+
+    /// The first peer at or after slot `cursor`, for walks that span many turns.
+    #[must_use]
+    pub fn next_from(&self, cursor: u32) -> Option<(PeerId, &Peer)> {
+        self.slab.next_from(cursor).map(|(key, peer)| (id_of(key), peer))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Bytes of the slab and the key map.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.slab.bytes() + self.by_key.capacity() * (size_of::<(PublicKey, PeerId)>() + 1)
+    }
+}
+
+const fn id_of(key: Key) -> PeerId {
+    PeerId { slot: key.slot, generation: key.generation }
+}
+
+const fn key_of(id: PeerId) -> Key {
+    Key { slot: id.slot, generation: id.generation }
+}

@@ -1,0 +1,220 @@
+//! All state of one core, and its turn.
+
+use std::io;
+
+use ringway_alloc::heap::ShardHeap;
+use ringway_flow::{Allowance, Policy};
+use ringway_link::spsc;
+use ringway_proto::allowed_ips::AllowedIps;
+use ringway_proto::crypto::{PrivateKey, Random};
+use ringway_proto::limits::{COMPLETIONS_PER_TURN_MAX, HOUSEKEEPING_PERIOD};
+use ringway_proto::wireguard::Identity;
+use ringway_proto::{CoreId, Instant, Now, PeerId};
+use ringway_ring::{Driver, Received, Wait};
+
+use crate::command::{Envelope, Report};
+use crate::counters::Counters;
+use crate::handshake::HandshakeQueue;
+use crate::index_table::{IndexLayout, IndexTable};
+use crate::peers::Peers;
+use crate::timers::Wheel;
+use crate::transmit::outside::Departure;
+use crate::transmit::{InsideQueue, Trains};
+
+/// ICMP errors a second and at once, per core (kernel WireGuard sends without limit; Linux hosts
+/// default to 1,000 a second in all).
+const ICMP_PER_SECOND: u32 = 1_000;
+const ICMP_BURST: u32 = 100;
+
+/// What a shard is made with.
+pub struct ShardConfig {
+    /// Which core of the node it is.
+    pub core: CoreId,
+    /// How receiver indices carry their owner.
+    pub layout: IndexLayout,
+    /// Rules for inner packets.
+    pub policy: Box<Policy>,
+    /// Memory for what varies per session.
+    pub heap: ShardHeap,
+    /// Randomness of keys and cookies.
+    pub random: Box<dyn Random>,
+    /// Randomness of receiver indices (may be the cheaper kind).
+    pub index_random: Box<dyn Random>,
+    /// Commands of control.
+    pub commands: spsc::Receiver<Envelope>,
+    /// Answers to control.
+    pub reports: spsc::Sender<Report>,
+}
+
+/// Everything one core owns.
+pub struct Shard<D: Driver> {
+    pub(crate) driver: D,
+    pub(crate) peers: Peers,
+    pub(crate) indices: IndexTable,
+    pub(crate) allowed_ips: AllowedIps<PeerId>,
+    pub(crate) trains: Trains,
+    pub(crate) inside: InsideQueue,
+    pub(crate) handshakes: HandshakeQueue,
+    pub(crate) timers: Wheel,
+    pub(crate) counters: Counters,
+    pub(crate) identity: Option<Box<Identity>>,
+    /// Stands in while no identity is set: peers may be configured before the key. It is drawn at
+    /// random and never speaks.
+    pub(crate) nobody: Identity,
+    pub(crate) policy: Box<Policy>,
+    pub(crate) flow: ringway_flow::Counters,
+    /// How many ICMP errors may be sent now.
+    pub(crate) allowance: Allowance,
+    pub(crate) heap: ShardHeap,
+    pub(crate) random: Box<dyn Random>,
+    pub(crate) index_random: Box<dyn Random>,
+    pub(crate) commands: spsc::Receiver<Envelope>,
+    pub(crate) reports: spsc::Sender<Report>,
+    /// An answer that control's full channel refused; it goes first when there is room.
+    pub(crate) unsent: Option<Report>,
+    pub(crate) stopping: bool,
+    housekeeping_due: Instant,
+    unpublished: bool,
+}
+
+/// What the loop does after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// How long the next wait may be.
+    pub wait: Wait,
+    /// The counters changed and should be published now.
+    pub publish: bool,
+    /// Answers wait for control.
+    pub reported: bool,
+    /// The shard was told to stop.
+    pub stop: bool,
+}
+
+impl<D: Driver> Shard<D> {
+    /// A shard without peers, identity or traffic.
+    #[must_use]
+    pub fn new(mut config: ShardConfig, driver: D, now: Now) -> Self {
+        let mut key = [0; 32];
+        config.random.fill(&mut key);
+        Self {
+            driver,
+            peers: Peers::default(),
+            indices: IndexTable::new(config.layout, config.core),
+            allowed_ips: AllowedIps::new(),
+            trains: Trains::new(),
+            inside: InsideQueue::new(),
+            handshakes: HandshakeQueue::new(&mut *config.random),
+            timers: Wheel::new(now.mono),
+            counters: Counters::default(),
+            identity: None,
+            nobody: Identity::new(PrivateKey::from_bytes(key)),
+            policy: config.policy,
+            flow: ringway_flow::Counters::default(),
+            allowance: Allowance::new(ICMP_PER_SECOND, ICMP_BURST),
+            heap: config.heap,
+            random: config.random,
+            index_random: config.index_random,
+            commands: config.commands,
+            reports: config.reports,
+            unsent: None,
+            stopping: false,
+            housekeeping_due: now.mono,
+            unpublished: true,
+        }
+    }
+
+    /// One turn. The driver has collected completions; what is committed here leaves with its next
+    /// turn.
+    pub fn turn(&mut self, now: Now) -> Turn {
+        let reported = self.take_commands(now);
+        self.carry(now);
+        self.fire_timers(now);
+        self.do_handshakes(now);
+        self.commit(now);
+        self.counters.turns += 1;
+        self.plan(reported, now)
+    }
+
+    /// The world, for the loop around the shard.
+    pub const fn driver_mut(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// What happened so far.
+    pub const fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// Whether commands of control wait.
+    #[must_use]
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// Tells control that the shard has ended. Its channel may be full of answers that nobody reads
+    /// any more; the end of the thread says the same.
+    pub fn end(&mut self, error: Option<io::Error>) {
+        let _unread = self.reports.push(Report::Stopped { error });
+    }
+
+    /// The peers, for tests and for walks of control.
+    #[must_use]
+    pub const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Carries what was received, each packet in its direction.
+    fn carry(&mut self, now: Now) {
+        for _ in 0..COMPLETIONS_PER_TURN_MAX {
+            match self.driver.next() {
+                Some(Received::Outside(outside)) => self.outside(outside, now),
+                Some(Received::Inside(inside)) => self.to_client(&inside, now),
+                None => return,
+            }
+            self.unpublished = true;
+        }
+    }
+
+    /// Closes every open super-packet and train.
+    fn commit(&mut self, now: Now) {
+        self.inside.flush(&mut self.driver, &mut self.counters);
+        let mut out = Departure {
+            peers: &mut self.peers,
+            driver: &mut self.driver,
+            counters: &mut self.counters,
+            now,
+        };
+        self.trains.flush(&mut out);
+    }
+
+    /// Levels are only looked at here, never on the packet path.
+    fn plan(&mut self, reported: bool, now: Now) -> Turn {
+        let publish = self.unpublished && now.mono >= self.housekeeping_due;
+        if publish {
+            self.gauge(now);
+            self.unpublished = false;
+            self.housekeeping_due = now.mono + HOUSEKEEPING_PERIOD;
+        }
+        let busy = !self.handshakes.is_empty() || !self.commands.is_empty();
+        let mut wait = if busy { Wait::No } else { Wait::Forever };
+        let publish_in = self.unpublished.then(|| self.housekeeping_due.since(now.mono));
+        for sleep in [self.timers.sleep(now.mono), publish_in].into_iter().flatten() {
+            wait = match wait {
+                Wait::No => Wait::No,
+                Wait::AtMost(other) => Wait::AtMost(other.min(sleep)),
+                Wait::Forever => Wait::AtMost(sleep),
+            };
+        }
+        Turn { wait, publish, reported, stop: self.stopping && self.unsent.is_none() }
+    }
+
+    fn gauge(&mut self, now: Now) {
+        self.counters.mss_clamped = self.flow.mss_clamped;
+        self.counters.congestion_marked = self.flow.congestion_marked;
+        self.counters.peers = self.peers.len() as u64;
+        self.counters.handshakes_queued = self.handshakes.len() as u64;
+        self.counters.under_load = u64::from(self.handshakes.under_load(now));
+        self.counters.session_bytes =
+            (self.peers.bytes() + self.indices.bytes() + self.heap.used()) as u64;
+    }
+}

@@ -1,0 +1,131 @@
+//! Exit → client: what was read from the TUN.
+//!
+//! Every branch of this direction is here; the callees are straight-line. [`Shard::to_client`]
+//! finds the peer by the destination; [`Shard::send_to`] cuts a super-packet into segments, each
+//! copied (and summed in the same pass) to its place in the peer's train, where it is sealed. The
+//! mirror image is `to_exit.rs`.
+
+use ringway_flow as flow;
+use ringway_proto::offload::{Segments, VnetHeader};
+use ringway_proto::wireguard::SendState;
+use ringway_proto::wireguard::messages::PADDING_MULTIPLE;
+use ringway_proto::{DropReason, Now, PeerId, ip};
+use ringway_ring::driver::VNET_HEADER_BYTES;
+use ringway_ring::{Driver, Ecn, Inside};
+
+use crate::shard::Shard;
+use crate::transmit::outside::Departure;
+
+impl<D: Driver> Shard<D> {
+    /// Carries one packet or super-packet from the TUN.
+    pub(crate) fn to_client(&mut self, inside: &Inside, now: Now) {
+        let bytes = &inside.buf[inside.start..inside.start + inside.len];
+        if let Err(reason) = self.route(bytes, now) {
+            self.counters.drop(reason);
+            self.refuse(bytes, reason, now);
+        }
+    }
+
+    /// Finds the peer and sends, or stages until there is a session.
+    fn route(&mut self, bytes: &[u8], now: Now) -> Result<(), DropReason> {
+        let (_, packet) = VnetHeader::parse(bytes)?;
+        let view = ip::Packet::parse(packet).map_err(|_| DropReason::InsideNotIp)?;
+        let id = self.allowed_ips.lookup(view.destination()).ok_or(DropReason::InsideNoPeer)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
+        if peer.endpoint.is_none() {
+            return Err(DropReason::InsideNoEndpoint);
+        }
+        match peer.tunnel.send_state(now) {
+            SendState::Ready => self.send_to(id, bytes, now),
+            SendState::HandshakeNeeded => {
+                let lost = peer.staged.push(&mut peer.heap, bytes);
+                self.counters.staged_packets += u64::from(lost.is_none());
+                peer.tunnel.want_handshake(now);
+                self.settle(id, now);
+                lost.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    /// Cuts a packet into what fits the peer's path and puts each part into the peer's train.
+    fn send_to(&mut self, id: PeerId, bytes: &[u8], now: Now) -> Result<(), DropReason> {
+        let (header, packet) = VnetHeader::parse(bytes)?;
+        let segments = Segments::new(&header, packet)?;
+        let peer = self.peers.get(id).ok_or(DropReason::PeerGone)?;
+        let mtu = peer.path_mtu(&self.policy);
+        flow::fits(segments.len_max(), mtu)?;
+        let ecn = Ecn(segments.packet().ecn());
+        let mut out = Departure {
+            peers: &mut self.peers,
+            driver: &mut self.driver,
+            counters: &mut self.counters,
+            now,
+        };
+        for i in 0..segments.count() {
+            let len = segments.len_of(i);
+            let padded = padded_len(len, usize::from(mtu));
+            let room = self.trains.room(id, padded, ecn, &mut out)?;
+            segments.write(i, &mut room[..len]);
+            room[len..].fill(0);
+            let packet = segments.packet();
+            flow::to_client(&mut room[..len], packet, mtu, &self.policy, &mut self.flow);
+        }
+        Ok(())
+    }
+
+    /// Lets staged packets go once there is a session.
+    pub(crate) fn release_staged(&mut self, id: PeerId, now: Now) {
+        loop {
+            let Some(peer) = self.peers.get_mut(id) else { return };
+            if peer.staged.is_empty() || peer.tunnel.send_state(now) != SendState::Ready {
+                return;
+            }
+            let Some(packet) = peer.staged.pop() else { return };
+            self.counters.staged_packets = self.counters.staged_packets.saturating_sub(1);
+            if let Err(reason) = self.send_to(id, &packet, now) {
+                self.counters.drop(reason);
+            }
+        }
+    }
+
+    /// Nobody answered: what waited is lost.
+    pub(crate) fn abandon_staged(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let lost = peer.staged.clear() as u64;
+        self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
+        self.counters.drops[DropReason::StagedExpired as usize] += lost;
+    }
+
+    /// Tells the sending host why, where a router would (RFC 1812 section 4.3.3, RFC 4443 section
+    /// 3).
+    fn refuse(&mut self, bytes: &[u8], reason: DropReason, now: Now) {
+        let Ok((_, packet)) = VnetHeader::parse(bytes) else { return };
+        let mtu = self.refused_mtu(packet);
+        let mut answer = [0; flow::ANSWER_BYTES_MAX];
+        let allowance = &mut self.allowance;
+        let policy = &self.policy;
+        let written = flow::answer(packet, reason, mtu, policy, allowance, now.mono, &mut answer);
+        let Some(len) = written else { return };
+        let Some(mut write) = self.driver.reserve_tun() else { return };
+        let filled =
+            write.push_head(&[0; VNET_HEADER_BYTES]).and_then(|()| write.push_head(&answer[..len]));
+        assert!(filled.is_ok(), "an empty write takes an ICMP error");
+        self.counters.icmp_sent += 1;
+        self.driver.write_tun(write);
+    }
+
+    /// What the path of the peer that a packet was for carries.
+    fn refused_mtu(&self, packet: &[u8]) -> u16 {
+        ip::Packet::parse(packet)
+            .ok()
+            .and_then(|view| self.allowed_ips.lookup(view.destination()))
+            .and_then(|id| self.peers.get(id))
+            .map_or(self.policy.inner_mtu, |peer| peer.path_mtu(&self.policy))
+    }
+}
+
+/// Bytes of a packet with its padding: a multiple of 16, but never beyond the MTU (whitepaper
+/// section 5.4.6).
+fn padded_len(len: usize, mtu: usize) -> usize {
+    len.next_multiple_of(PADDING_MULTIPLE).min(mtu.max(len))
+}

@@ -1,0 +1,152 @@
+//! Client → exit: what arrived on the UDP sockets.
+//!
+//! Every branch of this direction is here; the callees are straight-line. [`Shard::outside`] splits
+//! a receive buffer into runs; [`Shard::to_exit`] opens a run in place and commits its packets to
+//! the TUN by reference: after the kernel's copy into the buffer no byte moves again. The mirror
+//! image is `to_client.rs`.
+
+use std::ops::Range;
+
+use ringway_flow as flow;
+use ringway_proto::limits::RUN_MAX;
+use ringway_proto::wireguard::{Datagram, Message, Outcome, RunSummary, Tunnel};
+use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex, ip};
+use ringway_ring::{Driver, Outside};
+
+use crate::classify::{self, Run};
+use crate::shard::Shard;
+use crate::transmit::inside::Place;
+
+/// Runs up to this long use the small array: setting up room for a full run costs more than opening
+/// one datagram's header.
+const SHORT_RUN: usize = 4;
+
+impl<D: Driver> Shard<D> {
+    /// Carries one receive buffer: one datagram, or many that arrived together.
+    pub(crate) fn outside(&mut self, mut outside: Outside, now: Now) {
+        let datagrams = outside.len.div_ceil(outside.stride.max(1));
+        self.counters.receive_packets.record(datagrams as u64);
+        let mut at = outside.start;
+        let end = outside.start + outside.len;
+        while at < end {
+            let bytes = &outside.buf[at..end];
+            let run = classify::next_run(bytes, outside.stride);
+            match run.message {
+                Ok(Message::Data { receiver, .. }) => {
+                    if let Err(reason) = self.to_exit(receiver, &mut outside, at, &run, now) {
+                        self.counters.drops[reason as usize] += run.count as u64;
+                    }
+                }
+                Ok(message) => {
+                    let bytes = &bytes[..run.bytes];
+                    if let Err(reason) =
+                        self.receive_handshake(bytes, message, outside.from, outside.to, now)
+                    {
+                        self.counters.drop(reason);
+                    }
+                }
+                Err(reason) => self.counters.drop(reason),
+            }
+            at += run.bytes;
+        }
+    }
+
+    /// Carries a run of data messages of one session from a client to its exits. An error concerns
+    /// the whole run.
+    fn to_exit(
+        &mut self,
+        receiver: ReceiverIndex,
+        outside: &mut Outside,
+        at: usize,
+        run: &Run,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
+        self.counters.run_packets.record(run.count as u64);
+
+        let bytes = &mut outside.buf[at..at + run.bytes];
+        let stride = outside.stride;
+        let mut outcomes = [Outcome::Pending; RUN_MAX];
+        let outcomes = &mut outcomes[..run.count];
+        let mtu = peer.path_mtu(&self.policy);
+        let summary = if run.count <= SHORT_RUN {
+            open::<SHORT_RUN>(&mut peer.tunnel, receiver, bytes, stride, outcomes, now)
+        } else {
+            open::<RUN_MAX>(&mut peer.tunnel, receiver, bytes, stride, outcomes, now)
+        };
+        if summary.authenticated {
+            self.learn_endpoint(id, outside.from, outside.to);
+        }
+        // Packets of one session mostly share a source: the look-up of the one before is still
+        // good.
+        let mut allowed_source = None;
+        for (place, outcome) in outcomes.iter().enumerate() {
+            let delivered = match *outcome {
+                Outcome::Keepalive => {
+                    self.counters.keepalives_received += 1;
+                    continue;
+                }
+                Outcome::Packet { start, len } => {
+                    let start = at + place * stride + start;
+                    self.deliver(id, mtu, outside, start..start + len, &mut allowed_source)
+                }
+                Outcome::Dropped(reason) => Err(reason),
+                Outcome::Pending => Err(DropReason::DataUndecryptable),
+            };
+            if let Err(reason) = delivered {
+                self.counters.drop(reason);
+            }
+        }
+        self.settle_data(id, summary.confirmed, now);
+        Ok(())
+    }
+
+    /// One opened packet: may it speak for its source, what does policy say, and off to the TUN.
+    #[inline]
+    fn deliver(
+        &mut self,
+        id: PeerId,
+        mtu: u16,
+        outside: &mut Outside,
+        span: Range<usize>,
+        allowed_source: &mut Option<std::net::IpAddr>,
+    ) -> Result<(), DropReason> {
+        let bytes = &mut outside.buf[span.clone()];
+        let packet = ip::Packet::parse(bytes).map_err(|_| DropReason::InnerMalformed)?;
+        // Cryptokey routing: a peer may only speak for addresses that we would route back to it.
+        let source = packet.source();
+        if *allowed_source != Some(source) {
+            if self.allowed_ips.lookup(source) != Some(id) {
+                return Err(DropReason::SourceNotAllowed);
+            }
+            *allowed_source = Some(source);
+        }
+        flow::to_exit(bytes, &packet, outside.ecn.0, mtu, &self.policy, &mut self.flow)?;
+        self.counters.to_exit_packets += 1;
+        self.counters.to_exit_bytes += span.len() as u64;
+        let verify = self.policy.verify_inner_checksum;
+        let place = Place { buf: &outside.buf, start: span.start, len: span.len() };
+        self.inside.push(place, verify, &mut self.driver, &mut self.counters)
+    }
+}
+
+/// Opens the datagrams of a run with an array of `N` places.
+fn open<const N: usize>(
+    tunnel: &mut Tunnel,
+    receiver: ReceiverIndex,
+    bytes: &mut [u8],
+    stride: usize,
+    outcomes: &mut [Outcome],
+    now: Now,
+) -> RunSummary {
+    let mut datagrams = bytes.chunks_mut(stride);
+    let mut run: [Datagram<'_>; N] =
+        std::array::from_fn(|_| Datagram::new(datagrams.next().unwrap_or_default()));
+    let run = &mut run[..outcomes.len()];
+    let summary = tunnel.open_run(receiver, run, now);
+    for (outcome, datagram) in outcomes.iter_mut().zip(run) {
+        *outcome = datagram.outcome;
+    }
+    summary
+}

@@ -1,0 +1,244 @@
+//! The thread around a shard: pinned, with memory on its node, and the only place on a core that
+//! reads a clock.
+//!
+//! The thread makes its own ring and arenas (a ring belongs to the thread that made it, and first
+//! touch decides the node of memory), reports whether that worked, and then turns until it is told
+//! to stop or its ring breaks.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use ringway_alloc::heap::{HeapPolicy, ShardHeap};
+use ringway_flow::Policy;
+use ringway_link::page::{PageReader, PageWriter};
+use ringway_link::spsc;
+use ringway_link::wake::{self, Sleeper, Waker};
+use ringway_proto::crypto::Random;
+use ringway_proto::{CoreId, Instant, Now};
+use ringway_ring::{
+    Driver, Features, PoolSizes, Pools, TunQueue, UdpSockets, UringConfig, UringDriver, Wait,
+    ZeroCopyMode, clock,
+};
+
+use crate::command::{Envelope, Report};
+use crate::index_table::IndexLayout;
+use crate::page;
+pub use crate::page::{WORDS as PAGE_WORDS, layout as page_layout};
+use crate::shard::{Shard, ShardConfig};
+
+/// Commands that may wait between control and a core: a thousand edits a second are seen within a
+/// turn.
+const COMMANDS_WAITING_MAX: usize = 1024;
+
+/// What a worker is started with. The sockets, the TUN queue and all memory become its own.
+pub struct WorkerConfig {
+    /// Which core of the node it is.
+    pub core: CoreId,
+    /// How many workers there are.
+    pub cores: u16,
+    /// Masks the owner in receiver indices; the same on all cores, new at every start.
+    pub index_secret: u32,
+    /// CPU to be bound to, if any.
+    pub cpu: Option<u32>,
+    /// Node its memory should be on, if the machine has several.
+    pub node: Option<u32>,
+    /// Its queue of the TUN.
+    pub tun: TunQueue,
+    /// Its UDP sockets, if the gateway listens already.
+    pub sockets: Option<Box<UdpSockets>>,
+    /// Rules for inner packets.
+    pub policy: Box<Policy>,
+    /// When a session gets a heap of its own.
+    pub heaps: HeapPolicy,
+    /// Core's ends of the channels to control.
+    pub link: WorkerLink,
+    /// How many buffers it gets.
+    pub pools: PoolSizes,
+    /// What the kernel can do.
+    pub features: Features,
+    /// Whether sends may be zero copy.
+    pub zero_copy: ZeroCopyMode,
+}
+
+/// Control's ends of the channels to one core.
+pub struct ControlLink {
+    /// To be pushed, then woken.
+    pub commands: spsc::Sender<Envelope>,
+    /// To be read when `reports_ready` says so.
+    pub reports: spsc::Receiver<Report>,
+    /// Wakes the core after a push.
+    pub wake: Waker,
+    /// Readable when reports wait.
+    pub reports_ready: Sleeper,
+    /// The core's counters.
+    pub page: PageReader,
+}
+
+/// A core's ends of the channels to control.
+pub struct WorkerLink {
+    commands: spsc::Receiver<Envelope>,
+    reports: spsc::Sender<Report>,
+    sleeper: Sleeper,
+    wake_control: Waker,
+    page: PageWriter,
+}
+
+/// Makes the channels between control and one core. `page` has [`page::WORDS`] words.
+///
+/// # Errors
+/// When no event descriptor can be made: the descriptor limit is reached.
+pub fn link(page: PageWriter) -> io::Result<(ControlLink, WorkerLink)> {
+    let (command_sender, command_receiver) = spsc::channel(COMMANDS_WAITING_MAX);
+    let (report_sender, report_receiver) = spsc::channel(COMMANDS_WAITING_MAX);
+    let (wake, sleeper) = wake::pair()?;
+    let (wake_control, reports_ready) = wake::pair()?;
+    let control = ControlLink {
+        commands: command_sender,
+        reports: report_receiver,
+        wake,
+        reports_ready,
+        page: page.reader(),
+    };
+    let worker = WorkerLink {
+        commands: command_receiver,
+        reports: report_sender,
+        sleeper,
+        wake_control,
+        page,
+    };
+    Ok((control, worker))
+}
+
+/// A running worker.
+pub struct WorkerHandle {
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl WorkerHandle {
+    /// Waits until the worker has ended. Send [`Command::Stop`](crate::Command::Stop) first.
+    ///
+    /// # Errors
+    /// Why it ended, if it was not asked to.
+    pub fn join(self) -> io::Result<()> {
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("The worker panicked")))
+    }
+}
+
+/// Starts a worker and waits until its loop runs.
+///
+/// # Errors
+/// Why it could not start: the ring, the memory, or the pinning.
+pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
+    let (ready, started) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name(format!("ringway-{}", config.core.0))
+        .spawn(move || work(config, &ready))?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(WorkerHandle { thread }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::other("The worker ended before it ran")),
+    }
+}
+
+fn work(config: WorkerConfig, ready: &mpsc::SyncSender<io::Result<()>>) -> io::Result<()> {
+    let (shard, link) = match start(config) {
+        Ok(started) => started,
+        Err(error) => {
+            // The starter is waiting for this; if it has gone there is nobody to tell.
+            let _ = ready.send(Err(error));
+            return Ok(());
+        }
+    };
+    let _ = ready.send(Ok(()));
+    drive(shard, link)
+}
+
+/// The part of the link that the loop keeps; the rest went into the shard.
+struct LoopLink {
+    sleeper: Sleeper,
+    wake_control: Waker,
+    page: PageWriter,
+}
+
+fn start(config: WorkerConfig) -> io::Result<(Shard<UringDriver>, LoopLink)> {
+    if let Some(cpu) = config.cpu {
+        ringway_numa::pin::pin_to(cpu).map_err(io::Error::other)?;
+    }
+    let WorkerLink { commands, reports, sleeper, wake_control, page } = config.link;
+    let mut driver = UringDriver::new(UringConfig {
+        pools: Pools::new(config.pools)?,
+        features: config.features,
+        zero_copy: config.zero_copy,
+        waker: Some(sleeper.as_fd().try_clone_to_owned()?),
+    })
+    .map_err(io::Error::other)?;
+    driver.set_tun(Some(config.tun))?;
+    driver.set_sockets(config.sockets.map(|boxed| *boxed))?;
+    let shard = ShardConfig {
+        core: config.core,
+        layout: IndexLayout::new(config.cores, config.index_secret),
+        policy: config.policy,
+        heap: ShardHeap::new(config.heaps),
+        random: Box::new(KernelRandom),
+        index_random: Box::new(KernelRandom),
+        commands,
+        reports,
+    };
+    Ok((Shard::new(shard, driver, read_clock()), LoopLink { sleeper, wake_control, page }))
+}
+
+/// Turns until told to stop.
+fn drive(mut shard: Shard<UringDriver>, mut link: LoopLink) -> io::Result<()> {
+    let mut words = vec![0; page::WORDS];
+    loop {
+        let now = read_clock();
+        let turn = shard.turn(now);
+        if turn.reported {
+            link.wake_control.wake();
+        }
+        let worked = clock::boot_ns() - now.mono.as_nanos();
+        shard.counters_mut().turn_ns.record(worked);
+        if turn.publish || turn.stop {
+            let stats = *shard.driver_mut().stats();
+            page::publish(shard.counters_mut(), &stats, &mut words);
+            link.page.publish(&words);
+        }
+        if turn.stop {
+            break;
+        }
+        let mut wait = turn.wait;
+        if wait != Wait::No {
+            link.sleeper.prepare();
+            // A command pushed before `prepare` sent no wake-up.
+            if shard.has_commands() {
+                wait = Wait::No;
+            }
+        }
+        let turned = shard.driver_mut().turn(wait);
+        link.sleeper.awake();
+        if let Err(error) = turned {
+            shard.end(Some(error));
+            link.wake_control.wake_always();
+            return Ok(());
+        }
+    }
+    let ended = shard.driver_mut().shutdown();
+    shard.end(None);
+    link.wake_control.wake_always();
+    ended
+}
+
+fn read_clock() -> Now {
+    Now { mono: Instant::from_nanos(clock::boot_ns()), wall: clock::wall() }
+}
+
+/// Randomness of the kernel.
+struct KernelRandom;
+
+impl Random for KernelRandom {
+    fn fill(&mut self, out: &mut [u8]) {
+        clock::random(out);
+    }
+}
