@@ -53,8 +53,8 @@ pub fn hmac(key: &[u8; HASH_BYTES], parts: &[&[u8]]) -> [u8; HASH_BYTES] {
     hash(&[&outer_pad[..], &inner[..]])
 }
 
-/// `N` derived keys, at most 255: `KDF1`, `KDF2` and `KDF3` of the whitepaper, which is HKDF without
-/// info (RFC 5869).
+/// `N` derived keys, at most 255: `KDF1`, `KDF2` and `KDF3` of the whitepaper, which is HKDF
+/// without info (RFC 5869).
 #[must_use]
 pub fn kdf<const N: usize>(
     key: &[u8; HASH_BYTES],

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::{AeadKey, PresharedKey, PrivateKey, PublicKey, Random, hash, hmac, kdf, mac};
-use super::{TAG_BYTES, TagMismatch, equal, xopen, xseal};
+use super::{TagMismatch, equal, xopen, xseal};
 
 /// Bytes from hexadecimal; blanks do not matter.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
@@ -133,8 +133,8 @@ macro_rules! provider_tests {
                     let result = Secret::new(&scalar).agree(&point).unwrap();
                     (point, scalar) = (scalar, result);
                     if round == 1 {
-                        let one = "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079";
-                        assert_eq!(scalar, hex_array(one));
+                        let k1 = "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079";
+                        assert_eq!(scalar, hex_array(k1));
                     }
                 }
                 let thousand = "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51";
@@ -269,8 +269,7 @@ fn a_preshared_key_of_zeros_is_none() {
 mod between_providers {
     use proptest::prelude::*;
 
-    use super::super::{aws_lc, portable};
-    use super::TAG_BYTES;
+    use super::super::{TAG_BYTES, aws_lc, portable};
 
     proptest! {
         #[test]

@@ -102,7 +102,7 @@ impl Keypairs {
     #[inline]
     pub(super) fn find(&self, index: ReceiverIndex) -> Option<Slot> {
         let owns = |slot: &Slot| self.get(*slot).ours == index;
-        (self.current.filter(owns)).or(self.next.filter(owns)).or(self.previous.filter(owns))
+        [self.current, self.next, self.previous].into_iter().flatten().find(owns)
     }
 
     #[inline]

@@ -178,12 +178,12 @@ mod tests {
     proptest! {
         #[test]
         fn the_cached_earliest_is_always_the_minimum(
-            steps in proptest::collection::vec((0..5_usize, proptest::option::of(0..20_u64)), 1..80),
+            steps in proptest::collection::vec((0..5_usize, any::<Option<u64>>()), 1..80),
         ) {
             let mut timers = Timers::default();
             for (timer, at) in steps {
                 match at {
-                    Some(at) => timers.set(Timer::ALL[timer], at_s(at)),
+                    Some(at) => timers.set(Timer::ALL[timer], at_s(at % 20)),
                     None => timers.cancel(Timer::ALL[timer]),
                 }
                 let minimum = timers.deadlines.iter().flatten().min().copied();

@@ -382,7 +382,7 @@ impl Jitter {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        let nanos = u128::from(mixed) * REKEY_JITTER.as_nanos() >> 64;
+        let nanos = (u128::from(mixed) * REKEY_JITTER.as_nanos()) >> 64;
         Duration::from_nanos(nanos as u64)
     }
 }

@@ -1,5 +1,11 @@
 //! Two tunnels that talk to each other under a clock that the test turns, and what they must do.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod data;
+mod handshake;
+mod hostile;
 mod pair;
 mod session;
+mod timers;
 mod vectors;

@@ -93,6 +93,10 @@ impl Party {
 
     pub(super) fn initiation(&mut self, message: &[u8], now: Now) -> Result<(), DropReason> {
         let opened = OpenedInitiation::open(&self.identity, message)?;
+        self.accept(opened, now)
+    }
+
+    pub(super) fn accept(&mut self, opened: OpenedInitiation, now: Now) -> Result<(), DropReason> {
         self.with(now, |tunnel, cx| tunnel.accept_initiation(opened, cx))
     }
 

@@ -1,5 +1,5 @@
-//! Known answers of a whole handshake. `vectors.py` beside this file computes them from the formulas
-//! of the whitepaper with other libraries.
+//! Known answers of a whole handshake. `vectors.py` beside this file computes them from the
+//! formulas of the whitepaper with other libraries.
 
 use std::net::SocketAddr;
 use std::time::Duration;
