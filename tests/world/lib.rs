@@ -1,1 +1,9 @@
-//! x
+//! The simulated world: shards in one process, a seeded clock and network, clients that speak the
+//! real protocol, and a model that says what should have arrived.
+//!
+//! Nothing here sleeps, and the same seed gives the same run.
+
+pub mod client;
+pub mod driver;
+pub mod gateway;
+pub mod packets;
