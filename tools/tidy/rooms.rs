@@ -69,8 +69,9 @@ pub(crate) fn check_top_level(repo: &Repo) -> Vec<Finding> {
     findings
 }
 
+/// Test files are spoken for by the file that they test.
 fn head_comment(file: &File) -> Vec<Finding> {
-    if file.text.trim_start().starts_with("//!") {
+    if is_test_file(&file.path) || file.text.trim_start().starts_with("//!") {
         return Vec::new();
     }
     let fix = "begin with //!: what it is for, why here, what it must not know";
