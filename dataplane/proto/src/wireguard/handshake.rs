@@ -148,9 +148,12 @@ impl Tunnel {
     /// [`DropReason::HandshakeUnexpected`] if it answers nothing,
     /// [`DropReason::HandshakeUndecryptable`].
     pub fn accept_cookie(&mut self, message: &[u8], now: Now) -> Result<(), DropReason> {
-        let accepted = classify(message).and_then(|_| {
-            let message: &[u8; COOKIE_REPLY_BYTES] =
-                message.try_into().map_err(|_| DropReason::MessageTypeUnknown)?;
+        let accepted = classify(message).and_then(|kind| {
+            let message: &[u8; COOKIE_REPLY_BYTES] = message
+                .try_into()
+                .ok()
+                .filter(|_| matches!(kind, Message::Cookie { .. }))
+                .ok_or(DropReason::MessageTypeUnknown)?;
             self.jar.accept(&self.peer, message, now.mono)
         });
         self.count_refusal(accepted)
