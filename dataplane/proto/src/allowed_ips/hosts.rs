@@ -5,9 +5,10 @@
 //! only the operator (or the address management) puts addresses in.
 
 /// What a key must be able to do.
-pub(super) trait Key: Copy + Eq {
+pub(super) trait Key: Copy {
     /// 64 bits of which the high ones are well mixed.
     fn hash(self) -> u64;
+    fn is(self, other: Self) -> bool;
 }
 
 /// 2^64 divided by the golden ratio (Knuth, volume 3, section 6.4).
@@ -18,17 +19,28 @@ impl Key for u32 {
     fn hash(self) -> u64 {
         u64::from(self).wrapping_mul(GOLDEN)
     }
+
+    #[inline]
+    fn is(self, other: Self) -> bool {
+        self == other
+    }
 }
 
+/// Bytes instead of a number, so that a slot of the table has no padding.
 impl Key for [u8; 16] {
     #[inline]
     fn hash(self) -> u64 {
         let bits = u128::from_be_bytes(self);
-        let (high, low) = ((bits >> 64) as u64, bits as u64);
-        // The network half is folded into the host half by a multiplication of its own, so that
-        // counting in either half, or in both, spreads.
-        let mixed = u128::from(high ^ GOLDEN) * u128::from(!GOLDEN);
-        (low ^ (mixed >> 64) as u64 ^ mixed as u64).wrapping_mul(GOLDEN)
+        let (network, host) = ((bits >> 64) as u64, bits as u64);
+        // The network half has a multiplication of its own, so that counting in either half
+        // spreads; the rotation keeps the two from cancelling each other out.
+        let network = network.wrapping_mul(GOLDEN).rotate_left(32);
+        (network ^ host).wrapping_mul(GOLDEN)
+    }
+
+    #[inline]
+    fn is(self, other: Self) -> bool {
+        u128::from_ne_bytes(self) == u128::from_ne_bytes(other)
     }
 }
 
@@ -131,7 +143,7 @@ impl<K, V> Slot<K, V> {
 #[inline]
 fn find<K: Key, V>(slots: &[Slot<K, V>], key: K) -> usize {
     let mut at = home(key, slots.len());
-    while !slots[at].is_free() && slots[at].key != key {
+    while !slots[at].is_free() && !slots[at].key.is(key) {
         at = if at + 1 == slots.len() { 0 } else { at + 1 };
     }
     at

@@ -58,7 +58,8 @@ pub struct FlowKey {
     ports: u32,
     protocol: u8,
     version: Version,
-    addresses: [u8; 32],
+    /// Source and destination as words in memory order: four comparisons.
+    addresses: [u64; 4],
 }
 
 /// A packet of a flow, checked once.
@@ -128,10 +129,13 @@ impl<'a> Class<'a> {
 
 impl FlowKey {
     fn of(bytes: &[u8], packet: &Packet) -> Self {
-        let mut addresses = [0; 32];
-        match packet.version() {
-            Version::V4 => addresses[..8].copy_from_slice(&bytes[12..20]),
-            Version::V6 => addresses.copy_from_slice(&bytes[8..40]),
+        let raw = match packet.version() {
+            Version::V4 => &bytes[12..20],
+            Version::V6 => &bytes[8..40],
+        };
+        let mut addresses = [0; 4];
+        for (word, raw) in addresses.iter_mut().zip(raw.as_chunks().0) {
+            *word = u64::from_ne_bytes(*raw);
         }
         Self {
             ports: read_u32(bytes, packet.transport_offset()),
