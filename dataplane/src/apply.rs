@@ -3,7 +3,11 @@
 //! What a command replaced goes back inside the answer, so that control frees what control
 //! allocated.
 
+use std::net::IpAddr;
+
 use ringway_alloc::heap::SessionHeap;
+use ringway_flow::PathMtu;
+use ringway_proto::ip::Version;
 use ringway_proto::limits::COMMANDS_PER_TURN_MAX;
 use ringway_proto::wireguard::{Identity, PeerConfig, SendState, Tunnel};
 use ringway_proto::{DropReason, Now, PeerId};
@@ -66,6 +70,9 @@ impl<D: Driver> Shard<D> {
             }
             Command::SetPolicy(policy) => {
                 let old = std::mem::replace(&mut self.policy, policy);
+                if old.inner_mtu != self.policy.inner_mtu {
+                    self.reset_paths();
+                }
                 (Ok(()), Command::SetPolicy(old))
             }
             Command::Stop => {
@@ -132,8 +139,27 @@ impl<D: Driver> Shard<D> {
                 self.allowed_ips.insert(allowed.net, id);
             }
         }
+        let inner = self.inner_addresses(id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.inner = inner;
+        }
         self.settle(id, now);
         Ok(())
+    }
+
+    /// The first single host of each family among the peer's allowed IPs.
+    fn inner_addresses(&self, id: PeerId) -> [Option<IpAddr>; 2] {
+        let mut inner = [None; 2];
+        for net in self.allowed_ips.of(id) {
+            let (family, host) = match net.address() {
+                IpAddr::V4(_) => (0, 32),
+                IpAddr::V6(_) => (1, 128),
+            };
+            if net.prefix() == host && inner[family].is_none() {
+                inner[family] = Some(net.address());
+            }
+        }
+        inner
     }
 
     fn add_peer(&mut self, change: &PeerChange) -> PeerId {
@@ -146,6 +172,8 @@ impl<D: Driver> Shard<D> {
             public: change.public,
             tunnel: Tunnel::new(self.identity.as_deref().unwrap_or(&self.nobody), config),
             endpoint: None,
+            path: PathMtu::new(self.policy.inner_mtu),
+            inner: [None; 2],
             staged: Staged::default(),
             heap: SessionHeap::new(&self.heap),
             live: false,
@@ -184,7 +212,7 @@ impl<D: Driver> Shard<D> {
                 rx_bytes: stats.rx_bytes,
                 tx_bytes: stats.tx_bytes,
                 live: peer.tunnel.send_state(now) == SendState::Ready,
-                path_mtu: peer.path_mtu(&self.policy),
+                path_mtu: peer.path.mtu(Version::V4),
                 heap_bytes: peer.heap.used() as u64,
             });
         }

@@ -137,6 +137,8 @@ counters! {
     cookies_sent: u64, Counter, "Cookie replies sent while under load.";
     cookies_received: u64, Counter, "Cookie replies received and believed.";
     roamed: u64, Counter, "Times a peer's endpoint moved.";
+    path_probes: u64, Counter, "Echo requests sent to learn what a path carries.";
+    path_narrowed: u64, Counter, "Times a path was found to carry less than was thought.";
     icmp_sent: u64, Counter, "ICMP errors sent to hosts inside.";
     mss_clamped: u64, Counter, "TCP handshakes whose segment size was reduced.";
     congestion_marked: u64, Counter, "Inner packets marked because the outer one met congestion.";
@@ -187,6 +189,8 @@ impl Default for Counters {
             cookies_sent: 0,
             cookies_received: 0,
             roamed: 0,
+            path_probes: 0,
+            path_narrowed: 0,
             icmp_sent: 0,
             mss_clamped: 0,
             congestion_marked: 0,

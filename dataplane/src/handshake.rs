@@ -266,6 +266,10 @@ impl<D: Driver> Shard<D> {
             else {
                 continue;
             };
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.path.handle_timeout(now.mono);
+            }
+            self.follow_path(id, now);
             if events.gave_up {
                 self.counters.handshakes_abandoned += 1;
                 self.abandon_staged(id);
@@ -288,8 +292,11 @@ impl<D: Driver> Shard<D> {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let learned = Endpoint { remote: from, local: to };
         if peer.endpoint != Some(learned) {
-            self.counters.roamed +=
-                u64::from(peer.endpoint.is_some_and(|endpoint| endpoint.remote != learned.remote));
+            let roamed = peer.endpoint.is_some_and(|endpoint| endpoint.remote != learned.remote);
+            if roamed {
+                self.counters.roamed += 1;
+                peer.path.reset(self.policy.inner_mtu);
+            }
             peer.endpoint = Some(learned);
         }
     }

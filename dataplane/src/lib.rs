@@ -18,6 +18,7 @@ pub mod counters;
 pub mod handshake;
 pub mod index_table;
 pub mod page;
+pub mod path;
 pub mod peers;
 pub mod shard;
 pub mod staging;

@@ -3,17 +3,12 @@
 //! Maps hold a [`PeerId`], never a second copy of a peer; a removed peer's id finds nobody.
 //! Configuration names peers by public key, packets by receiver index or inner address.
 
-#![expect(
-    clippy::disallowed_types,
-    reason = "the key map serves handshakes and commands, not packets"
-)]
-
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ringway_alloc::heap::SessionHeap;
 use ringway_alloc::slab::{Key, Slab};
-use ringway_flow::Policy;
+use ringway_flow::PathMtu;
 use ringway_proto::PeerId;
 use ringway_proto::crypto::PublicKey;
 use ringway_proto::wireguard::Tunnel;
@@ -38,20 +33,17 @@ pub struct Peer {
     pub tunnel: Tunnel,
     /// Where it is.
     pub endpoint: Option<Endpoint>,
+    /// What its path carries.
+    pub path: PathMtu,
+    /// Its first own IPv4 and IPv6 address inside, if allowed IPs name single hosts: where probes
+    /// of the path go.
+    pub inner: [Option<IpAddr>; 2],
     /// Packets that wait for a handshake.
     pub staged: Staged,
     /// Its variable memory.
     pub heap: SessionHeap,
     /// Whether it counted as a live session when last looked at.
     pub live: bool,
-}
-
-impl Peer {
-    /// The largest inner packet that the peer's path carries, in bytes.
-    #[must_use]
-    pub const fn path_mtu(&self, policy: &Policy) -> u16 {
-        policy.inner_mtu
-    }
 }
 
 /// The peers of one core.

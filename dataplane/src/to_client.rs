@@ -18,6 +18,7 @@ use crate::transmit::outside::Departure;
 
 impl<D: Driver> Shard<D> {
     /// Carries one packet or super-packet from the TUN.
+    #[expect(clippy::wrong_self_convention, reason = "the name of a direction, not a conversion")]
     pub(crate) fn to_client(&mut self, inside: &Inside, now: Now) {
         let bytes = &inside.buf[inside.start..inside.start + inside.len];
         if let Err(reason) = self.route(bytes, now) {
@@ -51,10 +52,13 @@ impl<D: Driver> Shard<D> {
     fn send_to(&mut self, id: PeerId, bytes: &[u8], now: Now) -> Result<(), DropReason> {
         let (header, packet) = VnetHeader::parse(bytes)?;
         let segments = Segments::new(&header, packet)?;
-        let peer = self.peers.get(id).ok_or(DropReason::PeerGone)?;
-        let mtu = peer.path_mtu(&self.policy);
+        let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
+        let view = *segments.packet();
+        peer.path.sent(packet, &view, segments.len_max(), now.mono);
+        let mtu = peer.path.mtu(view.version());
+        let searching = peer.path.is_searching();
         flow::fits(segments.len_max(), mtu)?;
-        let ecn = Ecn(segments.packet().ecn());
+        let ecn = Ecn(view.ecn());
         let mut out = Departure {
             peers: &mut self.peers,
             driver: &mut self.driver,
@@ -67,8 +71,11 @@ impl<D: Driver> Shard<D> {
             let room = self.trains.room(id, padded, ecn, &mut out)?;
             segments.write(i, &mut room[..len]);
             room[len..].fill(0);
-            let packet = segments.packet();
-            flow::to_client(&mut room[..len], packet, mtu, &self.policy, &mut self.flow);
+            flow::to_client(&mut room[..len], &view, mtu, &self.policy, &mut self.flow);
+        }
+        if searching {
+            // What was just sent may have raised the suspicion that the path swallows it.
+            self.follow_path(id, now);
         }
         Ok(())
     }
@@ -118,14 +125,16 @@ impl<D: Driver> Shard<D> {
     fn refused_mtu(&self, packet: &[u8]) -> u16 {
         ip::Packet::parse(packet)
             .ok()
-            .and_then(|view| self.allowed_ips.lookup(view.destination()))
-            .and_then(|id| self.peers.get(id))
-            .map_or(self.policy.inner_mtu, |peer| peer.path_mtu(&self.policy))
+            .and_then(|view| {
+                let id = self.allowed_ips.lookup(view.destination())?;
+                Some(self.peers.get(id)?.path.mtu(view.version()))
+            })
+            .unwrap_or(self.policy.inner_mtu)
     }
 }
 
 /// Bytes of a packet with its padding: a multiple of 16, but never beyond the MTU (whitepaper
 /// section 5.4.6).
-fn padded_len(len: usize, mtu: usize) -> usize {
+pub(crate) fn padded_len(len: usize, mtu: usize) -> usize {
     len.next_multiple_of(PADDING_MULTIPLE).min(mtu.max(len))
 }

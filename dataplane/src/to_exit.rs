@@ -5,9 +5,11 @@
 //! the TUN by reference: after the kernel's copy into the buffer no byte moves again. The mirror
 //! image is `to_client.rs`.
 
+use std::net::IpAddr;
 use std::ops::Range;
 
 use ringway_flow as flow;
+use ringway_proto::ip::Version;
 use ringway_proto::limits::RUN_MAX;
 use ringway_proto::wireguard::{Datagram, Message, Outcome, RunSummary, Tunnel};
 use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex, ip};
@@ -53,6 +55,7 @@ impl<D: Driver> Shard<D> {
 
     /// Carries a run of data messages of one session from a client to its exits. An error concerns
     /// the whole run.
+    #[expect(clippy::wrong_self_convention, reason = "the name of a direction, not a conversion")]
     fn to_exit(
         &mut self,
         receiver: ReceiverIndex,
@@ -69,18 +72,16 @@ impl<D: Driver> Shard<D> {
         let stride = outside.stride;
         let mut outcomes = [Outcome::Pending; RUN_MAX];
         let outcomes = &mut outcomes[..run.count];
-        let mtu = peer.path_mtu(&self.policy);
         let summary = if run.count <= SHORT_RUN {
             open::<SHORT_RUN>(&mut peer.tunnel, receiver, bytes, stride, outcomes, now)
         } else {
             open::<RUN_MAX>(&mut peer.tunnel, receiver, bytes, stride, outcomes, now)
         };
         if summary.authenticated {
+            peer.path.heard(now.mono);
             self.learn_endpoint(id, outside.from, outside.to);
         }
-        // Packets of one session mostly share a source: the look-up of the one before is still
-        // good.
-        let mut allowed_source = None;
+        let mut sender = self.sender(id)?;
         for (place, outcome) in outcomes.iter().enumerate() {
             let delivered = match *outcome {
                 Outcome::Keepalive => {
@@ -89,7 +90,7 @@ impl<D: Driver> Shard<D> {
                 }
                 Outcome::Packet { start, len } => {
                     let start = at + place * stride + start;
-                    self.deliver(id, mtu, outside, start..start + len, &mut allowed_source)
+                    self.deliver(&mut sender, outside, start..start + len, now)
                 }
                 Outcome::Dropped(reason) => Err(reason),
                 Outcome::Pending => Err(DropReason::DataUndecryptable),
@@ -106,22 +107,28 @@ impl<D: Driver> Shard<D> {
     #[inline]
     fn deliver(
         &mut self,
-        id: PeerId,
-        mtu: u16,
+        sender: &mut Sender,
         outside: &mut Outside,
         span: Range<usize>,
-        allowed_source: &mut Option<std::net::IpAddr>,
+        now: Now,
     ) -> Result<(), DropReason> {
         let bytes = &mut outside.buf[span.clone()];
         let packet = ip::Packet::parse(bytes).map_err(|_| DropReason::InnerMalformed)?;
         // Cryptokey routing: a peer may only speak for addresses that we would route back to it.
         let source = packet.source();
-        if *allowed_source != Some(source) {
-            if self.allowed_ips.lookup(source) != Some(id) {
+        if sender.allowed_source != Some(source) {
+            if self.allowed_ips.lookup(source) != Some(sender.id) {
                 return Err(DropReason::SourceNotAllowed);
             }
-            *allowed_source = Some(source);
+            sender.allowed_source = Some(source);
         }
+        if sender.searching && self.answers_probe(sender.id, bytes, &packet, now) {
+            return Ok(());
+        }
+        let mtu = match packet.version() {
+            Version::V4 => sender.mtu_v4,
+            Version::V6 => sender.mtu_v6,
+        };
         flow::to_exit(bytes, &packet, outside.ecn.0, mtu, &self.policy, &mut self.flow)?;
         self.counters.to_exit_packets += 1;
         self.counters.to_exit_bytes += span.len() as u64;
@@ -129,6 +136,28 @@ impl<D: Driver> Shard<D> {
         let place = Place { buf: &outside.buf, start: span.start, len: span.len() };
         self.inside.push(place, verify, &mut self.driver, &mut self.counters)
     }
+
+    fn sender(&self, id: PeerId) -> Result<Sender, DropReason> {
+        let path = &self.peers.get(id).ok_or(DropReason::PeerGone)?.path;
+        Ok(Sender {
+            id,
+            mtu_v4: path.mtu(Version::V4),
+            mtu_v6: path.mtu(Version::V6),
+            searching: path.is_searching(),
+            allowed_source: None,
+        })
+    }
+}
+
+/// What is the same for all packets of a run.
+struct Sender {
+    id: PeerId,
+    mtu_v4: u16,
+    mtu_v6: u16,
+    /// Answers to probes of the path are awaited.
+    searching: bool,
+    /// The source of the packet before, which was allowed: most packets of a run share it.
+    allowed_source: Option<IpAddr>,
 }
 
 /// Opens the datagrams of a run with an array of `N` places.
