@@ -26,6 +26,7 @@ mod send;
 pub mod stats;
 mod sys;
 pub mod tun;
+pub mod tun_view;
 pub mod udp;
 pub mod uring;
 mod wake;
@@ -40,6 +41,7 @@ pub use pools::{BUFFER_BYTES, PoolSizes, Pools};
 pub use ring::RingMode;
 pub use stats::DriverStats;
 pub use tun::{TunError, TunOffloads, TunOptions, TunQueue};
+pub use tun_view::{TunState, TunView};
 pub use uring::{Health, UringConfig, UringDriver};
 pub use zerocopy::ZeroCopyMode;
 

@@ -332,7 +332,10 @@ impl Family {
             }
             Self::V6 => {
                 let level = libc::IPPROTO_IPV6;
-                set("IPv6 only", level, libc::IPV6_V6ONLY, 1)?;
+                // Cannot be changed any more once the socket is bound.
+                if sys::option(fd, level, libc::IPV6_V6ONLY).ok() != Some(1) {
+                    set("IPv6 only", level, libc::IPV6_V6ONLY, 1)?;
+                }
                 set("packet info", level, libc::IPV6_RECVPKTINFO, 1)?;
                 set("congestion bits", level, libc::IPV6_RECVTCLASS, 1)?;
                 // There is no don't-fragment bit; the sender fragments, to what it learned.
@@ -383,6 +386,16 @@ mod tests {
             .collect();
         assert!(ports.iter().all(|port| *port == sockets.port()), "{ports:?}");
         assert_ne!(sockets.port(), 0);
+    }
+
+    #[test]
+    fn bound_sockets_can_be_taken_over() {
+        let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
+        let [ipv4, ipv6] =
+            sockets.descriptors().map(|fd| fd.map(|fd| fd.try_clone_to_owned().unwrap()));
+        let second = UdpSockets::adopt(ipv4, ipv6, &UdpOptions::default()).unwrap();
+        assert_eq!(second.port(), sockets.port());
+        assert_eq!(second.has_ipv6(), sockets.has_ipv6());
     }
 
     #[test]
