@@ -7,11 +7,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client_io;
 pub mod config;
+pub mod daemon;
+pub mod exit;
 pub mod failure;
+pub mod gateway;
 pub mod keys;
+pub mod listen;
 pub mod peers;
 pub mod place;
+pub mod plane;
+pub mod ready;
+pub mod stats;
+pub mod uapi;
+pub mod watch;
 
 #[cfg(test)]
 mod scratch;

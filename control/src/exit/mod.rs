@@ -1,0 +1,178 @@
+//! The local exit: what must be different on this host so that clients' traffic can leave by it.
+//!
+//! The order is always: write down, then change; change back, then forget. So whatever happens in
+//! between, kill -9 included, the next start of the same gateway knows what to put back. The
+//! interface itself is not written down: it vanishes with its process.
+//!
+//! This module must not know cores, peers or sessions.
+
+pub mod journal;
+pub mod links;
+pub mod nft;
+pub mod sysctl;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+
+use ringway_proto::allowed_ips::IpNet;
+
+use crate::config::Config;
+use crate::failure::{Failure, Status};
+use journal::{Journal, JournalFile};
+use sysctl::{SysctlError, Sysctls};
+
+/// What the operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitPlan {
+    /// The gateway's interface.
+    pub interface: String,
+    /// Prefixes of clients.
+    pub pools: Vec<IpNet>,
+    /// Hide the pools behind the host's addresses.
+    pub masquerade: bool,
+    /// Switch forwarding on.
+    pub enable_forwarding: bool,
+}
+
+impl ExitPlan {
+    /// What this configuration wants.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            interface: config.interface.name.clone(),
+            pools: config.interface.pools().collect(),
+            masquerade: config.exit.masquerade,
+            enable_forwarding: config.exit.enable_forwarding,
+        }
+    }
+
+    fn has(&self, v4: bool) -> bool {
+        self.pools.iter().any(|pool| pool.address().is_ipv4() == v4)
+    }
+}
+
+/// The exit as it is set up. Dropping it puts the host back.
+#[derive(Debug)]
+pub struct LocalExit {
+    file: JournalFile,
+    sysctls: Sysctls,
+    /// What is on the host; `None` once it has been put back.
+    journal: Option<Journal>,
+}
+
+impl LocalExit {
+    /// Puts back what a killed run left, then makes the changes. Call it before the interface is
+    /// made: it refuses a second gateway with the same name and state folder. Says what it did and
+    /// what the operator should know, line by line.
+    ///
+    /// # Errors
+    /// A missing program or capability, a folder that cannot be written, another gateway. The host
+    /// is as before then.
+    pub fn set_up(plan: &ExitPlan, state_dir: &Path) -> Result<(Self, Vec<String>), Failure> {
+        let mut notes = Vec::new();
+        let sysctls = Sysctls::default();
+        let (file, left) = JournalFile::open(state_dir, &plan.interface)?;
+        if let Some(left) = left {
+            notes.push("The last run was killed: putting back what it changed".to_owned());
+            notes.extend(put_back(&sysctls, &left)?);
+            file.clear()?;
+        }
+        let mut exit = Self { file, sysctls, journal: None };
+        exit.change(plan, &mut notes)?;
+        Ok((exit, notes))
+    }
+
+    /// Puts the host back and forgets. Says what could not be put back, or was left alone.
+    ///
+    /// # Errors
+    /// A table that cannot be removed; the journal stays then, and the next start tries again.
+    pub fn undo(mut self) -> Result<Vec<String>, Failure> {
+        self.put_back()
+    }
+
+    fn change(&mut self, plan: &ExitPlan, notes: &mut Vec<String>) -> Result<(), Failure> {
+        let masquerade = plan.masquerade && !plan.pools.is_empty();
+        let settings = if plan.enable_forwarding {
+            let settings = self.sysctls.forwarding(plan.has(true), plan.has(false));
+            settings.map_err(|error| switch_failed(&error))?
+        } else {
+            Vec::new()
+        };
+        if !masquerade && settings.is_empty() {
+            notes.extend(self.forwarding_notes(plan));
+            return Ok(());
+        }
+        let table = masquerade.then(|| nft::table_name(&plan.interface));
+        let journal = Journal::new(table, settings)?;
+        self.file.write(&journal)?;
+        // From here on dropping `self` puts everything back, also when the next line fails.
+        let journal = self.journal.insert(journal);
+        self.sysctls.apply(&journal.settings).map_err(|error| switch_failed(&error))?;
+        for setting in journal.settings.iter().filter(|setting| setting.during.is_some()) {
+            let during = setting.during.as_deref().unwrap_or_default();
+            notes.push(format!("Set {} from {} to {during}", setting.name, setting.before));
+        }
+        if masquerade {
+            nft::masquerade(&plan.interface, &plan.pools)?;
+            let table = nft::table_name(&plan.interface);
+            notes.push(format!("Clients leave with this host's address (nft table inet {table})"));
+        }
+        notes.extend(self.forwarding_notes(plan));
+        Ok(())
+    }
+
+    /// Warns where the host does not forward: clients then reach the gateway and nothing behind it.
+    fn forwarding_notes(&self, plan: &ExitPlan) -> Vec<String> {
+        let switches = [
+            (plan.has(true), "IPv4", "net/ipv4/ip_forward"),
+            (plan.has(false), "IPv6", "net/ipv6/conf/all/forwarding"),
+        ];
+        let off = switches.into_iter().filter(|(wanted, _, name)| {
+            *wanted && self.sysctls.read(name).is_ok_and(|value| value == "0")
+        });
+        let note = |(_, family, name): (bool, &str, &str)| {
+            format!(
+                "warning: the host does not forward {family}, so clients reach nothing behind it: \
+                 write enable_forwarding = true in [exit], or sysctl -w {}=1",
+                name.replace('/', ".")
+            )
+        };
+        off.map(note).collect()
+    }
+
+    fn put_back(&mut self) -> Result<Vec<String>, Failure> {
+        let Some(journal) = self.journal.take() else { return Ok(Vec::new()) };
+        let notes = put_back(&self.sysctls, &journal)?;
+        self.file.clear()?;
+        Ok(notes)
+    }
+}
+
+impl Drop for LocalExit {
+    fn drop(&mut self) {
+        // Whoever wants to hear about problems calls `undo`; the journal stays if one is serious.
+        let _ = self.put_back();
+    }
+}
+
+fn put_back(sysctls: &Sysctls, journal: &Journal) -> Result<Vec<String>, Failure> {
+    let notes = sysctls.undo(&journal.settings);
+    if let Some(table) = &journal.table {
+        nft::remove(table)?;
+    }
+    Ok(notes)
+}
+
+fn switch_failed(error: &SysctlError) -> Failure {
+    let hint = match error.error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "run as root, or let the host do it (sysctl -w net.ipv4.ip_forward=1 \
+             net.ipv6.conf.all.forwarding=1) and write enable_forwarding = false in [exit]"
+        }
+        io::ErrorKind::NotFound => "the kernel lacks that protocol: leave its pool out",
+        _ => "write enable_forwarding = false in [exit] and let the host do it",
+    };
+    Failure::new(Status::Unsupported, format!("{error}: {hint}"))
+}
