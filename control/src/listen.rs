@@ -5,23 +5,32 @@
 //! replaced; one that answers is an error. On the way out a socket is removed only if it is still
 //! ours. This module must not know what is spoken.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net as std_unix;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::fs::inotify;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::ready::Ready;
+
+/// Conversations on one socket at the same time. Only its owner gets in, so this bounds mistakes,
+/// not attacks.
+const CLIENTS_MAX: u32 = 64;
+
+/// How long to wait when no client can be accepted.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// A socket that clients can find by its path.
 #[derive(Debug)]
 pub struct Listener {
-    /// Accepts clients.
-    pub socket: UnixListener,
+    socket: UnixListener,
     path: PathBuf,
     /// Device and inode: whether the path is still ours.
     identity: (u64, u64),
@@ -84,6 +93,38 @@ impl Listener {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Accepts clients until the task is dropped, each in a task of its own; `converse` talks to
+    /// one. `cut` hears of every client that was turned away or that a conversation gave up on.
+    pub async fn serve<C>(self: Rc<Self>, cut: impl Fn(&io::Error) + Clone + 'static, converse: C)
+    where
+        C: AsyncFn(UnixStream) -> io::Result<()> + Clone + 'static,
+    {
+        let clients = Rc::new(Cell::new(0_u32));
+        loop {
+            let stream = match self.socket.accept().await {
+                Ok((stream, _)) if clients.get() < CLIENTS_MAX => stream,
+                Ok(_) => {
+                    cut(&io::Error::other("Too many clients"));
+                    continue;
+                }
+                Err(error) => {
+                    cut(&error);
+                    // Out of descriptors, most likely: clients need time to go.
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            clients.set(clients.get() + 1);
+            let (clients, cut, converse) = (Rc::clone(&clients), cut.clone(), converse.clone());
+            tokio::task::spawn_local(async move {
+                if let Err(error) = converse(stream).await {
+                    cut(&error);
+                }
+                clients.set(clients.get() - 1);
+            });
+        }
     }
 
     /// Returns when the socket has been deleted or replaced by somebody else.

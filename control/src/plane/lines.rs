@@ -21,6 +21,14 @@ pub struct Ticket {
     end: u64,
 }
 
+impl Ticket {
+    /// Everything from the start of this ticket to the end of a later one.
+    #[must_use]
+    pub const fn until(self, later: Self) -> Self {
+        Self { first: self.first, end: later.end }
+    }
+}
+
 /// All lines.
 #[derive(Debug)]
 pub(super) struct Lines {

@@ -1,0 +1,186 @@
+//! `ringway wg`: a WireGuard daemon for one interface, driven by `wg` and `wg-quick` alone.
+//!
+//! Takes the place of `wireguard-go IFNAME`. Without `-f` the program starts itself again in a new
+//! session and waits: it returns when the configuration socket answers, or with the message and
+//! exit code of the start that failed. `LOG_LEVEL` is `silent`, `error` (the default), `verbose` or
+//! `debug`; where it is set, messages go on coming to the standard error of whoever started it.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ringway_flow::Policy;
+use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::failure::{Failure, Status};
+use crate::gateway::{self, Placement, Role, Setup};
+use crate::plane::Operation;
+use crate::{stats, uapi};
+
+/// Set for the process in the background; tells it to report on its standard output.
+const BACKGROUND: &str = "RINGWAY_WG_BACKGROUND";
+
+/// What the background process says when it serves. Anything else before the end of its output is
+/// why it does not.
+const SERVING: &str = "serving";
+
+/// What the command line said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Stay in the foreground.
+    pub foreground: bool,
+    /// Name of the interface.
+    pub interface: String,
+    /// How many workers.
+    pub workers: u16,
+}
+
+/// Runs the daemon, in the foreground or in the background.
+///
+/// # Errors
+/// Why it did not start, or why it ended.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    check_name(&options.interface)?;
+    if env::var_os(BACKGROUND).is_some() {
+        return in_background(options);
+    }
+    if options.foreground {
+        log_to_stderr();
+        return gateway::run(setup(options), &mut Configured, || {});
+    }
+    start_background()
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let fits = (1..16).contains(&name.len()) && !name.contains(['/', ' ', ':']) && name != "..";
+    if fits && name != "." {
+        return Ok(());
+    }
+    let message = format!("{name:?} cannot be the name of an interface (1 to 15 bytes)");
+    Err(Failure::new(Status::Usage, message))
+}
+
+fn setup(options: &Options) -> Setup {
+    let name = &options.interface;
+    Setup {
+        interface: name.clone(),
+        placements: vec![Placement::default(); options.workers.max(1).into()],
+        udp: UdpOptions::default(),
+        policy: Policy::default(),
+        session_heaps: "auto",
+        pools: PoolSizes::default(),
+        zero_copy: ZeroCopyMode::default(),
+        stats_socket: stats::socket_path(name),
+        pages: None,
+        uapi_socket: Some(Path::new(uapi::FOLDER).join(format!("{name}.sock"))),
+    }
+}
+
+/// Everything comes through the configuration socket.
+struct Configured;
+
+impl Role for Configured {
+    fn first(&mut self) -> Vec<Operation> {
+        Vec::new()
+    }
+
+    fn raise(&mut self, _interface: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn reload(&mut self) -> Result<(Vec<Operation>, String), String> {
+        Err("this interface has no file; it is configured with `wg` and `wg-quick`".to_owned())
+    }
+
+    fn reloaded(&mut self, _done: bool) {}
+
+    fn lower(&mut self) {}
+}
+
+/// Starts this program again in the background and waits until it serves.
+fn start_background() -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        Failure::new(Status::Unsupported, format!("Cannot start in the background: {error}"))
+    };
+    let mut arguments = env::args_os();
+    let _own_name = arguments.next();
+    let mut command = Command::new("/proc/self/exe");
+    command.args(arguments).env(BACKGROUND, "1").stdin(Stdio::null()).stdout(Stdio::piped());
+    if let Some(name) = env::args_os().next() {
+        std::os::unix::process::CommandExt::arg0(&mut command, name);
+    }
+    if !logs_are_wanted() {
+        command.stderr(Stdio::null());
+    }
+    let mut child = command.spawn().map_err(failed)?;
+    let mut said = String::new();
+    if let Some(output) = child.stdout.take() {
+        let mut output = BufReader::new(output);
+        output.read_line(&mut said).map_err(failed)?;
+        if said.trim_end() == SERVING {
+            return Ok(());
+        }
+        output.read_to_string(&mut said).map_err(failed)?;
+    }
+    let code = child.wait().map_err(failed)?.code();
+    let status = Status::ALL
+        .iter()
+        .find(|status| Some(i32::from(status.code())) == code && **status != Status::Done);
+    let said = said.trim_end();
+    let message = if said.is_empty() { "It ended without saying why" } else { said };
+    Err(Failure::new(status.copied().unwrap_or(Status::Crashed), message))
+}
+
+fn in_background(options: &Options) -> Result<(), Failure> {
+    // Whoever started us may end its session; we stay. Fails only if we lead one already.
+    let _ = rustix::process::setsid();
+    let _ = env::set_current_dir("/");
+    log_to_stderr();
+    let mut told = false;
+    let outcome = gateway::run(setup(options), &mut Configured, || {
+        told = true;
+        println_once(SERVING);
+        leave_stdout();
+    });
+    if let Err(failure) = &outcome
+        && !told
+    {
+        println_once(&failure.message);
+    }
+    outcome
+}
+
+/// The one thing said on standard output; if nobody listens any more, nobody needs it.
+fn println_once(text: &str) {
+    let mut stdout = io::stdout();
+    let _ = writeln!(stdout, "{text}");
+    let _ = stdout.flush();
+}
+
+/// Lets go of the pipe to whoever started us.
+fn leave_stdout() {
+    if let Ok(null) = File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}
+
+fn logs_are_wanted() -> bool {
+    env::var("LOG_LEVEL").is_ok_and(|level| !level.is_empty() && level != "silent")
+}
+
+fn log_to_stderr() {
+    let level = match env::var("LOG_LEVEL").as_deref() {
+        Ok("silent") => LevelFilter::OFF,
+        Ok("verbose" | "debug") => LevelFilter::DEBUG,
+        Ok(_) | Err(_) => LevelFilter::ERROR,
+    };
+    // A subscriber that is there already was put there by a test.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .try_init();
+}

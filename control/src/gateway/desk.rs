@@ -1,0 +1,386 @@
+//! Where everything on the control thread meets: plane, channels, sockets, and who waits for what.
+//!
+//! Requests of any kind become changes of the plane here, the plane's commands go into the
+//! channels, and answers wake whoever waits. Borrows never last over an await, so a client that is
+//! slow or dead holds nothing. The desk must not know how requests are written.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use ringway_dataplane::command::{Command, Envelope, PeerPage, Refusal, Report};
+use ringway_flow::Policy;
+use ringway_link::page::PageReader;
+use ringway_link::spsc::{Receiver, Sender};
+use ringway_link::wake::{Sleeper, Waker};
+use ringway_proto::CoreId;
+use ringway_ring::listen::ListenError;
+use tokio::sync::{Notify, oneshot};
+
+use super::ports::{Opened, Ports};
+use crate::plane::{Answer, Operation, Plane, Ticket};
+use crate::ready::Ready;
+use crate::stats::query::Place;
+use crate::stats::sessions::base64;
+use crate::stats::snapshot::{About, Snapshot};
+
+/// Peers read with one command. Copying one takes a core well below a microsecond, so a page holds
+/// packets back for less than 0.1 ms.
+pub const PEERS_PER_PAGE: usize = 128;
+
+/// Control's ends of the channels to one core, without the reports.
+#[derive(Debug)]
+pub struct CoreLine {
+    /// Commands to the core.
+    pub commands: Sender<Envelope>,
+    /// Wakes the core after a push.
+    pub wake: Waker,
+    /// Its counters.
+    pub page: PageReader,
+}
+
+/// Why a request did not take effect.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// The port or the mark.
+    #[error(transparent)]
+    Port(#[from] ListenError),
+    /// A core refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The gateway is on its way out.
+    #[error("The gateway is stopping")]
+    Stopping,
+}
+
+/// Shared by all tasks of the control thread.
+#[derive(Debug)]
+pub struct Desk {
+    inner: RefCell<Inner>,
+    /// Rung when a core answered or ended.
+    progress: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    plane: Plane,
+    lines: Vec<CoreLine>,
+    ports: Ports,
+    policy: Policy,
+    /// Who waits for which page.
+    pages: BTreeMap<u64, oneshot::Sender<Box<PeerPage>>>,
+    about: About,
+    started: Instant,
+    stopping: bool,
+    /// What ended the gateway, if it was not asked to.
+    failed: Option<io::Error>,
+}
+
+impl Desk {
+    /// A desk for these cores. `about` needs the interface and the version only.
+    #[must_use]
+    pub fn new(lines: Vec<CoreLine>, ports: Ports, policy: Policy, about: About) -> Rc<Self> {
+        let inner = Inner {
+            plane: Plane::new(lines.len() as u16),
+            lines,
+            ports,
+            policy,
+            pages: BTreeMap::new(),
+            about,
+            started: Instant::now(),
+            stopping: false,
+            failed: None,
+        };
+        Rc::new(Self { inner: RefCell::new(inner), progress: Notify::new() })
+    }
+
+    /// Applies the steps, all or none, and returns when every core has done its part.
+    ///
+    /// # Errors
+    /// [`DeskError`]. A port that is taken or a mark that is not allowed change nothing.
+    pub async fn configure(&self, operations: Vec<Operation>) -> Result<(), DeskError> {
+        let ticket = self.inner.borrow_mut().configure(operations)?;
+        self.pump();
+        self.finished(ticket).await
+    }
+
+    /// The interface went up or down: sockets and keepalives start or end with it.
+    ///
+    /// # Errors
+    /// [`DeskError::Port`]: the gateway stays down then.
+    pub async fn set_link(&self, up: bool) -> Result<(), DeskError> {
+        let ticket = self.inner.borrow_mut().set_link(up)?;
+        self.pump();
+        self.finished(ticket).await
+    }
+
+    /// The largest inner packet changed.
+    ///
+    /// # Errors
+    /// [`DeskError::Stopping`].
+    pub async fn set_mtu(&self, bytes: u16) -> Result<(), DeskError> {
+        let ticket = {
+            let mut inner = self.inner.borrow_mut();
+            inner.about.inner_mtu = bytes;
+            inner.policy.inner_mtu = bytes;
+            let policy = inner.policy.clone();
+            inner.plane.broadcast(|_| Command::SetPolicy(Box::new(policy.clone())))
+        };
+        self.pump();
+        self.finished(ticket).await
+    }
+
+    /// Reads the state of some peers, and says where to go on.
+    ///
+    /// # Errors
+    /// [`DeskError::Stopping`], also for a core that there is not.
+    pub async fn read_peers(
+        &self,
+        from: Place,
+        rows: usize,
+    ) -> Result<(Box<PeerPage>, Option<Place>), DeskError> {
+        let answer = {
+            let mut inner = self.inner.borrow_mut();
+            if inner.stopping || usize::from(from.core) >= inner.lines.len() {
+                return Err(DeskError::Stopping);
+            }
+            let peers = Vec::with_capacity(rows.min(PEERS_PER_PAGE));
+            let page = Box::new(PeerPage { cursor: Some(from.slot), peers });
+            let sequence = inner.plane.read(from.core(), page);
+            let (sender, answer) = oneshot::channel();
+            inner.pages.insert(sequence, sender);
+            answer
+        };
+        self.pump();
+        let page = answer.await.map_err(|_| DeskError::Stopping)?;
+        let cores = self.inner.borrow().lines.len();
+        let next_core = || {
+            let core = from.core + 1;
+            (usize::from(core) < cores).then_some(Place { core, slot: 0 })
+        };
+        let next = match page.cursor {
+            Some(slot) => Some(Place { core: from.core, slot }),
+            None => next_core(),
+        };
+        Ok((page, next))
+    }
+
+    /// Whether every core answers: one page of no peers each.
+    pub async fn cores_answer(&self) -> bool {
+        let cores = self.inner.borrow().lines.len() as u16;
+        for core in 0..cores {
+            if self.read_peers(Place { core, slot: 0 }, 0).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Looks at the plane. `look` must not come back to the desk.
+    pub fn with_plane<T>(&self, look: impl FnOnce(&Plane) -> T) -> T {
+        look(&self.inner.borrow().plane)
+    }
+
+    /// Port and mark, as clients of the configuration socket see them.
+    #[must_use]
+    pub fn port_and_mark(&self) -> (u16, u32) {
+        let inner = self.inner.borrow();
+        (inner.ports.port(), inner.ports.mark())
+    }
+
+    /// Changes control's own counters.
+    pub fn count(&self, change: impl FnOnce(&mut About)) {
+        change(&mut self.inner.borrow_mut().about);
+    }
+
+    /// All counters now. A core that never published counts as zeros.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = self.inner.borrow();
+        let mut about = inner.about.clone();
+        about.uptime_s = inner.started.elapsed().as_secs();
+        about.public_key = inner.plane.public().map(base64);
+        about.listen_port = if inner.ports.is_open() { inner.ports.port() } else { 0 };
+        about.up = inner.plane.is_up();
+        about.peers_configured = inner.plane.peers().len() as u64;
+        about.commands_pending = inner.plane.pending() as u64;
+        let cores = inner.lines.iter().map(|line| {
+            let mut words = vec![0; line.page.words()];
+            // A core that never published has a page of zeros.
+            let _never_torn = line.page.read(&mut words);
+            words
+        });
+        let layout = ringway_dataplane::worker::page_layout();
+        Snapshot { layout, cores: cores.collect(), about }
+    }
+
+    /// Tells all cores to stop. Their threads end soon after.
+    pub fn stop(&self) {
+        {
+            let mut inner = self.inner.borrow_mut();
+            if std::mem::replace(&mut inner.stopping, true) {
+                return;
+            }
+            inner.plane.broadcast(|_| Command::Stop);
+        }
+        self.pump();
+    }
+
+    /// A core ended. Whoever waits for it is told.
+    pub fn core_ended(&self, result: io::Result<()>) {
+        {
+            let mut inner = self.inner.borrow_mut();
+            if let Err(error) = result {
+                inner.failed.get_or_insert(error);
+            } else if !inner.stopping {
+                inner.failed.get_or_insert(io::Error::other("A core ended without being asked"));
+            }
+            inner.stopping = true;
+            inner.pages.clear();
+        }
+        self.progress.notify_waiters();
+    }
+
+    /// What ended the gateway, if it was not asked to.
+    pub fn take_failure(&self) -> Option<io::Error> {
+        self.inner.borrow_mut().failed.take()
+    }
+
+    /// Takes a core's reports as they come, until the core is gone.
+    ///
+    /// # Errors
+    /// When the event loop is gone.
+    pub async fn serve_reports(
+        self: Rc<Self>,
+        core: CoreId,
+        mut reports: Receiver<Report>,
+        ready: Ready<Sleeper>,
+    ) -> io::Result<()> {
+        loop {
+            let mut any = false;
+            while let Some(report) = reports.pop() {
+                self.take_report(core, report);
+                any = true;
+            }
+            if any {
+                // An answer means that there is room for the next command.
+                self.pump();
+                self.progress.notify_waiters();
+                continue;
+            }
+            if reports.is_closed() {
+                return Ok(());
+            }
+            ready.get().prepare();
+            if reports.is_empty() {
+                ready
+                    .readable(|sleeper| {
+                        sleeper.drain();
+                    })
+                    .await?;
+            }
+            ready.get().awake();
+        }
+    }
+
+    fn take_report(&self, core: CoreId, report: Report) {
+        let mut inner = self.inner.borrow_mut();
+        match inner.plane.report(core, report) {
+            Answer::Noted => {}
+            Answer::Page { sequence, page } => {
+                if let Some(waiting) = inner.pages.remove(&sequence) {
+                    // The client may have gone meanwhile.
+                    let _ = waiting.send(page);
+                }
+            }
+            Answer::Stopped { error } => {
+                if let Some(error) = error {
+                    inner.failed.get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    /// Moves waiting commands into the channels, as far as there is room.
+    fn pump(&self) {
+        let Inner { plane, lines, .. } = &mut *self.inner.borrow_mut();
+        for (core, line) in lines.iter_mut().enumerate() {
+            if line.commands.push_batch(plane.outgoing(CoreId(core as u16))) > 0 {
+                line.wake.wake();
+            }
+        }
+    }
+
+    async fn finished(&self, ticket: Ticket) -> Result<(), DeskError> {
+        loop {
+            let progress = self.progress.notified();
+            {
+                let inner = self.inner.borrow();
+                if let Some(outcome) = inner.plane.outcome(ticket) {
+                    return outcome.map_err(DeskError::from);
+                }
+                if inner.stopping {
+                    return Err(DeskError::Stopping);
+                }
+            }
+            progress.await;
+        }
+    }
+}
+
+impl Inner {
+    fn configure(&mut self, operations: Vec<Operation>) -> Result<Ticket, DeskError> {
+        if self.stopping {
+            return Err(DeskError::Stopping);
+        }
+        let opened = self.change_ports(&operations)?;
+        let sockets = opened.map(|opened| self.give_sockets(opened));
+        let changes = self.plane.apply(operations);
+        Ok(sockets.map_or(changes, |sockets| sockets.until(changes)))
+    }
+
+    /// Port and mark, both or neither.
+    fn change_ports(&mut self, operations: &[Operation]) -> Result<Option<Opened>, ListenError> {
+        let (mut port, mut mark) = (None, None);
+        for operation in operations {
+            if let Operation::ListenPort(asked) = operation {
+                port = Some(*asked);
+            }
+            if let Operation::Fwmark(asked) = operation {
+                mark = Some(*asked);
+            }
+        }
+        let mark_before = self.ports.mark();
+        if let Some(mark) = mark {
+            self.ports.set_mark(mark)?;
+        }
+        let Some(port) = port else { return Ok(None) };
+        self.ports.change(port).inspect_err(|_| {
+            // Setting what was set before needs no more rights than setting the new one did.
+            let _ = self.ports.set_mark(mark_before);
+        })
+    }
+
+    fn set_link(&mut self, up: bool) -> Result<Ticket, DeskError> {
+        if self.stopping {
+            return Err(DeskError::Stopping);
+        }
+        let sockets = if up && !self.ports.is_open() {
+            let opened = self.ports.open()?;
+            self.give_sockets(opened)
+        } else if !up {
+            self.ports.close();
+            self.plane.broadcast(|_| Command::ReplaceSockets(None))
+        } else {
+            self.plane.apply([])
+        };
+        Ok(sockets.until(self.plane.set_link(up)))
+    }
+
+    fn give_sockets(&mut self, opened: Opened) -> Ticket {
+        let mut opened = opened.into_iter();
+        self.plane.broadcast(|_| Command::ReplaceSockets(opened.next()))
+    }
+}

@@ -1,0 +1,257 @@
+//! The running gateway: what is opened, started, watched and undone, in this order.
+//!
+//! [`run`] opens the TUN, the sockets clients of control talk to, and a worker per core; then it
+//! serves until it is told to stop or the interface goes away, and takes everything down in
+//! reverse. What differs between `ringway run` and `ringway wg` is behind [`Role`]. [`desk`] is
+//! where all tasks of the control thread meet, [`ports`] owns the UDP port, [`start`] makes the
+//! parts.
+//!
+//! One thread, tokio's current-thread runtime: no task of control can race another.
+
+pub mod desk;
+pub mod ports;
+pub mod start;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringway_flow::Policy;
+use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+use tracing::{debug, error, info, warn};
+
+use self::desk::Desk;
+use self::start::Started;
+use crate::failure::{Failure, Status};
+use crate::listen::Listener;
+use crate::plane::Operation;
+use crate::stats;
+use crate::watch::{LinkEvent, watch};
+
+/// How long cores may take to let go of what is in flight.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the gateway is made of. Everything in it has been checked.
+#[derive(Debug)]
+pub struct Setup {
+    /// Name of the interface.
+    pub interface: String,
+    /// One entry per worker.
+    pub placements: Vec<Placement>,
+    /// How to open the UDP sockets; the port may be changed later by clients.
+    pub udp: UdpOptions,
+    /// Rules for inner packets; the MTU in it is set on the interface.
+    pub policy: Policy,
+    /// `auto`, `always` or `never`.
+    pub session_heaps: &'static str,
+    /// Buffers per core.
+    pub pools: PoolSizes,
+    /// Whether sends may be zero copy.
+    pub zero_copy: ZeroCopyMode,
+    /// Socket for counters and commands.
+    pub stats_socket: PathBuf,
+    /// Folder of the counter pages; in memory only if absent.
+    pub pages: Option<PathBuf>,
+    /// Socket of the WireGuard configuration protocol, if it is spoken.
+    pub uapi_socket: Option<PathBuf>,
+}
+
+/// Where a worker lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// CPU it is bound to.
+    pub cpu: Option<u32>,
+    /// Node of its memory.
+    pub node: Option<u32>,
+}
+
+/// What a gateway does besides moving packets.
+pub trait Role {
+    /// Steps to begin with.
+    fn first(&mut self) -> Vec<Operation>;
+
+    /// Prepares the host once the interface is there: addresses, exit, link up.
+    ///
+    /// # Errors
+    /// What is missing; the gateway ends with it.
+    fn raise(&mut self, interface: &str) -> Result<(), Failure>;
+
+    /// Reads the configuration again. Returns the steps and a sentence about them.
+    ///
+    /// # Errors
+    /// Why nothing changes.
+    fn reload(&mut self) -> Result<(Vec<Operation>, String), String>;
+
+    /// The steps of the last reload took effect, or did not.
+    fn reloaded(&mut self, done: bool);
+
+    /// Puts the host back as it was. Called once, also after a failed [`Role::raise`].
+    fn lower(&mut self);
+}
+
+/// Runs a gateway until it is told to stop. `ready` is called when clients can reach it.
+///
+/// # Errors
+/// What could not be started, or what ended it. Everything is undone by then.
+pub fn run(setup: Setup, role: &mut dyn Role, ready: impl FnOnce()) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Status::Unsupported, format!("Cannot start: {error}")))?;
+    let outcome = LocalSet::new().block_on(&runtime, async {
+        let started = start::start(setup).await?;
+        let outcome = serve(&started, role, ready).await;
+        role.lower();
+        let stopped = stop(started).await;
+        outcome.and(stopped)
+    });
+    // A thread that hangs must not hold the end up; the process is about to go.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(
+    started: &Started,
+    role: &mut dyn Role,
+    ready: impl FnOnce(),
+) -> Result<(), Failure> {
+    let desk = &started.desk;
+    desk.configure(role.first())
+        .await
+        .map_err(|error| Failure::new(Status::Findings, error.to_string()))?;
+    let (link_events, mut gone) = follow_link(started)?;
+    spawn_local(link_events);
+    role.raise(&started.interface)?;
+    let (reload_requests, mut reloads) = mpsc::channel(4);
+    let stats = Rc::clone(&started.stats);
+    spawn_local(stats::serve::serve(stats, Rc::clone(desk), reload_requests));
+    if let Some(uapi) = &started.uapi {
+        spawn_local(crate::uapi::serve::serve(Rc::clone(uapi), Rc::clone(desk)));
+    }
+    let mut terminate = on_signal(SignalKind::terminate())?;
+    let mut interrupt = on_signal(SignalKind::interrupt())?;
+    let mut hang_up = on_signal(SignalKind::hangup())?;
+    spawn_local(feed_watchdog(Rc::clone(desk)));
+    ready();
+    tell_manager(&[NotifyState::Ready, NotifyState::Status("Serving")]);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break info!("Told to stop"),
+            _ = interrupt.recv() => break info!("Interrupted"),
+            _ = gone.recv() => break info!("The interface is gone"),
+            () = removed(started.uapi.as_deref()) => break info!("The socket was removed"),
+            () = started.core_ended() => break,
+            _ = hang_up.recv() => match reload(desk, role).await {
+                Ok(done) => info!("Reload: {done}"),
+                Err(why) => error!("Reload refused: {why}"),
+            },
+            Some(request) = reloads.recv() => {
+                let outcome = reload(desk, role).await;
+                // The client may have gone.
+                let _ = request.send(outcome);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Applies what follows from the interface's state. The receiver hears when it is gone.
+fn follow_link(
+    started: &Started,
+) -> Result<(impl Future<Output = ()> + use<>, mpsc::Receiver<()>), Failure> {
+    let view = started.take_view()?;
+    let (gone, heard) = mpsc::channel(1);
+    let (sender, mut events) = mpsc::channel(16);
+    tokio::spawn(watch(view, sender));
+    let desk = Rc::clone(&started.desk);
+    let task = async move {
+        while let Some(event) = events.recv().await {
+            debug!("Interface: {event:?}");
+            let outcome = match event {
+                LinkEvent::Up(up) => desk.set_link(up).await,
+                LinkEvent::Mtu(bytes) => {
+                    desk.set_mtu(u16::try_from(bytes).unwrap_or(u16::MAX)).await
+                }
+                LinkEvent::Gone => {
+                    let _ = gone.send(()).await;
+                    return;
+                }
+            };
+            if let Err(error) = outcome {
+                error!("Following the interface: {error}");
+            }
+        }
+    };
+    Ok((task, heard))
+}
+
+async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, String> {
+    tell_manager(&[NotifyState::Reloading]);
+    let outcome = match role.reload() {
+        Ok((operations, sentence)) => {
+            let applied = desk.configure(operations).await;
+            role.reloaded(applied.is_ok());
+            applied.map(|()| sentence).map_err(|error| error.to_string())
+        }
+        Err(why) => Err(why),
+    };
+    desk.count(|about| match outcome {
+        Ok(_) => about.reloads += 1,
+        Err(_) => about.reloads_refused += 1,
+    });
+    tell_manager(&[NotifyState::Ready]);
+    outcome
+}
+
+async fn stop(started: Started) -> Result<(), Failure> {
+    tell_manager(&[NotifyState::Stopping]);
+    started.desk.stop();
+    if tokio::time::timeout(STOP_TIMEOUT, started.all_cores_ended()).await.is_err() {
+        warn!("A core did not end within {} s and is left behind", STOP_TIMEOUT.as_secs());
+    }
+    match started.desk.take_failure() {
+        Some(error) => Err(Failure::new(Status::Crashed, format!("A core stopped: {error}"))),
+        None => Ok(()),
+    }
+}
+
+/// Feeds systemd's watchdog as long as every core answers.
+async fn feed_watchdog(desk: Rc<Desk>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        tokio::time::sleep(limit / 3).await;
+        if desk.cores_answer().await {
+            tell_manager(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Tells systemd, if it started us.
+fn tell_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        debug!("Notifying the service manager: {error}");
+    }
+}
+
+/// Returns when clients can no longer find the socket. Deleting it is one of the ways to stop a
+/// WireGuard daemon.
+async fn removed(listener: Option<&Listener>) {
+    match listener {
+        Some(listener) => {
+            if let Err(error) = listener.removed().await {
+                debug!("Watching the socket: {error}");
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn on_signal(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind)
+        .map_err(|error| Failure::new(Status::Unsupported, format!("Cannot take signals: {error}")))
+}

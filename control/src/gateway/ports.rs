@@ -1,0 +1,173 @@
+//! The UDP port of the gateway: sockets for all cores, opened together or not at all.
+//!
+//! Control keeps second descriptors of the sockets it gave away, because a mark can be set through
+//! any of them. New sockets are opened before the old ones are given up, so a port that is taken
+//! changes nothing.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use ringway_ring::listen::{ListenError, UdpOptions, UdpSockets};
+
+/// Which port, and the descriptors behind it.
+#[derive(Debug)]
+pub struct Ports {
+    options: UdpOptions,
+    cores: u16,
+    /// Second descriptors of the sockets in use; empty while there are none.
+    held: Vec<UdpSockets>,
+}
+
+/// Sockets for each core, in order.
+pub type Opened = Vec<Box<UdpSockets>>;
+
+impl Ports {
+    /// No sockets yet. `options` says how to open them.
+    #[must_use]
+    pub fn new(options: UdpOptions, cores: u16) -> Self {
+        Self { options: UdpOptions { shared: cores > 1, ..options }, cores, held: Vec::new() }
+    }
+
+    /// The port in use, or the one that will be asked for (0: any).
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.options.port
+    }
+
+    /// The mark on everything sent, 0 for none.
+    #[must_use]
+    pub const fn mark(&self) -> u32 {
+        self.options.mark
+    }
+
+    /// Whether there are sockets.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Opens sockets on the port last asked for.
+    ///
+    /// # Errors
+    /// [`ListenError`]; nothing is open then.
+    pub fn open(&mut self) -> Result<Opened, ListenError> {
+        let opened = self.bind(self.options.port);
+        if opened.is_err() {
+            self.held.clear();
+        }
+        opened
+    }
+
+    /// Changes the port. With open sockets, opens others and returns them, unless the port stays as
+    /// it is; without, only notes it.
+    ///
+    /// # Errors
+    /// [`ListenError`]; everything is as before then.
+    pub fn change(&mut self, port: u16) -> Result<Option<Opened>, ListenError> {
+        if !self.is_open() {
+            self.options.port = port;
+            return Ok(None);
+        }
+        if port == self.options.port && port != 0 {
+            return Ok(None);
+        }
+        self.bind(port).map(Some)
+    }
+
+    /// Forgets the sockets; the cores close theirs when they are told.
+    pub fn close(&mut self) {
+        self.held.clear();
+    }
+
+    /// Changes the mark, on open sockets at once.
+    ///
+    /// # Errors
+    /// [`ListenError::Mark`] without the privilege.
+    pub fn set_mark(&mut self, mark: u32) -> Result<(), ListenError> {
+        for sockets in &self.held {
+            sockets.set_mark(mark)?;
+        }
+        self.options.mark = mark;
+        Ok(())
+    }
+
+    fn bind(&mut self, port: u16) -> Result<Opened, ListenError> {
+        let mut options = UdpOptions { port, ..self.options.clone() };
+        let mut opened = Vec::with_capacity(self.cores.into());
+        let mut held = Vec::with_capacity(self.cores.into());
+        for _ in 0..self.cores {
+            let sockets = UdpSockets::bind(&options)?;
+            // The others share whatever port the first one got.
+            options.port = sockets.port();
+            held.push(second(&sockets, &options)?);
+            opened.push(Box::new(sockets));
+        }
+        self.options.port = options.port;
+        self.held = held;
+        Ok(opened)
+    }
+}
+
+fn second(sockets: &UdpSockets, options: &UdpOptions) -> Result<UdpSockets, ListenError> {
+    let [ipv4, ipv6] =
+        sockets.descriptors().map(|fd| fd.map(|fd| fd.try_clone_to_owned()).transpose());
+    let kept = |fd: io::Result<Option<OwnedFd>>| {
+        fd.map_err(|source| ListenError::Other { what: "second descriptor", source })
+    };
+    UdpSockets::adopt(kept(ipv4)?, kept(ipv6)?, options)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use nix::sys::socket::{getsockopt, sockopt::Mark};
+
+    fn ports(cores: u16) -> Ports {
+        Ports::new(UdpOptions::default(), cores)
+    }
+
+    #[test]
+    fn any_port_becomes_a_real_one_and_stays() {
+        let mut ports = ports(1);
+        assert!(ports.change(0).unwrap().is_none());
+        let first = ports.open().unwrap();
+        let port = ports.port();
+        assert_eq!(first[0].port(), port);
+        assert_ne!(port, 0);
+        assert!(ports.change(port).unwrap().is_none(), "the same port needs no new sockets");
+        ports.close();
+        drop(first);
+        assert_eq!(ports.open().unwrap()[0].port(), port);
+    }
+
+    #[test]
+    fn all_cores_share_one_port() {
+        let mut ports = ports(3);
+        let opened = ports.open().unwrap();
+        assert_eq!(opened.len(), 3);
+        assert!(opened.iter().all(|sockets| sockets.port() == ports.port()));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_changes_nothing() {
+        let holder = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let taken = holder.local_addr().unwrap().port();
+        let mut ports = ports(1);
+        let _opened = ports.open().unwrap();
+        let before = ports.port();
+        assert!(matches!(ports.change(taken), Err(ListenError::Busy { .. })));
+        assert_eq!(ports.port(), before);
+        assert!(ports.is_open());
+    }
+
+    #[test]
+    fn privileged_a_mark_reaches_sockets_that_were_given_away() {
+        let mut ports = ports(1);
+        let opened = ports.open().unwrap();
+        ports.set_mark(7).unwrap();
+        let [ipv4, _] = opened[0].descriptors();
+        assert_eq!(getsockopt(&ipv4.unwrap(), Mark).unwrap(), 7);
+    }
+}
