@@ -117,7 +117,8 @@ proptest! {
                 prop_assert!(heap.used() <= heap.limit());
                 prop_assert!(held.iter().all(|buf| buf.iter().all(|byte| *byte == number as u8)));
             }
-            prop_assert_eq!(shard.used(), sessions.iter().map(|(heap, _)| heap.used()).sum());
+            let used: usize = sessions.iter().map(|(heap, _)| heap.used()).sum();
+            prop_assert_eq!(shard.used(), used);
         }
     }
 }

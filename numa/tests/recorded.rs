@@ -1,6 +1,6 @@
 //! Machines this test does not run on, in `data/`: topologies of two-socket servers as `lstopo --of
-//! xml` writes them (exported by hwloc 2.9 from its synthetic notation, which is kept in each file),
-//! and what `/sys` and `/proc` say about network cards on such a server.
+//! xml` writes them (exported by hwloc 2.9 from its synthetic notation, which is kept in each
+//! file), and what `/sys` and `/proc` say about network cards on such a server.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
