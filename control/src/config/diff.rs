@@ -111,6 +111,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("exit", "masquerade", old.exit.masquerade != new.exit.masquerade),
         ("exit", "enable_forwarding", old.exit.enable_forwarding != new.exit.enable_forwarding),
         ("exit", "mss_clamp", old.exit.mss_clamp != new.exit.mss_clamp),
+        ("exit", "verify_checksums", old.exit.verify_checksums != new.exit.verify_checksums),
         ("workers", "count", old.workers.count != new.workers.count),
         ("workers", "oversubscribe", old.workers.oversubscribe != new.workers.oversubscribe),
         ("workers", "cpus", old.workers.cpus != new.workers.cpus),

@@ -60,6 +60,7 @@ impl Config {
             ("exit", "masquerade") => self.exit.masquerade.to_string(),
             ("exit", "enable_forwarding") => self.exit.enable_forwarding.to_string(),
             ("exit", "mss_clamp") => self.exit.mss_clamp.to_string(),
+            ("exit", "verify_checksums") => self.exit.verify_checksums.to_string(),
             ("clients", "endpoint") => quote(self.clients.endpoint.as_ref()?),
             ("clients", "allowed_ips") => list(&self.clients.allowed_ips),
             ("clients", "dns") => list(&self.clients.dns),

@@ -82,6 +82,9 @@ options! {
     exit.mss_clamp = "true",
         "true or false",
         "Reduce the segment size in TCP handshakes to what the tunnel carries.";
+    exit.verify_checksums = "true",
+        "true or false",
+        "Verify inner checksums before packets are merged; off trusts the tunnel's own tag.";
     clients.endpoint = "none",
         "HOST:PORT, such as \"vpn.example.org:51820\"",
         "Where clients find this gateway; `--endpoint` of `peer add` wins.";
@@ -118,7 +121,7 @@ options! {
     memory.session_heaps = "\"auto\"",
         "\"auto\", \"always\" or \"never\"",
         "A memory heap of its own per session: while few, always, or never.";
-    stats.socket = "\"/run/ringway/NAME.sock\"",
+    stats.socket = "\"/run/ringway/NAME.stats\"",
         "the absolute path of a Unix socket",
         "Socket that answers `stats`, `metrics`, `sessions` and `reload`; NAME is the interface's.";
     log.level = "\"info\"",

@@ -39,7 +39,7 @@ macro_rules! sections {
 
 sections! {
     RawInterface { name, listen_port, private_key_file, mtu, pools, addresses, fwmark, }
-    RawExit { masquerade, enable_forwarding, mss_clamp, }
+    RawExit { masquerade, enable_forwarding, mss_clamp, verify_checksums, }
     RawClients { endpoint, allowed_ips, dns, keepalive, }
     RawLimits { peers_max, }
     RawWorkers { count, oversubscribe, cpus, numa, control_cpu, driver, }

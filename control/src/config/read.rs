@@ -215,10 +215,12 @@ impl Reader<'_> {
         let forwarding =
             self.value(SECTION, "enable_forwarding", &raw.enable_forwarding, values::flag);
         let mss_clamp = self.value(SECTION, "mss_clamp", &raw.mss_clamp, values::flag);
+        let verify = self.value(SECTION, "verify_checksums", &raw.verify_checksums, values::flag);
         Exit {
             masquerade: masquerade.unwrap_or(true),
             enable_forwarding: forwarding.unwrap_or(false),
             mss_clamp: mss_clamp.unwrap_or(true),
+            verify_checksums: verify.unwrap_or(true),
         }
     }
 
@@ -303,8 +305,7 @@ impl Reader<'_> {
                 _ => Ok(path),
             }
         });
-        let default = || format!("/run/ringway/{interface}.sock").into();
-        Stats { socket: socket.unwrap_or_else(default) }
+        Stats { socket: socket.unwrap_or_else(|| crate::stats::socket_path(interface)) }
     }
 
     fn log(&mut self, raw: &RawLog) -> Log {

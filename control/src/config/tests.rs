@@ -37,7 +37,7 @@ fn an_empty_file_is_the_defaults_of_the_manual() {
     assert!(!config.exit.enable_forwarding, "the host is not changed unasked");
     assert_eq!(config.limits.peers_max, 253);
     assert_eq!(config.workers.count, WorkerCount::Exactly(1));
-    assert_eq!(config.stats.socket, Path::new("/run/ringway/ringway0.sock"));
+    assert_eq!(config.stats.socket, Path::new("/run/ringway/ringway0.stats"));
     assert!(config.peers.is_empty());
     assert!(config.origins.is_empty());
 }

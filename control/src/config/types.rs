@@ -98,6 +98,8 @@ pub struct Exit {
     pub enable_forwarding: bool,
     /// Reduce the segment size in TCP handshakes.
     pub mss_clamp: bool,
+    /// Verify inner checksums before packets are merged.
+    pub verify_checksums: bool,
 }
 
 /// What goes into client files.

@@ -83,13 +83,15 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     keys::sync_folder(path)
 }
 
-/// Gives the new file the owner of the old one, and its mode without what others may do.
+/// Gives the new file the owner of the old one. Its group may read it only if that was so on purpose,
+/// that is without everybody else.
 fn adopt(aside: &Path, before: &fs::Metadata) -> io::Result<()> {
     let made = fs::metadata(aside)?;
     if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
         chown(aside, Some(before.uid()), Some(before.gid()))?;
     }
-    let mode = 0o600 | (before.mode() & 0o060);
+    let group = if before.mode() & 0o007 == 0 { before.mode() & 0o060 } else { 0 };
+    let mode = 0o600 | group;
     fs::set_permissions(aside, fs::Permissions::from_mode(mode))
 }
 
@@ -113,9 +115,19 @@ mod tests {
         assert_eq!(file.text(), "old");
         file.replace("new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
         assert_eq!(left.len(), 2, "file and lock: {left:?}");
+    }
+
+    #[test]
+    fn a_group_that_was_let_in_on_purpose_stays_in() {
+        let folder = Scratch::new("replace_group");
+        let path = folder.path().join("a.toml");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        Locked::open(&path).unwrap().replace("new").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
     }
 
     #[test]
