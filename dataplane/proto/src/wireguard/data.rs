@@ -7,8 +7,9 @@
 
 use super::keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, Slot};
 use super::messages::{
-    DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Message, classify, write_data_header,
+    DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Message, classify, counter_of, write_data_header,
 };
+use super::replay::ReplayWindow;
 use super::timers::{KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REKEY_AFTER_TIME, Timer};
 use super::tunnel::Tunnel;
 use crate::crypto::{AeadKey, TAG_BYTES};
@@ -92,59 +93,33 @@ impl Tunnel {
         run: &mut [Datagram<'_>],
         now: Now,
     ) -> RunSummary {
-        let mut summary = RunSummary::default();
-        for (number, chunk) in run.chunks_mut(RUN_MAX).enumerate() {
-            let usable = self.keypairs.find(index).ok_or(DropReason::IndexUnknown).and_then(
-                |slot| match self.keypairs.get(slot).is_young(now.mono) {
-                    true => Ok(slot),
-                    false => Err(DropReason::KeypairExpired),
-                },
-            );
-            match usable {
-                Ok(slot) => self.open_chunk(slot, chunk, number * RUN_MAX, &mut summary, now),
-                Err(reason) => chunk
-                    .iter_mut()
-                    .filter(|datagram| datagram.outcome == Outcome::Pending)
-                    .for_each(|datagram| datagram.outcome = Outcome::Dropped(reason)),
-            }
-        }
-        summary
-    }
-
-    fn open_chunk(
-        &mut self,
-        slot: Slot,
-        run: &mut [Datagram<'_>],
-        position: usize,
-        summary: &mut RunSummary,
-        now: Now,
-    ) {
+        let slot = match self.keypairs.find(index) {
+            Some(slot) if self.keypairs.get(slot).is_young(now.mono) => slot,
+            Some(_) => return refuse(run, DropReason::KeypairExpired),
+            None => return refuse(run, DropReason::IndexUnknown),
+        };
         let keypair = self.keypairs.get_mut(slot);
-        let mut counters = [0; RUN_MAX];
-        for (datagram, counter) in run.iter_mut().zip(&mut counters) {
-            if datagram.outcome == Outcome::Pending {
-                match acceptable(datagram.bytes, keypair.ours, &keypair.replay) {
-                    Ok(value) => *counter = value,
-                    Err(reason) => datagram.outcome = Outcome::Dropped(reason),
-                }
+        for datagram in run.iter_mut().filter(|datagram| datagram.outcome == Outcome::Pending) {
+            if let Err(reason) = acceptable(datagram.bytes, keypair.ours, &keypair.replay) {
+                datagram.outcome = Outcome::Dropped(reason);
             }
         }
 
-        open_batch(&keypair.receive, run, &counters);
+        open_batch(&keypair.receive, run);
 
+        let mut summary = RunSummary::default();
         let mut wire_bytes = 0;
-        let mut last_authenticated = None;
         let mut data = false;
-        for (at, (datagram, &counter)) in run.iter_mut().zip(&counters).enumerate() {
+        for (at, datagram) in run.iter_mut().enumerate() {
             if datagram.outcome != Outcome::Pending {
                 continue;
             }
             // The same counter may stand twice in one run: only here the second is found.
-            if !keypair.replay.mark(counter) {
+            if !keypair.replay.mark(counter_of(datagram.bytes)) {
                 datagram.outcome = Outcome::Dropped(DropReason::DataReplayed);
                 continue;
             }
-            last_authenticated = Some(at);
+            summary.last_authenticated = Some(at);
             wire_bytes += datagram.bytes.len() as u64;
             datagram.outcome = inner(datagram.bytes);
             data |= datagram.outcome != Outcome::Keepalive;
@@ -153,10 +128,11 @@ impl Tunnel {
                 summary.bytes += len as u64;
             }
         }
-        let Some(at) = last_authenticated else { return };
-        summary.authenticated = true;
-        summary.last_authenticated = Some(position + at);
-        summary.confirmed |= self.received(slot, wire_bytes, data, now);
+        if summary.last_authenticated.is_some() {
+            summary.authenticated = true;
+            summary.confirmed = self.received(slot, wire_bytes, data, now);
+        }
+        summary
     }
 
     /// What one or more authentic messages under a keypair mean for roles, timers and statistics.
@@ -237,19 +213,24 @@ impl Tunnel {
     }
 }
 
+/// Refuses all that is pending, unopened.
+#[cold]
+fn refuse(run: &mut [Datagram<'_>], reason: DropReason) -> RunSummary {
+    for datagram in run.iter_mut().filter(|datagram| datagram.outcome == Outcome::Pending) {
+        datagram.outcome = Outcome::Dropped(reason);
+    }
+    RunSummary::default()
+}
+
 /// The header of a message under a keypair, tested before anything is decrypted.
 #[inline]
-fn acceptable(
-    bytes: &[u8],
-    ours: ReceiverIndex,
-    replay: &super::replay::ReplayWindow,
-) -> Result<u64, DropReason> {
+fn acceptable(bytes: &[u8], ours: ReceiverIndex, replay: &ReplayWindow) -> Result<(), DropReason> {
     match classify(bytes)? {
         Message::Data { receiver, .. } if receiver != ours => Err(DropReason::IndexUnknown),
         Message::Data { counter, .. } if counter >= REJECT_AFTER_MESSAGES => {
             Err(DropReason::KeypairExpired)
         }
-        Message::Data { counter, .. } if replay.is_fresh(counter) => Ok(counter),
+        Message::Data { counter, .. } if replay.is_fresh(counter) => Ok(()),
         Message::Data { .. } => Err(DropReason::DataReplayed),
         Message::Initiation | Message::Response { .. } | Message::Cookie { .. } => {
             Err(DropReason::MessageTypeUnknown)
@@ -257,12 +238,10 @@ fn acceptable(
     }
 }
 
-/// Decrypts every pending message in place; those that do not verify are dropped.
-fn open_batch(key: &AeadKey, run: &mut [Datagram<'_>], counters: &[u64; RUN_MAX]) {
-    for (datagram, &counter) in run.iter_mut().zip(counters) {
-        if datagram.outcome != Outcome::Pending {
-            continue;
-        }
+/// Decrypts every pending message in place; those that do not verify are dropped. Headers stay.
+fn open_batch(key: &AeadKey, run: &mut [Datagram<'_>]) {
+    for datagram in run.iter_mut().filter(|datagram| datagram.outcome == Outcome::Pending) {
+        let counter = counter_of(datagram.bytes);
         let sealed = &mut datagram.bytes[DATA_HEADER_BYTES..];
         let opened = match sealed.split_last_chunk_mut::<TAG_BYTES>() {
             Some((text, tag)) => key.open(counter, &[], text, tag).is_ok(),
