@@ -121,7 +121,7 @@ struct Watch {
 /// Rounds of echo requests under way.
 #[derive(Clone, Copy, Debug)]
 struct Search {
-    upward: bool,
+    purpose: Purpose,
     round: u8,
     /// Index of the size to ask for next in this round.
     next: u8,
@@ -131,6 +131,17 @@ struct Search {
     base: u16,
     started_at: Instant,
     round_ends: Instant,
+}
+
+/// Why sizes are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A report made the path too narrow for IPv6: is that so?
+    Confirm,
+    /// Large segments do not arrive: which sizes do?
+    BlackHole,
+    /// Time has passed: does the path carry more by now?
+    Raise,
 }
 
 /// Requests of one round have sequence numbers this far apart from those of the next.
@@ -193,7 +204,7 @@ impl PathMtu {
         self.set(fits, false, Cause::Reported, now);
         if fits < IPV6_MTU_MIN {
             // For IPv6 that takes proof.
-            self.start_search(false, now);
+            self.start_search(Purpose::Confirm, now);
         }
     }
 
@@ -242,8 +253,8 @@ impl PathMtu {
         }
         let index = number % INDEX_SPACE;
         search.answered |= 1 << index;
-        let upward = search.upward;
-        if self.sizes(upward).count() == usize::from(index) + 1 {
+        let purpose = search.purpose;
+        if self.sizes(purpose).count() == usize::from(index) + 1 {
             self.finish_search(now); // The largest: there is nothing left to learn.
         }
         true
@@ -251,10 +262,10 @@ impl PathMtu {
 
     /// The next echo request to send, if one is due.
     pub fn poll_probe(&mut self) -> Option<Probe> {
-        let Search { upward, answered, next, .. } = self.search?;
+        let Search { purpose, answered, next, .. } = self.search?;
         let unanswered = |&(index, _): &(usize, u16)| answered & (1 << index) == 0;
         let (index, bytes) =
-            self.sizes(upward).enumerate().skip(usize::from(next)).find(unanswered)?;
+            self.sizes(purpose).enumerate().skip(usize::from(next)).find(unanswered)?;
         let search = self.search.as_mut()?;
         search.next = index as u8 + 1;
         let number = u16::from(search.round) * INDEX_SPACE + index as u16;
@@ -280,7 +291,9 @@ impl PathMtu {
                 search.round_ends = now + ROUND;
             }
             Some(_) => self.finish_search(now),
-            None if self.raise_at.is_some_and(|at| at <= now) => self.start_search(true, now),
+            None if self.raise_at.is_some_and(|at| at <= now) => {
+                self.start_search(Purpose::Raise, now)
+            }
             None => {}
         }
     }
@@ -313,16 +326,16 @@ impl PathMtu {
             watch.repeats = 1;
         }
         if watch.repeats >= REPEATS_MAX && self.search.is_none() && now >= self.quiet_until {
-            self.start_search(false, now);
+            self.start_search(Purpose::BlackHole, now);
         }
     }
 
-    fn start_search(&mut self, upward: bool, now: Instant) {
+    fn start_search(&mut self, purpose: Purpose, now: Instant) {
         let base = self.next_sequence;
         self.next_sequence = base.wrapping_add(INDEX_SPACE * u16::from(ROUNDS));
         self.watch.repeats = 0;
         self.search = Some(Search {
-            upward,
+            purpose,
             round: 0,
             next: 0,
             answered: 0,
@@ -336,33 +349,35 @@ impl PathMtu {
         let Some(search) = self.search.take() else { return };
         self.watch.repeats = 0;
         let answered = self
-            .sizes(search.upward)
+            .sizes(search.purpose)
             .enumerate()
             .filter(|(at, _)| search.answered & (1 << at) != 0);
         let largest = answered.map(|(_, size)| size).last();
-        match (largest, search.upward) {
-            (Some(size), upward) => {
-                let cause = if upward { Cause::Raised } else { Cause::Probed };
+        match (largest, search.purpose) {
+            (Some(size), purpose) => {
+                let raise = purpose == Purpose::Raise;
                 self.raise_after = RAISE_AFTER;
-                self.set(size, true, cause, now);
+                self.set(size, true, if raise { Cause::Raised } else { Cause::Probed }, now);
                 self.quiet_until = now + if size < self.ceiling { Duration::ZERO } else { QUIET };
             }
-            (None, true) => {
+            (None, Purpose::Raise) => {
                 // Nobody answers probes. Data will show, but less and less often.
                 self.raise_after = (self.raise_after * 2).min(RAISE_AFTER_MAX);
                 self.set(self.ceiling, false, Cause::Raised, now);
             }
-            (None, false) if self.heard_at > search.started_at => {
+            (None, Purpose::BlackHole) if self.heard_at > search.started_at => {
                 let step = SIZES.iter().rev().find(|size| **size < self.current);
                 self.set(step.copied().unwrap_or(MTU_MIN), false, Cause::Guessed, now);
             }
             // Nothing came at all: the path is down, which says nothing about sizes.
-            (None, false) => self.quiet_until = now + QUIET,
+            (None, Purpose::BlackHole) => self.quiet_until = now + QUIET,
+            (None, Purpose::Confirm) => {}
         }
     }
 
     /// The sizes that a search asks for, ascending.
-    fn sizes(&self, upward: bool) -> impl Iterator<Item = u16> + use<> {
+    fn sizes(&self, purpose: Purpose) -> impl Iterator<Item = u16> + use<> {
+        let upward = purpose == Purpose::Raise;
         let (least, most) = if upward { (self.current, self.ceiling) } else { (0, self.current) };
         let before = upward.then_some(least);
         let between = SIZES.into_iter().filter(move |size| *size > least && *size < most);

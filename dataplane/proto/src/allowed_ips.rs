@@ -86,7 +86,7 @@ impl<V: Copy + Eq + Hash> AllowedIps<V> {
             Some((record, value)) if value == owner => {
                 self.unlink(record, owner);
                 self.erase(net);
-                self.free.push(record);
+                self.free_record(record);
                 true
             }
             _ => false,
@@ -99,7 +99,7 @@ impl<V: Copy + Eq + Hash> AllowedIps<V> {
         while next != NONE {
             let record = self.records[next as usize];
             self.erase(record.net());
-            self.free.push(next);
+            self.free_record(next);
             next = record.older;
         }
     }
@@ -209,6 +209,14 @@ impl<V: Copy + Eq + Hash> AllowedIps<V> {
         }
         self.records.push(record);
         u32::try_from(self.records.len() - 1).expect("fewer than 2^32 prefixes fit in memory")
+    }
+
+    fn free_record(&mut self, index: u32) {
+        self.free.push(index);
+        if self.is_empty() {
+            // Memory returns to the base line with the last prefix.
+            *self = Self::new();
+        }
     }
 
     /// Puts a record at the new end of its owner's list.

@@ -118,6 +118,15 @@ fn a_reported_size_is_used_at_once_but_ipv6_asks_for_proof_below_1280() {
 }
 
 #[test]
+fn a_report_that_nobody_confirms_is_not_taken_for_a_black_hole() {
+    let mut world = World::new(1420, 1064);
+    world.answers = false;
+    world.path.outer_too_big(1124, Version::V4, world.now);
+    world.settle();
+    assert_eq!((world.v4(), world.v6()), (1064, 1280));
+}
+
+#[test]
 fn a_forged_report_does_not_make_ipv6_useless() {
     let mut world = World::new(1420, 1420);
     world.answers = false;

@@ -185,6 +185,7 @@ fn removing_a_peer_uncovers_what_it_covered() {
     table.insert(net("255.0.0.0/32"), 'a');
     table.remove_all('a');
     assert!(table.is_empty());
+    assert_eq!(table.memory_bytes(), 0);
     table.insert(net("192.168.0.0/16"), 'a');
     table.insert(net("192.168.0.0/24"), 'a');
     table.insert(net("192.168.0.0/20"), 'b');
