@@ -131,7 +131,7 @@ counters! {
     keepalives_received: u64, Counter, "Authenticated empty messages received.";
     drops: [u64; DropReason::COUNT], ByReason, "Packets that ended here, by reason.";
     handshakes_completed_responder: u64, Counter, "Handshakes that clients began and that we answered.";
-    handshakes_completed_initiator: u64, Counter, "Handshakes that we began and that were answered.";
+    handshakes_completed_initiator: u64, Counter, "Handshakes that we began and peers answered.";
     handshakes_sent: u64, Counter, "Initiations sent, repeats included.";
     handshakes_abandoned: u64, Counter, "Handshakes given up after 90 s without an answer.";
     cookies_sent: u64, Counter, "Cookie replies sent while under load.";

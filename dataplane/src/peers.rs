@@ -3,6 +3,7 @@
 //! Maps hold a [`PeerId`], never a second copy of a peer; a removed peer's id finds nobody.
 //! Configuration names peers by public key, packets by receiver index or inner address.
 
+// HashMap: the key map serves handshakes and commands, not packets.
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -50,6 +51,7 @@ pub struct Peer {
 #[derive(Default)]
 pub struct Peers {
     slab: Slab<Peer>,
+    // HashMap: as above.
     by_key: HashMap<PublicKey, PeerId>,
 }
 

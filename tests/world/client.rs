@@ -1,5 +1,5 @@
-//! A WireGuard client made of the same tunnel code, without a shard: it seals what it is given, opens
-//! what it receives and obeys its timers.
+//! A WireGuard client made of the same tunnel code, without a shard: it seals what it is given,
+//! opens what it receives and obeys its timers.
 
 use std::net::SocketAddr;
 
