@@ -43,17 +43,19 @@ pub enum LinkEvent {
 pub async fn watch(view: TunView, events: mpsc::Sender<LinkEvent>) {
     let mut last = Last { events, up: None, mtu: None };
     while !last.events.is_closed() {
-        if let Err(error) = follow(&view, &mut last).await {
-            debug!("Watching the interface: {error}");
-            sleep(POLL_PERIOD).await;
-        }
-        match view.state() {
-            TunState::Up => last.up(true).await,
-            TunState::Down => last.up(false).await,
-            TunState::Gone => {
+        let followed = follow(&view, &mut last).await;
+        match (view.state(), followed) {
+            (TunState::Gone, _) => {
                 // If nobody listens, nobody needs to know.
                 let _ = last.events.send(LinkEvent::Gone).await;
                 return;
+            }
+            // It has moved, or messages were lost: go on where it is now.
+            (TunState::Up | TunState::Down, Ok(())) => {}
+            (state, Err(error)) => {
+                debug!("Watching the interface: {error}");
+                last.up(state == TunState::Up).await;
+                sleep(POLL_PERIOD).await;
             }
         }
     }
