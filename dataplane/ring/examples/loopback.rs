@@ -1,4 +1,4 @@
-//! Two drivers over loopback: what a datagram costs the thread that sends and the one that receives.
+//! Two drivers over loopback: what a datagram costs the thread that sends and the one receiving.
 //!
 //! `cargo run --release -p ringway-ring --example loopback -- [BYTES [DATAGRAMS-PER-TRAIN]]`
 //!

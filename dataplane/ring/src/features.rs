@@ -138,7 +138,7 @@ impl fmt::Display for UringFeatures {
 }
 
 fn probe_uring() -> Result<UringFeatures, RingError> {
-    let mode = Ring::new(8, 32)?.mode();
+    let mode = Ring::new(RingMode::Deferred, 8, 32)?.mode();
     let uring = IoUring::new(8).map_err(RingError::setup)?;
     let mut probe = Probe::new();
     uring.submitter().register_probe(&mut probe).map_err(RingError::setup)?;

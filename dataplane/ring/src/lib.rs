@@ -4,9 +4,9 @@
 //! owned buffers, trains and TUN writes go into it by reference. The io_uring driver
 //! ([`UringDriver`]) is one implementation; the simulated world is another.
 //!
-//! Reading order: [`driver`] (the seam), [`uring`] (one turn), `ring` (queues), `provided` (receive
-//! buffers), `send` and `write` (what leaves), then [`listen`] and [`tun`] (what is opened) and
-//! [`features`] (what the kernel can do).
+//! Reading order: [`driver`] (the seam), [`uring`] (one turn), `inbound`, `send` and `write` (what
+//! comes in and what leaves), `ring` and `provided` (queues and receive buffers), then [`listen`]
+//! and [`tun`] (what is opened) and [`features`] (what the kernel can do).
 //!
 //! This crate must not know what the bytes mean.
 
@@ -16,6 +16,7 @@ pub mod cmsg;
 pub mod driver;
 pub mod error;
 pub mod features;
+mod inbound;
 pub mod listen;
 mod op;
 mod paths;

@@ -19,6 +19,10 @@ use crate::error::RingError;
 use crate::stats::DriverStats;
 
 /// Descriptors registered with the ring: two sockets, the TUN, the wake-up counter.
+pub(crate) const FILE_IPV4: u32 = 0;
+pub(crate) const FILE_IPV6: u32 = 1;
+pub(crate) const FILE_TUN: u32 = 2;
+pub(crate) const FILE_WAKE: u32 = 3;
 pub(crate) const FILES: u32 = 4;
 
 /// How task work of completions is run, best first. All make the kernel say in the queue flags when
@@ -39,17 +43,20 @@ pub(crate) struct Ring {
     fixed_files: bool,
     enter_flags: EnterFlags,
     backlog: VecDeque<squeue::Entry>,
+    in_flight: usize,
 }
 
 impl Ring {
-    /// Makes a ring on the calling thread, the only one that may use it.
+    /// Makes a ring on the calling thread, the only one that may use it, with the `best` mode or
+    /// what the kernel has below it.
     ///
     /// # Errors
     /// [`RingError`]: why there is none, and what helps.
-    pub(crate) fn new(entries: u32, completions: u32) -> Result<Self, RingError> {
+    pub(crate) fn new(best: RingMode, entries: u32, completions: u32) -> Result<Self, RingError> {
         let completions = completions.max(4 * entries).next_power_of_two();
         let mut refusal = None;
-        for mode in [RingMode::Deferred, RingMode::Cooperative, RingMode::Plain] {
+        let ladder = [RingMode::Deferred, RingMode::Cooperative, RingMode::Plain];
+        for mode in ladder.into_iter().skip_while(|mode| *mode != best) {
             match Self::with_mode(mode, entries, completions) {
                 Ok(ring) => return Ok(ring),
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refusal = Some(error),
@@ -83,7 +90,7 @@ impl Ring {
             enter_flags |= EnterFlags::NO_IOWAIT;
         }
         let backlog = VecDeque::with_capacity(completions as usize);
-        Ok(Self { uring, mode, fixed_files, enter_flags, backlog })
+        Ok(Self { uring, mode, fixed_files, enter_flags, backlog, in_flight: 0 })
     }
 
     pub(crate) const fn mode(&self) -> RingMode {
@@ -118,6 +125,7 @@ impl Ring {
     /// # Safety
     /// Whatever the entry points to must stay valid and in place until its terminal completion.
     pub(crate) unsafe fn push(&mut self, entry: squeue::Entry, stats: &mut DriverStats) {
+        self.in_flight += 1;
         if self.backlog.is_empty() {
             // SAFETY: the caller's promise is passed on.
             if unsafe { self.uring.submission().push(&entry) }.is_ok() {
@@ -181,7 +189,14 @@ impl Ring {
     /// The next completion.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<cqueue::Entry> {
-        self.uring.completion().next()
+        let completion = self.uring.completion().next()?;
+        self.in_flight -= usize::from(!cqueue::more(completion.flags()));
+        Some(completion)
+    }
+
+    /// Operations whose terminal completion has not been taken.
+    pub(crate) const fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     pub(crate) fn register_buffers(
@@ -220,5 +235,49 @@ impl Ring {
         // this call.
         unsafe { submitter.enter(pending, want, self.enter_flags.bits(), Some(&arguments)) }
             .map(drop)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use io_uring::opcode;
+
+    fn push(ring: &mut Ring, number: u64, stats: &mut DriverStats) {
+        let entry = opcode::Nop::new().build().user_data(number);
+        // SAFETY: the entry points to nothing.
+        unsafe { ring.push(entry, stats) };
+    }
+
+    #[test]
+    fn entries_and_completions_beyond_the_queues_are_neither_lost_nor_reordered() {
+        let mut stats = DriverStats::default();
+        let mut ring = Ring::new(RingMode::Deferred, 4, 16).unwrap();
+        for number in 0..1000 {
+            push(&mut ring, number, &mut stats);
+        }
+        assert_eq!(ring.in_flight(), 1000);
+        let mut seen = 0;
+        for _ in 0..1000 {
+            ring.enter(Wait::No, &mut stats).unwrap();
+            while let Some(completion) = ring.pop() {
+                assert_eq!(completion.user_data(), seen);
+                seen += 1;
+            }
+        }
+        assert_eq!((seen, ring.in_flight()), (1000, 0));
+        assert!(stats.overflows > 0, "{stats:?}");
+    }
+
+    #[test]
+    fn a_wait_for_nothing_ends_in_time_and_a_completion_ends_it_early() {
+        let mut stats = DriverStats::default();
+        let mut ring = Ring::new(RingMode::Deferred, 4, 16).unwrap();
+        ring.enter(Wait::AtMost(std::time::Duration::from_millis(1)), &mut stats).unwrap();
+        assert!(ring.pop().is_none());
+        push(&mut ring, 7, &mut stats);
+        ring.enter(Wait::Forever, &mut stats).unwrap();
+        assert_eq!(ring.pop().unwrap().user_data(), 7);
     }
 }

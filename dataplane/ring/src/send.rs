@@ -124,16 +124,16 @@ impl Outbound {
         exits: Exits<'_>,
         ring: &mut Ring,
         stats: &mut DriverStats,
-    ) -> bool {
+    ) {
         assert!(train.segment_bytes > 0);
         assert!(train.len <= train.buf.len());
         let datagrams = train.len.div_ceil(train.segment_bytes);
         if datagrams == 0 {
-            return false;
+            return;
         }
         let Some((file, fd)) = exits.of(&train.to) else {
             stats.trains_without_socket += 1;
-            return false;
+            return;
         };
         stats.trains += 1;
         stats.train_datagrams += datagrams as u64;
@@ -144,7 +144,7 @@ impl Outbound {
             stats.enters += 1;
             let _ = ring.submit();
             self.send_apart(fd, &train, datagrams, stats);
-            return false;
+            return;
         }
         let zero_copy = self.choose_zero_copy(&train);
         // One slot per transmit buffer, and each train owns one of those.
@@ -159,7 +159,6 @@ impl Outbound {
         // SAFETY: header, name, vector and control are in the slot, which does not move and is
         // reused only after the terminal completion; the buffer is owned by the train in that slot.
         unsafe { ring.push(entry, stats) };
-        true
     }
 
     /// Takes a completion of a send. Frees the slot if it is the terminal one.

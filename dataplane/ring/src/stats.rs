@@ -106,6 +106,8 @@ pub struct DriverStats {
     pub overflows: u64,
     /// Entries that found the submission queue full and waited in memory for room.
     pub submissions_delayed: u64,
+    /// Submissions ahead of the turn, because the shard needed what the operations held.
+    pub submitted_early: u64,
     /// Most entries seen waiting for submission at once.
     pub submissions_high_water: u64,
     /// Most completions collected in one turn.

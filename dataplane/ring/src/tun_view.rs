@@ -1,7 +1,7 @@
 //! A second descriptor of a TUN queue, for whoever watches the device from another thread.
 //!
-//! It follows the device through renaming and into other network namespaces, where no name or number
-//! that was known before still finds it. It moves no packets.
+//! It follows the device through renaming and into other network namespaces, where no name or
+//! number that was known before still finds it. It moves no packets.
 
 #![allow(unsafe_code, reason = "poll, and an ioctl that returns a descriptor")]
 

@@ -11,7 +11,7 @@ use io_uring::{cqueue, opcode};
 
 use crate::driver::{TUN_PIECES_MAX, TunWrite};
 use crate::op::{Op, Slots, Token, give_up};
-use crate::ring::Ring;
+use crate::ring::{FILE_TUN, Ring};
 use crate::stats::DriverStats;
 use crate::tun::TunQueue;
 
@@ -45,6 +45,11 @@ impl TunWrites {
         self.slots.in_flight()
     }
 
+    /// Writes that can be reserved.
+    pub(crate) const fn spare(&self) -> usize {
+        self.spare.len()
+    }
+
     pub(crate) fn reserve(&mut self) -> Option<Box<TunWrite>> {
         self.spare.pop()
     }
@@ -56,23 +61,22 @@ impl TunWrites {
         self.spare.push(write);
     }
 
-    /// Queues a write. True if an operation is in flight.
+    /// Queues a write.
     pub(crate) fn write(
         &mut self,
         write: Box<TunWrite>,
         tun: Option<&TunQueue>,
-        file: u32,
         ring: &mut Ring,
         stats: &mut DriverStats,
-    ) -> bool {
+    ) {
         let Some(tun) = tun else {
             stats.tun_writes_without_tun += 1;
             self.give_back(write);
-            return false;
+            return;
         };
         if write.is_empty() {
             self.give_back(write);
-            return false;
+            return;
         }
         stats.tun_writes += 1;
         stats.tun_write_bytes += write.len() as u64;
@@ -83,7 +87,7 @@ impl TunWrites {
         };
         let count = gather(&write, &mut slot.vectors);
         slot.write = Some(write);
-        let (target, kind) = ring.target(file, tun.raw_fd());
+        let (target, kind) = ring.target(FILE_TUN, tun.raw_fd());
         let flags = if tun.writes_nowait() { libc::RWF_NOWAIT } else { 0 };
         let entry = opcode::Writev::new(target, slot.vectors.as_ptr(), count)
             .rw_flags(flags)
@@ -94,7 +98,6 @@ impl TunWrites {
         // terminal completion; the head is in the boxed write and the pieces are kept by its holds,
         // both in that slot.
         unsafe { ring.push(entry, stats) };
-        true
     }
 
     /// Takes a completion of a write and frees what it held.

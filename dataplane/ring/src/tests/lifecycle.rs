@@ -1,6 +1,6 @@
 //! Starting, replacing, waking, running out, and ending.
 
-use std::net::UdpSocket;
+use std::net::{ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::clock;
 use crate::driver::{Driver, Received, Wait};
 use crate::error::RingError;
 use crate::listen::{UdpOptions, UdpSockets};
+use crate::ring::RingMode;
 use crate::uring::UringDriver;
 
 fn wake(fd: OwnedFd) {
@@ -139,6 +140,27 @@ fn shutdown_with_operations_in_flight_gives_every_buffer_back() {
     }
     // Nothing holds the port either.
     UdpSocket::bind(("127.0.0.1", port)).unwrap();
+}
+
+#[test]
+fn lesser_modes_of_older_kernels_work_the_same() {
+    for mode in [RingMode::Cooperative, RingMode::Plain] {
+        let (config, _pools) = config(SMALL);
+        let mut driver = UringDriver::with_mode(config, mode).unwrap();
+        assert_eq!(driver.mode(), mode);
+        let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
+        let own = ("127.0.0.1", sockets.port()).to_socket_addrs().unwrap().next().unwrap();
+        driver.set_sockets(Some(sockets)).unwrap();
+        for _ in 0..50 {
+            let train = train(&mut driver, 3000, 1000, own);
+            driver.send(train);
+            let Received::Outside(outside) = receive(&mut driver) else {
+                panic!("not from outside")
+            };
+            assert_eq!((outside.len, outside.stride), (3000, 1000));
+        }
+        driver.shutdown().unwrap();
+    }
 }
 
 #[test]

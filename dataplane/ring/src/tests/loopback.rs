@@ -145,19 +145,30 @@ fn when_all_buffers_are_held_nothing_is_lost_but_time() {
 }
 
 #[test]
-fn transmit_buffers_run_out_and_come_back() {
+fn transmit_buffers_run_out_only_while_they_are_held() {
     let (mut sender, _) = listening(SMALL);
-    let (_receiver, port) = listening(SMALL);
-    for _ in 0..3 {
-        for _ in 0..SMALL.trains {
-            let train = train(&mut sender, 100, 100, loopback(false, port));
-            sender.send(train);
-        }
-        assert!(sender.reserve_train().is_none());
-        sender.turn(Wait::No).unwrap();
-        assert_eq!(sender.stats().train_buffers_free, u64::from(SMALL.trains));
+    let held: Vec<_> = (0..SMALL.trains).map(|_| sender.reserve_train().unwrap()).collect();
+    assert!(sender.reserve_train().is_none());
+    assert_eq!(sender.stats().train_buffers_exhausted, 1);
+    drop(held);
+    assert!(sender.reserve_train().is_some());
+}
+
+#[test]
+fn trains_beyond_the_pool_leave_early_instead_of_failing() {
+    let (mut sender, _) = listening(SMALL);
+    let (mut receiver, port) = listening(PoolSizes { outside: 128, ..SMALL });
+    for n in 0..4 * SMALL.trains {
+        let mut train = train(&mut sender, 4, 4, loopback(false, port));
+        train.buf[..4].copy_from_slice(&n.to_be_bytes());
+        sender.send(train);
     }
-    assert_eq!(sender.stats().train_buffers_exhausted, 3);
+    sender.turn(Wait::No).unwrap();
+    let all = datagrams(&mut receiver, 4 * 4 * SMALL.trains as usize);
+    assert!(all.iter().zip(0u32..).all(|(datagram, n)| *datagram == n.to_be_bytes()));
+    let stats = *sender.stats();
+    assert_eq!((stats.submitted_early, stats.train_buffers_exhausted), (3, 0));
+    assert_eq!(stats.train_buffers_free, u64::from(SMALL.trains));
 }
 
 #[test]

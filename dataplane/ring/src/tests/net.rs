@@ -10,15 +10,20 @@ use crate::sys;
 /// Runs `test` on a thread in a network namespace of its own, with loopback up.
 pub(super) fn in_own_network(test: impl FnOnce() + Send + 'static) {
     let body = move || {
-        // SAFETY: no pointers; only this thread moves.
-        let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-        assert_eq!(moved, 0, "needs CAP_SYS_ADMIN: run this test as root");
-        set_up("lo");
+        enter_own_network();
         test();
     };
     if let Err(panic) = std::thread::spawn(body).join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Moves the calling thread into a new network namespace; what it has open stays where it is.
+pub(super) fn enter_own_network() {
+    // SAFETY: no pointers; only this thread moves.
+    let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(moved, 0, "needs CAP_SYS_ADMIN: run this test as root");
+    set_up("lo");
 }
 
 /// Brings an interface up.

@@ -1,9 +1,10 @@
 //! Packets through a real TUN, in a namespace of its own.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use super::net::{in_own_network, set_address, set_up};
+use super::net::{enter_own_network, in_own_network, set_address, set_up};
 use super::{SMALL, config, driver, listening, receive, turn_until};
 use crate::driver::{Driver, Inside, Received, TunWrite, VNET_HEADER_BYTES, Wait};
 use crate::pools::PoolSizes;
@@ -15,9 +16,13 @@ const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
 /// A driver with a TUN `rwt0` (10.77.0.1/24) that is up.
 fn with_tun(sizes: PoolSizes) -> UringDriver {
+    with_tun_at(sizes, OURS)
+}
+
+fn with_tun_at(sizes: PoolSizes, address: Ipv4Addr) -> UringDriver {
     let mut driver = driver(sizes);
     let tun = TunQueue::open(&TunOptions::named("rwt0")).unwrap();
-    set_address(tun.name(), OURS);
+    set_address(tun.name(), address);
     set_up(tun.name());
     driver.set_tun(Some(tun)).unwrap();
     driver.turn(Wait::No).unwrap();
@@ -153,9 +158,15 @@ fn privileged_head_and_pieces_of_received_buffers_become_one_packet() {
 
 #[test]
 fn privileged_writes_leave_in_the_order_of_their_commits() {
-    in_own_network(|| {
-        let sizes = PoolSizes { tun_writes: 600, ..SMALL };
-        let mut driver = with_tun(sizes);
+    // More than the queue holds at once, and more than there are writes.
+    for tun_writes in [600, 8] {
+        writes_leave_in_order(tun_writes);
+    }
+}
+
+fn writes_leave_in_order(tun_writes: u32) {
+    in_own_network(move || {
+        let mut driver = with_tun(PoolSizes { tun_writes, ..SMALL });
         let (socket, port) = bound();
         for n in 0..600u32 {
             write(&mut driver, |write| {
@@ -171,7 +182,7 @@ fn privileged_writes_leave_in_the_order_of_their_commits() {
             assert_eq!(u32::from_be_bytes(bytes), n);
         }
         assert_eq!(driver.stats().tun_refused.total(), 0);
-        assert!(driver.stats().submissions_high_water > 0);
+        assert_eq!(driver.stats().tun_writes_exhausted, 0);
     });
 }
 
@@ -195,6 +206,55 @@ fn privileged_a_udp_super_packet_comes_out_whole() {
         let payload = &inside.buf[inside.start + VNET_HEADER_BYTES + 28..][..10_007];
         assert!(payload.iter().enumerate().all(|(at, byte)| *byte == super::pattern(at)));
     });
+}
+
+#[test]
+fn privileged_tcp_super_packets_pass_from_tun_to_tun_byte_exact() {
+    //  namespace of the listener          this thread           namespace of the client
+    //  10.77.0.1 rwt0 ═══ driver ── vnet header and packet ── driver ═══ rwt0 10.77.0.2
+    const BYTES: usize = 4 << 20;
+    in_own_network(|| {
+        let mut near = with_tun(SMALL);
+        let listener = TcpListener::bind((OURS, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        enter_own_network();
+        let mut far = with_tun_at(SMALL, PEER);
+        let sending = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect((OURS, port)).unwrap();
+            let bytes: Vec<u8> = (0..BYTES).map(super::pattern).collect();
+            stream.write_all(&bytes).unwrap();
+        });
+        let receiving = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        let mut longest = 0;
+        while !receiving.is_finished() {
+            longest = longest.max(carry(&mut far, &mut near));
+            carry(&mut near, &mut far);
+        }
+        sending.join().unwrap();
+        let bytes = receiving.join().unwrap();
+        assert_eq!(bytes.len(), BYTES);
+        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == super::pattern(at)));
+        assert!(longest > 3000, "no super-packets: at most {longest} bytes");
+        for driver in [&mut near, &mut far] {
+            assert_eq!(driver.stats().tun_refused.total(), 0);
+        }
+    });
+}
+
+/// Carries what one TUN gave to the other; the longest packet's length.
+fn carry(from: &mut UringDriver, to: &mut UringDriver) -> usize {
+    let mut longest = 0;
+    from.turn(Wait::AtMost(Duration::from_millis(1))).unwrap();
+    while let Some(Received::Inside(inside)) = from.next() {
+        longest = longest.max(inside.len);
+        write(to, |write| write.attach(&inside.buf, inside.start, inside.len).unwrap());
+    }
+    to.turn(Wait::No).unwrap();
+    longest
 }
 
 #[test]

@@ -1,0 +1,316 @@
+//! Everything that comes in: receives of the sockets, reads of the TUN, wake-ups.
+//!
+//! Each is started once and goes on by itself until the kernel ends it: for want of a buffer, after
+//! an error, or because it was cancelled. [`Inbound::rearm`] starts what ended. What arrives waits
+//! as a whole buffer and is looked at when the shard asks, so that its first lines come into the
+//! cache when they are needed.
+
+#![allow(unsafe_code, reason = "this file starts receives into memory that it keeps")]
+
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+
+use io_uring::{cqueue, opcode, squeue};
+use ringway_alloc::Buf;
+
+use crate::driver::{Inside, Outside, Received, VNET_HEADER_BYTES};
+use crate::listen::UdpSockets;
+use crate::op::{Arm, Op, Token, give_up};
+use crate::provided::Provided;
+use crate::ring::{FILE_IPV4, FILE_IPV6, FILE_TUN, FILE_WAKE, Ring};
+use crate::stats::DriverStats;
+use crate::tun::TunQueue;
+use crate::udp;
+use crate::wake::Wake;
+
+/// Where a packet of the TUN begins in its buffer: its IP header, after the virtio header, is
+/// 64-byte aligned.
+pub const INSIDE_START: usize = 64 - VNET_HEADER_BYTES;
+
+/// Reads kept in flight where the kernel has no multishot read.
+const SINGLE_READS: u32 = 16;
+
+/// Something received that the shard has not asked for yet.
+#[derive(Debug)]
+enum Ready {
+    Outside { buf: Buf, used: u32 },
+    Inside { buf: Buf, used: u32 },
+}
+
+/// All that comes in on one core.
+pub(crate) struct Inbound {
+    outside: Provided,
+    inside: Provided,
+    wake: Wake,
+    receives: [Arm; 2],
+    receive_header: Box<libc::msghdr>,
+    reads: Box<[Arm]>,
+    read_multishot: bool,
+    waking: Arm,
+    ready: VecDeque<Ready>,
+}
+
+impl Inbound {
+    pub(crate) fn new(
+        outside: Provided,
+        inside: Provided,
+        wake: Wake,
+        read_multishot: bool,
+    ) -> Self {
+        let reads = if read_multishot { 1 } else { SINGLE_READS };
+        let ready = outside.arena().count() + inside.arena().count();
+        Self {
+            outside,
+            inside,
+            wake,
+            receives: [Arm::new(Op::Receive, FILE_IPV4), Arm::new(Op::Receive, FILE_IPV6)],
+            receive_header: Box::new(udp::receive_header()),
+            reads: (0..reads).map(|slot| Arm::new(Op::Read, slot)).collect(),
+            read_multishot,
+            waking: Arm::new(Op::Wake, 0),
+            ready: VecDeque::with_capacity(ready),
+        }
+    }
+
+    /// Lends the kernel every buffer that came back.
+    pub(crate) fn refill(&mut self) {
+        self.outside.refill();
+        self.inside.refill();
+    }
+
+    /// Starts whatever should be running and is not.
+    pub(crate) fn rearm(
+        &mut self,
+        sockets: Option<&UdpSockets>,
+        tun: Option<&TunQueue>,
+        ring: &mut Ring,
+        stats: &mut DriverStats,
+    ) {
+        if self.waking.wants_arming() {
+            self.start_wake(ring, stats);
+        }
+        if self.outside.can_feed() {
+            let fds = sockets.map_or([None, None], UdpSockets::raw);
+            for (file, fd) in fds.into_iter().enumerate() {
+                if let Some(fd) = fd
+                    && self.receives[file].wants_arming()
+                {
+                    self.start_receive(file, fd, ring, stats);
+                }
+            }
+        }
+        if self.inside.can_feed()
+            && let Some(fd) = tun.map(TunQueue::raw_fd)
+        {
+            for slot in 0..self.reads.len() {
+                if self.reads[slot].wants_arming() {
+                    self.start_read(slot, fd, ring, stats);
+                }
+            }
+        }
+    }
+
+    /// The next thing received, made sense of.
+    #[inline]
+    pub(crate) fn next(&mut self, stats: &mut DriverStats) -> Option<Received> {
+        loop {
+            match self.ready.pop_front()? {
+                Ready::Outside { buf, used } => {
+                    let Some(outside) = udp::parse(buf, used as usize) else {
+                        stats.outside_malformed += 1;
+                        continue;
+                    };
+                    count(&outside, stats);
+                    return Some(Received::Outside(outside));
+                }
+                Ready::Inside { buf, used } => {
+                    let len = used as usize;
+                    if len <= VNET_HEADER_BYTES {
+                        stats.inside_malformed += 1;
+                        continue;
+                    }
+                    stats.inside_packets += 1;
+                    stats.inside_bytes += len as u64;
+                    return Some(Received::Inside(Inside { buf, start: INSIDE_START, len }));
+                }
+            }
+        }
+    }
+
+    /// Takes a completion of a socket.
+    pub(crate) fn received(
+        &mut self,
+        token: Token,
+        completion: &cqueue::Entry,
+        stats: &mut DriverStats,
+    ) {
+        let buf = cqueue::buffer_select(completion.flags()).map(|n| self.outside.take(n));
+        let arm = &mut self.receives[token.slot as usize];
+        if ended(arm, token, completion) == Some(libc::ENOBUFS) {
+            stats.outside_no_buffer += 1;
+        }
+        if let (Some(buf), Ok(used)) = (buf, u32::try_from(completion.result())) {
+            self.ready.push_back(Ready::Outside { buf, used });
+        }
+    }
+
+    /// Takes a completion of the TUN.
+    pub(crate) fn read(
+        &mut self,
+        token: Token,
+        completion: &cqueue::Entry,
+        stats: &mut DriverStats,
+    ) {
+        let buf = cqueue::buffer_select(completion.flags()).map(|n| self.inside.take(n));
+        let arm = &mut self.reads[token.slot as usize];
+        if ended(arm, token, completion) == Some(libc::ENOBUFS) {
+            stats.inside_no_buffer += 1;
+        }
+        if let (Some(buf), Ok(used)) = (buf, u32::try_from(completion.result())) {
+            self.ready.push_back(Ready::Inside { buf, used });
+        }
+    }
+
+    /// Takes a completion of the wake-up counter.
+    pub(crate) fn woken(
+        &mut self,
+        token: Token,
+        completion: &cqueue::Entry,
+        stats: &mut DriverStats,
+    ) {
+        ended(&mut self.waking, token, completion);
+        stats.wakes += u64::from(completion.result() == 8);
+    }
+
+    pub(crate) const fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether the kernel still receives from a socket.
+    pub(crate) fn receives_outside(&self) -> bool {
+        self.receives.iter().any(Arm::is_armed)
+    }
+
+    /// Whether the kernel still reads the TUN.
+    pub(crate) fn reads_inside(&self) -> bool {
+        self.reads.iter().any(Arm::is_armed)
+    }
+
+    /// New sockets: what failed before no longer counts.
+    pub(crate) fn reset_outside(&mut self) {
+        self.receives.iter_mut().for_each(Arm::reset);
+    }
+
+    /// A new TUN: what failed before no longer counts.
+    pub(crate) fn reset_inside(&mut self) {
+        self.reads.iter_mut().for_each(Arm::reset);
+    }
+
+    /// Why sockets and TUN cannot be received from any more, as error numbers.
+    pub(crate) fn broken(&self) -> (Option<i32>, Option<i32>) {
+        (self.receives.iter().find_map(Arm::broken), self.reads.iter().find_map(Arm::broken))
+    }
+
+    /// Notes how many buffers are in use.
+    pub(crate) fn gauge(&self, stats: &mut DriverStats) {
+        let used = |pool: &Provided| (pool.arena().count() - pool.lent()) as u64;
+        stats.outside_buffers_high_water =
+            stats.outside_buffers_high_water.max(used(&self.outside));
+        stats.inside_buffers_high_water = stats.inside_buffers_high_water.max(used(&self.inside));
+    }
+
+    /// Buffers of sockets and TUN that nobody uses.
+    pub(crate) fn free(&self) -> (u64, u64) {
+        let free = |pool: &Provided| (pool.lent() + pool.arena().free()) as u64;
+        (free(&self.outside), free(&self.inside))
+    }
+
+    /// Takes all buffers back if every operation has `ended`; gives all memory up otherwise.
+    pub(crate) fn close(&mut self, ring: &Ring, ended: bool) {
+        self.ready.clear();
+        self.outside.close_or_leak(ring, ended);
+        self.inside.close_or_leak(ring, ended);
+        if !ended {
+            let header = Box::new(udp::receive_header());
+            give_up(std::mem::replace(&mut self.receive_header, header));
+            self.wake.leak();
+        }
+    }
+
+    fn start_receive(&mut self, file: usize, fd: RawFd, ring: &mut Ring, stats: &mut DriverStats) {
+        let (target, kind) = ring.target(file as u32, fd);
+        let header: *const libc::msghdr = &raw const *self.receive_header;
+        let entry = opcode::RecvMsgMulti::new(target, header, self.outside.group()).build();
+        stats.rearmed += u64::from(self.receives[file].was_armed());
+        let entry = with(entry, kind, self.receives[file].start());
+        // SAFETY: the header is boxed and lives until `close`, which frees it only after the end of
+        // every operation; buffers are the kernel's until it names them.
+        unsafe { ring.push(entry, stats) };
+    }
+
+    fn start_read(&mut self, slot: usize, fd: RawFd, ring: &mut Ring, stats: &mut DriverStats) {
+        let (target, kind) = ring.target(FILE_TUN, fd);
+        let group = self.inside.group();
+        // The crate sets the flags of a multishot read instead of adding to them, so the kind of
+        // descriptor is added afterwards, as everywhere here.
+        let entry = if self.read_multishot {
+            opcode::ReadMulti::new(target, 0, group).offset(u64::MAX).build()
+        } else {
+            let len = (self.inside.arena().buffer_bytes() - INSIDE_START) as u32;
+            opcode::Read::new(target, std::ptr::null_mut(), len)
+                .buf_group(group)
+                .offset(u64::MAX)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT)
+        };
+        stats.rearmed += u64::from(self.read_multishot && self.reads[slot].was_armed());
+        let entry = with(entry, kind, self.reads[slot].start());
+        // SAFETY: the entry points to nothing; buffers are the kernel's until it names them.
+        unsafe { ring.push(entry, stats) };
+    }
+
+    fn start_wake(&mut self, ring: &mut Ring, stats: &mut DriverStats) {
+        let (target, kind) = ring.target(FILE_WAKE, self.wake.raw_fd());
+        let entry = opcode::Read::new(target, self.wake.count(), 8).build();
+        let entry = with(entry, kind, self.waking.start());
+        // SAFETY: the count is boxed and lives until `close`, which frees it only after the end of
+        // every operation.
+        unsafe { ring.push(entry, stats) };
+    }
+}
+
+/// Takes note of how a receive, read or wake-up went; the error number if it failed.
+fn ended(arm: &mut Arm, token: Token, completion: &cqueue::Entry) -> Option<i32> {
+    if !arm.is_current(token) {
+        return None;
+    }
+    if !cqueue::more(completion.flags()) {
+        arm.ended();
+    }
+    let result = completion.result();
+    if result >= 0 {
+        arm.succeeded();
+        return None;
+    }
+    if !matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR) {
+        arm.failed(-result);
+    }
+    Some(-result)
+}
+
+fn with(entry: squeue::Entry, kind: squeue::Flags, token: Token) -> squeue::Entry {
+    entry.flags(kind).user_data(token.encode())
+}
+
+#[inline]
+fn count(outside: &Outside, stats: &mut DriverStats) {
+    let datagrams = outside.len.div_ceil(outside.stride);
+    stats.outside_buffers += 1;
+    stats.outside_datagrams += datagrams as u64;
+    stats.outside_bytes += outside.len as u64;
+    stats.outside_batch.record(datagrams);
+}
