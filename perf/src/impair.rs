@@ -14,13 +14,16 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant as Clock};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ringway_proto::Instant;
 
 use crate::emulator::{Link, LinkConfig, LinkCounts};
+use crate::netns::Netns;
 
 /// Clients served at the same time; further ones are ignored.
 const CLIENTS_MAX: usize = 1024;
@@ -158,6 +161,90 @@ impl Relay {
         }
         while let Some((bytes, client)) = self.to_client.take(now) {
             let _ = self.listen.send_to(&bytes, client);
+        }
+    }
+}
+
+/// Where and how [`with_relay`] relays.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Address clients send to.
+    pub listen: SocketAddr,
+    /// Address of the server.
+    pub server: SocketAddr,
+    /// What both directions do.
+    pub config: LinkConfig,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// Steers a relay that runs on another thread.
+#[derive(Debug)]
+pub struct Steering {
+    orders: mpsc::Sender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Config(LinkConfig),
+    Rebind,
+    Count(mpsc::Sender<(LinkCounts, LinkCounts)>),
+}
+
+impl Steering {
+    /// Changes both directions from now on.
+    pub fn set_config(&self, config: LinkConfig) {
+        let _ = self.orders.send(Order::Config(config));
+    }
+
+    /// As [`Relay::rebind`].
+    pub fn rebind(&self) {
+        let _ = self.orders.send(Order::Rebind);
+    }
+
+    /// As [`Relay::counts`].
+    ///
+    /// # Errors
+    /// When the relay has ended.
+    pub fn counts(&self) -> Result<(LinkCounts, LinkCounts)> {
+        let (answer, counts) = mpsc::channel();
+        self.orders.send(Order::Count(answer)).context("The relay has ended")?;
+        counts.recv().context("The relay has ended")
+    }
+}
+
+/// Runs a relay in `netns` on a thread of its own while `work` runs on this one.
+///
+/// # Errors
+/// Of the work, or of the relay.
+pub fn with_relay<T>(
+    netns: &Netns,
+    setting: Setting,
+    work: impl FnOnce(&Steering) -> Result<T>,
+) -> Result<T> {
+    let (orders, received) = mpsc::channel();
+    thread::scope(|scope| {
+        let relay = scope.spawn(move || netns.inside(move || run(setting, &received))?);
+        let done = work(&Steering { orders }); // the channel closes here, which ends the relay
+        match relay.join() {
+            Ok(Ok(())) => done,
+            Ok(Err(error)) => Err(error).context("The relay failed"),
+            Err(_) => bail!("The relay panicked"),
+        }
+    })
+}
+
+fn run(setting: Setting, orders: &mpsc::Receiver<Order>) -> Result<()> {
+    let listen = UdpSocket::bind(setting.listen)
+        .with_context(|| format!("Binding {} for clients", setting.listen))?;
+    let mut relay = Relay::new(listen, setting.server, setting.config, setting.seed)?;
+    loop {
+        match orders.try_recv() {
+            Ok(Order::Config(config)) => relay.set_config(config),
+            Ok(Order::Rebind) => relay.rebind()?,
+            Ok(Order::Count(answer)) => drop(answer.send(relay.counts())),
+            Err(TryRecvError::Empty) => relay.turn()?,
+            Err(TryRecvError::Disconnected) => return Ok(()),
         }
     }
 }

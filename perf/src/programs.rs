@@ -213,12 +213,12 @@ fn find_ringway() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("RINGWAY_BIN") {
         return Some(path.into());
     }
+    // Of several builds the newest is meant.
     let target = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
     ["release", "ci", "debug"]
         .iter()
-        .map(|profile| target.join(profile).join("ringway"))
-        .find(|path| path.is_file())
-        .and_then(|path| path.canonicalize().ok())
+        .filter_map(|profile| target.join(profile).join("ringway").canonicalize().ok())
+        .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
 }
 
 fn find_in_path(names: &[&str]) -> Option<PathBuf> {

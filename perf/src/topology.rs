@@ -118,15 +118,73 @@ impl Line {
     pub fn new(outer_mtu: u16) -> Result<Self> {
         let line = Self { cli: Netns::new("cli")?, gw: Netns::new("gw")?, dst: Netns::new("dst")? };
         veth((&line.cli, "out"), (&line.gw, "out"), outer_mtu)?;
-        veth((&line.gw, "far"), (&line.dst, "far"), 1500.max(outer_mtu))?;
         line.cli.address("out", &["10.91.1.2/24", "fd91:1::2/64"])?;
         line.gw.address("out", &["10.91.1.1/24", "fd91:1::1/64"])?;
-        line.gw.address("far", &["10.91.2.1/24", "fd91:2::1/64"])?;
-        line.dst.address("far", &["10.91.2.2/24", "fd91:2::2/64"])?;
-        line.gw.forward()?;
-        line.dst.route("10.91.9.0/24", "10.91.2.1")?;
-        line.dst.route("fd91:9::/64", "fd91:2::1")?;
+        line.add_destination(1500.max(outer_mtu))?;
         Ok(line)
+    }
+
+    /// As [`Line::new`], with a router between client and gateway whose link to the gateway has another MTU, and
+    /// which never says so: it drops every ICMP error it would send (a black hole).
+    ///
+    /// ```text
+    ///  cli 10.91.4.2 ── 10.91.4.254 rtr 10.91.5.254 ─ path_mtu ─ 10.91.5.1 gw
+    /// ```
+    ///
+    /// The addresses of [`Place`] are host addresses on the outer links.
+    ///
+    /// # Errors
+    /// Without privilege, or when `ip` or `nft` refuses.
+    pub fn with_black_hole(path_mtu: u16) -> Result<(Self, Netns)> {
+        let (line, router) = Self::with_router(path_mtu)?;
+        router.nft(
+            "table inet hole {
+                chain out {
+                    type filter hook output priority 0;
+                    icmp type destination-unreachable drop
+                    icmpv6 type { destination-unreachable, packet-too-big } drop
+                }
+            }",
+        )?;
+        Ok((line, router))
+    }
+
+    /// As [`Line::new`], with a router between client and gateway.
+    ///
+    /// # Errors
+    /// Without privilege, or when `ip` refuses.
+    pub fn with_router(path_mtu: u16) -> Result<(Self, Netns)> {
+        let (cli, gw, dst) = (Netns::new("cli")?, Netns::new("gw")?, Netns::new("dst")?);
+        let router = Netns::new("rtr")?;
+        veth((&cli, "out"), (&router, "cli"), 1500)?;
+        // Below 1280 bytes an interface has no IPv6: the far side keeps its MTU and the router's route is narrow.
+        veth((&router, "gw"), (&gw, "out"), 1500)?;
+        router.address("cli", &["10.91.4.254/24", "fd91:4::254/64"])?;
+        router.address("gw", &["10.91.5.254/24", "fd91:5::254/64"])?;
+        router.forward()?;
+        cli.address("out", &["10.91.4.2/24", "fd91:4::2/64", "10.91.1.2/32", "fd91:1::2/128"])?;
+        gw.address("out", &["10.91.5.1/24", "fd91:5::1/64", "10.91.1.1/32", "fd91:1::1/128"])?;
+        cli.ip("route add 10.91.1.1 via 10.91.4.254 src 10.91.1.2")?;
+        cli.ip("-6 route add fd91:1::1 via fd91:4::254 src fd91:1::2")?;
+        gw.ip("route add 10.91.1.2 via 10.91.5.254 src 10.91.1.1")?;
+        gw.ip("-6 route add fd91:1::2 via fd91:5::254 src fd91:1::1")?;
+        let mtu = format!("mtu lock {path_mtu}");
+        router.ip(&format!("route add 10.91.1.1 via 10.91.5.1 {mtu}"))?;
+        router.ip(&format!("route add 10.91.1.2 via 10.91.4.2 {mtu}"))?;
+        router.ip(&format!("-6 route add fd91:1::1 via fd91:5::1 {mtu}"))?;
+        router.ip(&format!("-6 route add fd91:1::2 via fd91:4::2 {mtu}"))?;
+        let line = Self { cli, gw, dst };
+        line.add_destination(1500)?;
+        Ok((line, router))
+    }
+
+    fn add_destination(&self, mtu: u16) -> Result<()> {
+        veth((&self.gw, "far"), (&self.dst, "far"), mtu)?;
+        self.gw.address("far", &["10.91.2.1/24", "fd91:2::1/64"])?;
+        self.dst.address("far", &["10.91.2.2/24", "fd91:2::2/64"])?;
+        self.gw.forward()?;
+        self.dst.route("10.91.9.0/24", "10.91.2.1")?;
+        self.dst.route("fd91:9::/64", "fd91:2::1")
     }
 
     /// Starts a gateway that knows one client, which is not there yet.
