@@ -35,6 +35,7 @@ pub use keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
 pub use limiter::{HandshakeLimiter, LoadGauge};
 pub use messages::{Message, classify};
 pub use noise::{OpenedInitiation, Tai64n};
+pub use replay::ReplayWindow;
 pub use timers::{
     KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REJECT_AFTER_TIME, REKEY_AFTER_TIME,
     REKEY_ATTEMPT_TIME, REKEY_JITTER, REKEY_ON_RECEIVE_AFTER, REKEY_TIMEOUT, RETRIES_MAX,

@@ -17,7 +17,7 @@ const WORDS: usize = (RING_BITS / WORD_BITS) as usize;
 
 /// Which counters were seen. Plain data: `next` and the bits are all there is to export.
 #[derive(Clone, Zeroize)]
-pub(super) struct ReplayWindow {
+pub struct ReplayWindow {
     /// One more than the newest counter seen; 0 before the first.
     next: u64,
     bits: [u64; WORDS],
@@ -32,7 +32,7 @@ impl Default for ReplayWindow {
 impl ReplayWindow {
     /// Whether `counter` is neither seen nor behind the window.
     #[inline]
-    pub(super) fn is_fresh(&self, counter: u64) -> bool {
+    pub fn is_fresh(&self, counter: u64) -> bool {
         if counter >= self.next {
             return true;
         }
@@ -46,7 +46,7 @@ impl ReplayWindow {
     /// Marks an authenticated `counter` as seen. False, and nothing changed, if it is not fresh.
     /// `counter` is below `REJECT_AFTER_MESSAGES`.
     #[inline]
-    pub(super) fn mark(&mut self, counter: u64) -> bool {
+    pub fn mark(&mut self, counter: u64) -> bool {
         if !self.is_fresh(counter) {
             return false;
         }
