@@ -199,6 +199,16 @@ impl Ring {
         self.in_flight
     }
 
+    /// Registers memory to send from, with the number 0.
+    ///
+    /// # Safety
+    /// The memory must stay mapped as long as the ring.
+    pub(crate) unsafe fn register_memory(&self, base: NonNull<u8>, len: usize) -> io::Result<()> {
+        let vector = libc::iovec { iov_base: base.as_ptr().cast(), iov_len: len };
+        // SAFETY: the caller's promise is passed on.
+        unsafe { self.uring.submitter().register_buffers(&[vector]) }
+    }
+
     pub(crate) fn register_buffers(
         &self,
         entries: NonNull<BufRingEntry>,

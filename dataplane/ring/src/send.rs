@@ -27,18 +27,33 @@ use crate::zerocopy::ZeroCopyMode;
 /// Datagrams of one train that one call can send singly.
 const SINGLES_MAX: usize = 128;
 
+/// Refers to registered memory (`IORING_RECVSEND_FIXED_BUF`); the only such memory has number 0,
+/// which is what an entry says when nothing is said.
+const FIXED_BUFFER: u16 = 1 << 2;
+
 /// Asks for a report whether a zero-copy send copied (`IORING_SEND_ZC_REPORT_USAGE`).
 const REPORT_USAGE: u16 = 1 << 3;
 
 /// In a notification's result: the kernel copied (`IORING_NOTIF_USAGE_ZC_COPIED`).
 const COPIED: u32 = 1 << 31;
 
+/// What happens to the bytes of a train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The kernel copies them.
+    Copied,
+    /// It takes the pages, looked up for each send.
+    ZeroCopy,
+    /// It takes pages that were registered before.
+    ZeroCopyRegistered,
+}
+
 /// A train in flight. The kernel holds addresses of `header`, `vector`, `name` and `control`; slots
 /// never move.
 #[derive(Debug)]
 struct TrainSlot {
     train: Option<Train>,
-    zero_copy: bool,
+    way: Way,
     header: libc::msghdr,
     vector: libc::iovec,
     name: Name,
@@ -49,7 +64,7 @@ impl TrainSlot {
     fn new() -> Self {
         Self {
             train: None,
-            zero_copy: false,
+            way: Way::Copied,
             header: sys::empty_message(),
             vector: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
             name: Name::default(),
@@ -88,6 +103,15 @@ impl<'a> Exits<'a> {
     }
 }
 
+/// Whether zero-copy sends may refer to registered memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Registered {
+    No,
+    /// It is registered; whether the kernel takes it in a send is not known.
+    Untried,
+    Works,
+}
+
 /// All trains of one core.
 #[derive(Debug)]
 pub(crate) struct Outbound {
@@ -95,18 +119,26 @@ pub(crate) struct Outbound {
     singles: Singles,
     paths: Paths,
     zero_copy: ZeroCopyMode,
+    registered: Registered,
     segments_max: usize,
     /// Sends whose result is not known; a zero-copy send leaves it before its notification.
     unanswered: usize,
 }
 
 impl Outbound {
-    pub(crate) fn new(count: u32, zero_copy: ZeroCopyMode, segments_max: usize) -> Self {
+    /// For `count` buffers, whose memory is `registered` with the ring or not.
+    pub(crate) fn new(
+        count: u32,
+        zero_copy: ZeroCopyMode,
+        registered: bool,
+        segments_max: usize,
+    ) -> Self {
         Self {
             slots: Slots::new(Op::Send, count, TrainSlot::new),
             singles: Singles::new(),
             paths: Paths::new(),
             zero_copy,
+            registered: if registered { Registered::Untried } else { Registered::No },
             segments_max,
             unanswered: 0,
         }
@@ -116,8 +148,7 @@ impl Outbound {
         self.unanswered
     }
 
-    /// Queues a train, or sends it at once if its path is known to need that. True if an operation
-    /// is in flight.
+    /// Queues a train, or sends it at once if its path is known to need that.
     pub(crate) fn send(
         &mut self,
         train: Train,
@@ -146,16 +177,16 @@ impl Outbound {
             self.send_apart(fd, &train, datagrams, stats);
             return;
         }
-        let zero_copy = self.choose_zero_copy(&train);
+        let way = self.choose_way(&train);
         // One slot per transmit buffer, and each train owns one of those.
         let Some((token, slot)) = self.slots.take() else {
             unreachable!("more trains in flight than transmit buffers")
         };
-        slot.zero_copy = zero_copy;
+        slot.way = way;
         let header = slot.fill(train);
         self.unanswered += 1;
-        stats.zero_copy_sent += u64::from(zero_copy);
-        let entry = entry(token, ring.target(file, raw(fd)), header, zero_copy);
+        stats.zero_copy_sent += u64::from(way != Way::Copied);
+        let entry = entry(token, ring.target(file, raw(fd)), header, way);
         // SAFETY: header, name, vector and control are in the slot, which does not move and is
         // reused only after the terminal completion; the buffer is owned by the train in that slot.
         unsafe { ring.push(entry, stats) };
@@ -176,6 +207,10 @@ impl Outbound {
             self.unanswered -= 1;
             if result < 0 {
                 self.refused(token, -result, exits, stats);
+            } else if self.registered == Registered::Untried
+                && self.slots.content(token).way == Way::ZeroCopyRegistered
+            {
+                self.registered = Registered::Works;
             }
         }
         if !cqueue::more(flags) {
@@ -200,11 +235,18 @@ impl Outbound {
         }
     }
 
-    fn choose_zero_copy(&mut self, train: &Train) -> bool {
-        if self.zero_copy == ZeroCopyMode::Off {
-            return false;
+    fn choose_way(&mut self, train: &Train) -> Way {
+        let mode = self.zero_copy;
+        if mode == ZeroCopyMode::Off {
+            return Way::Copied;
         }
-        self.paths.learn(train.to.ip()).zero_copy.choose(self.zero_copy, train.len)
+        if !self.paths.learn(train.to.ip()).zero_copy.choose(mode, train.len) {
+            return Way::Copied;
+        }
+        match self.registered {
+            Registered::No => Way::ZeroCopy,
+            Registered::Untried | Registered::Works => Way::ZeroCopyRegistered,
+        }
     }
 
     fn notified(&mut self, token: Token, copied: bool, stats: &mut DriverStats) {
@@ -219,12 +261,12 @@ impl Outbound {
     /// A send failed: what can be saved is sent another way, the rest is counted.
     fn refused(&mut self, token: Token, errno: i32, exits: Exits<'_>, stats: &mut DriverStats) {
         let slot = self.slots.content(token);
-        let zero_copy = slot.zero_copy;
+        let way = slot.way;
         let Some(train) = slot.train.take() else { return };
         let fd = exits.of(&train.to).map(|(_, fd)| fd);
         match fd {
             Some(fd) if errno != libc::ECANCELED => {
-                self.retry(fd, &train, errno, zero_copy, stats);
+                self.retry(fd, &train, errno, way, stats);
             }
             Some(_) | None => stats.train_refused.full += 1,
         }
@@ -237,13 +279,21 @@ impl Outbound {
         fd: BorrowedFd<'_>,
         train: &Train,
         errno: i32,
-        zero_copy: bool,
+        way: Way,
         stats: &mut DriverStats,
     ) {
         let datagrams = train.len.div_ceil(train.segment_bytes);
         let to = train.to.ip();
+        // Kernels before 6.15 take no registered memory here, and say so with one of these.
+        let unsupported = matches!(errno, libc::EINVAL | libc::EOPNOTSUPP | libc::EFAULT);
+        let untried = self.registered != Registered::Works;
+        if way == Way::ZeroCopyRegistered && untried && unsupported {
+            self.registered = Registered::No;
+            self.send_apart(fd, train, datagrams, stats);
+            return;
+        }
         let no_memory = matches!(errno, libc::ENOBUFS | libc::ENOMEM | libc::EOPNOTSUPP);
-        if zero_copy && no_memory {
+        if way != Way::Copied && no_memory {
             if self.paths.learn(to).zero_copy.refuse() {
                 stats.zero_copy_demoted += 1;
             }
@@ -258,8 +308,10 @@ impl Outbound {
             }
         }
         if datagrams > 1 && matches!(errno, libc::EINVAL | libc::EMSGSIZE | libc::EIO) {
-            self.paths.learn(to).demote(train.segment_bytes, errno);
-            stats.segmentation_demoted += 1;
+            let path = self.paths.learn(to);
+            // Other trains of the same turn may have said so already.
+            stats.segmentation_demoted += u64::from(!path.is_demoted(train.segment_bytes));
+            path.demote(train.segment_bytes, errno);
             self.send_apart(fd, train, datagrams, stats);
             return;
         }
@@ -306,12 +358,13 @@ fn entry(
     token: Token,
     (target, kind): (io_uring::types::Fd, squeue::Flags),
     header: *const libc::msghdr,
-    zero_copy: bool,
+    way: Way,
 ) -> squeue::Entry {
-    let entry = if zero_copy {
-        opcode::SendMsgZc::new(target, header).ioprio(REPORT_USAGE).build()
-    } else {
-        opcode::SendMsg::new(target, header).build()
+    let zero_copy = |flags| opcode::SendMsgZc::new(target, header).ioprio(flags).build();
+    let entry = match way {
+        Way::Copied => opcode::SendMsg::new(target, header).build(),
+        Way::ZeroCopy => zero_copy(REPORT_USAGE),
+        Way::ZeroCopyRegistered => zero_copy(REPORT_USAGE | FIXED_BUFFER),
     };
     entry.flags(kind).user_data(token.encode())
 }

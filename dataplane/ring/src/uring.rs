@@ -5,7 +5,7 @@
 //! looked at when it asks. Memory that the kernel may touch goes only after every operation has
 //! ended ([`UringDriver::shutdown`], also on drop). This file must not know what the bytes mean.
 
-#![allow(unsafe_code, reason = "this file submits cancellations")]
+#![allow(unsafe_code, reason = "this file submits cancellations and registers memory")]
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -140,11 +140,12 @@ impl UringDriver {
         let read_multishot = uring.is_none_or(|uring| uring.read_multishot);
         let can_zero_copy = uring.is_some_and(|uring| uring.send_zero_copy);
         let zero_copy = if can_zero_copy { zero_copy } else { ZeroCopyMode::Off };
+        let registered = zero_copy != ZeroCopyMode::Off && register(&ring, &pools.trains);
         Ok(Self {
             ring,
             stats: DriverStats::default(),
             inbound: Inbound::new(outside, inside, wake, read_multishot),
-            outbound: Outbound::new(trains, zero_copy, features.udp_segments_max),
+            outbound: Outbound::new(trains, zero_copy, registered, features.udp_segments_max),
             writes: TunWrites::new(pools.tun_writes),
             trains: pools.trains,
             sockets: None,
@@ -411,6 +412,15 @@ impl Drop for UringDriver {
         // A failure was acted upon (memory is given up); there is nobody left to tell.
         let _ = self.shutdown();
     }
+}
+
+/// Registers the transmit buffers with the ring. Refusal (usually the limit of locked memory) only
+/// makes zero-copy sends dearer.
+fn register(ring: &Ring, trains: &Arena) -> bool {
+    let len = trains.count() * trains.buffer_bytes();
+    // SAFETY: buffers lie one after the other in a region that the arena keeps mapped; the driver
+    // keeps the arena until it drops the ring, or gives it up for good.
+    unsafe { ring.register_memory(trains.address(0), len) }.is_ok()
 }
 
 fn exits(sockets: Option<&UdpSockets>) -> Exits<'_> {

@@ -1,8 +1,9 @@
 //! Datagrams and trains between two drivers over loopback.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
-use super::net::{in_own_network, set_mtu};
+use super::net::{in_own_network, ip, set_mtu};
 use super::{SMALL, config, driver, listening, pattern, receive, train, turn_until};
 use crate::driver::{Driver, Ecn, Local, Outside, Received, Wait};
 use crate::listen::{UdpOptions, UdpSockets};
@@ -289,6 +290,36 @@ fn zero_copy_is_given_up_on_a_path_that_copies() {
         assert_eq!(stats.train_refused.total(), 0);
         sender.shutdown().unwrap();
     }
+}
+
+#[test]
+fn privileged_zero_copy_is_kept_on_a_path_that_does_not_copy() {
+    in_own_network(|| {
+        // An ifb device takes pages as they are and drops them; where there is none, nothing is
+        // shown by this test.
+        if !ip("link add sink type ifb") {
+            return;
+        }
+        assert!(ip("address add 10.99.0.1/24 dev sink"));
+        assert!(ip("link set sink up"));
+        assert!(ip("neighbour add 10.99.0.2 lladdr 02:00:00:00:00:01 dev sink"));
+        let (mut config, _pools) = config(SMALL);
+        config.zero_copy = ZeroCopyMode::Auto;
+        let mut sender = UringDriver::new(config).unwrap();
+        let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
+        sender.set_sockets(Some(sockets)).unwrap();
+        for _ in 0..100 {
+            let train = train(&mut sender, 46 * 1420, 1420, "10.99.0.2:9".parse().unwrap());
+            sender.send(train);
+            sender.turn(Wait::No).unwrap();
+            while sender.stats().train_buffers_free < u64::from(SMALL.trains) {
+                sender.turn(Wait::AtMost(Duration::from_millis(10))).unwrap();
+            }
+        }
+        let stats = *sender.stats();
+        assert_eq!((stats.zero_copy_sent, stats.zero_copy_copied), (100, 0));
+        assert_eq!(stats.train_refused.total(), 0);
+    });
 }
 
 #[test]

@@ -26,6 +26,12 @@ pub(super) fn enter_own_network() {
     set_up("lo");
 }
 
+/// Runs `ip` with these words; whether it succeeded.
+pub(super) fn ip(words: &str) -> bool {
+    let output = std::process::Command::new("ip").args(words.split(' ')).output();
+    output.unwrap().status.success()
+}
+
 /// Brings an interface up.
 pub(super) fn set_up(name: &str) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
