@@ -4,6 +4,8 @@
 //! corpus, as ordinary tests (`tests/replay.rs`). A function panics if and only if it found a bug.
 
 mod allowed_ips;
+mod cmsg;
+mod configuration;
 mod input;
 mod ip;
 mod offload;
@@ -28,4 +30,7 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "wireguard_response", run: wireguard::only_an_unchanged_response_passes },
     Target { name: "wireguard_cookie", run: wireguard::only_an_unchanged_cookie_passes },
     Target { name: "wireguard_data", run: wireguard::only_unchanged_data_passes_and_once },
+    Target { name: "cmsg", run: cmsg::control_messages_are_read_within_bounds },
+    Target { name: "uapi", run: configuration::requests_are_parsed_whatever_the_chunks },
+    Target { name: "config", run: configuration::a_file_is_accepted_or_refused_with_a_line },
 ];

@@ -92,7 +92,9 @@ pub(crate) fn only_an_unchanged_cookie_passes(bytes: &[u8]) {
     let mut checker = CookieChecker::new(&pair.responder.identity);
     let from = "192.0.2.1:51820".parse().expect("an address");
     let mut message = [0; 64];
-    checker.reply(&initiation, from, pair.now.mono, &mut pair.responder.random, &mut message);
+    let random = &mut pair.responder.random;
+    let reply = checker.reply(&initiation, from, pair.now.mono, random, &mut message);
+    reply.expect("an initiation is answered");
     let changed = input.damage(&mut message);
 
     let junk = input.take(usize::from(u16::MAX));
