@@ -4,7 +4,7 @@
 //! doctor`. Nothing here leaves a trace: no interface is made, no packet leaves the machine.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use io_uring::{IoUring, Probe, opcode};
@@ -69,7 +69,9 @@ impl Features {
     /// Asks the kernel.
     #[must_use]
     pub fn probe() -> Self {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok();
+        // Not bound to loopback: that may be down (a fresh namespace).
+        let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+        let udp = any.or_else(|_| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))).ok();
         Self {
             kernel: sys::kernel_release(),
             uring: probe_uring().map_err(|error| NoUring(error.to_string())),
@@ -159,6 +161,12 @@ fn probe_segments(socket: &UdpSocket) -> usize {
         return 1;
     }
     let Ok(own) = socket.local_addr() else { return SEGMENTS_EVERYWHERE };
+    let loopback = if own.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        IpAddr::V6(Ipv6Addr::LOCALHOST)
+    };
+    let own = SocketAddr::new(loopback, own.port());
     if accepts(fd, own, SEGMENTS_NEWER) { SEGMENTS_NEWER } else { SEGMENTS_EVERYWHERE }
 }
 

@@ -1,9 +1,10 @@
 //! Writes on their way to the TUN.
 //!
 //! Order: entries are submitted in the order of commits, and every write is either done at
-//! submission or refused there. The kernel is told never to wait (`RWF_NOWAIT`); without that, on
-//! old kernels, the descriptor's `O_NONBLOCK` does the same. So no write is parked while a later
-//! one overtakes it; what would have waited is a counted refusal.
+//! submission or refused there, because the kernel is told never to wait (`RWF_NOWAIT`). So no
+//! write is parked while a later one overtakes it; what would have waited is a counted refusal. On
+//! kernels whose TUN does not know that flag, a write could only wait for room in the device's send
+//! buffer, which has no limit unless somebody sets one (TUNSETSNDBUF).
 
 #![allow(unsafe_code, reason = "this file hands addresses of its slots to the kernel")]
 
