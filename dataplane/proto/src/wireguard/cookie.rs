@@ -1,7 +1,7 @@
 //! MACs and cookies (sections 5.3, 5.4.4 and 5.4.7), both roles.
 //!
 //! [`CookieChecker`] is the responder: it tells cheaply whether a handshake message knows our
-//! public key, and under load whether its sender receives at the address it claims. [`CookieJar`]
+//! public key, and under load whether its sender receives at the address it claims. `CookieJar`
 //! is what a tunnel keeps to answer a cookie reply with a second MAC.
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,9 +1,10 @@
 //! What goes in and out of a tunnel's handshakes (section 5.4), both roles, and the messages that
 //! no packet asked for.
 //!
-//! An initiation of ours and an answer to the peer's do not exclude each other here: when both
-//! sides start at once, each accepts the other's response and has a session a round trip later,
-//! where the kernel, which has one handshake per peer, waits for the next repetition.
+//! When both sides start at once, the initiation of the one with the greater public key counts, and
+//! both have the same session a round trip later; the kernel, where neither counts, waits for the
+//! next repetition. An initiation is always answered, also while ours is under way: the peer may
+//! have moved to where ours does not reach it.
 
 use super::data::{Plain, SendState};
 use super::identity::Identity;
@@ -92,6 +93,9 @@ impl Tunnel {
         self.jar.stamp(&self.peer, &mut message, now);
         self.freed = self.keypairs.install_answered(&keys, index, now);
         self.release_freed(cx.indices);
+        if cx.identity.public() < self.peer {
+            self.forget_initiation(cx.indices);
+        }
         self.response = Some(message);
         self.handshake_sent = Some(now);
 

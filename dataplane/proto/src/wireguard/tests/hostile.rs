@@ -46,8 +46,6 @@ fn recorded(pair: &mut Pair) -> [Vec<u8>; 4] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
     #[test]
     fn random_datagrams_are_refused_everywhere(bytes in datagram()) {
         let mut pair = Pair::new();

@@ -5,6 +5,7 @@
 mod data;
 mod handshake;
 mod hostile;
+mod link;
 mod pair;
 mod session;
 mod timers;

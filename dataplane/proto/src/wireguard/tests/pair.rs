@@ -112,11 +112,15 @@ impl Party {
         self.tunnel.clear(&mut self.table);
     }
 
-    /// Opens one datagram.
+    /// Opens a copy of one datagram.
     pub(super) fn open(&mut self, message: &[u8], now: Now) -> (Outcome, RunSummary) {
-        let mut message = message.to_vec();
-        let index = ReceiverIndex(u32::from_le_bytes(message[4..8].try_into().unwrap()));
-        let mut run = [Datagram::new(&mut message)];
+        self.open_in_place(&mut message.to_vec(), now)
+    }
+
+    /// Opens one datagram.
+    pub(super) fn open_in_place(&mut self, bytes: &mut [u8], now: Now) -> (Outcome, RunSummary) {
+        let index = ReceiverIndex(u32::from_le_bytes(bytes[4..8].try_into().unwrap()));
+        let mut run = [Datagram::new(bytes)];
         let summary = self.tunnel.open_run(index, &mut run, now);
         (run[0].outcome, summary)
     }

@@ -95,7 +95,7 @@ fn a_lost_response_costs_nothing_but_time() {
 }
 
 #[test]
-fn two_initiations_that_cross_leave_both_sides_with_a_session() {
+fn two_initiations_that_cross_make_one_session_with_one_initiator() {
     let mut pair = Pair::new();
     let now = pair.now;
     pair.a.tunnel.want_handshake(now);
@@ -106,11 +106,31 @@ fn two_initiations_that_cross_leave_both_sides_with_a_session() {
     pair.b.initiation(&from_a, now).unwrap();
     let from_a = pair.a.expect(OutgoingKind::Response, now);
     let from_b = pair.b.expect(OutgoingKind::Response, now);
-    pair.a.response(&from_b, now).unwrap();
-    pair.b.response(&from_a, now).unwrap();
+    let unexpected = Err(DropReason::HandshakeUnexpected);
+    let (greater, keepalive) = if pair.a.identity.public() > pair.b.identity.public() {
+        assert_eq!(
+            (pair.a.response(&from_b, now), pair.b.response(&from_a, now)),
+            (Ok(()), unexpected)
+        );
+        (true, pair.a.expect(OutgoingKind::Keepalive, now))
+    } else {
+        assert_eq!(
+            (pair.a.response(&from_b, now), pair.b.response(&from_a, now)),
+            (unexpected, Ok(()))
+        );
+        (false, pair.b.expect(OutgoingKind::Keepalive, now))
+    };
+    let smaller = if greater { &mut pair.b } else { &mut pair.a };
+    assert!(smaller.open(&keepalive, now).1.confirmed);
     for from_a in [true, false] {
         assert_eq!(pair.send(from_a, &ipv4(20)), Outcome::Packet { start: 16, len: 20 });
     }
+    pair.pass_s(120);
+    for from_a in [true, false] {
+        pair.send(from_a, &ipv4(20));
+    }
+    assert_eq!(pair.a.tunnel.has_output(), greater);
+    assert_eq!(pair.b.tunnel.has_output(), !greater);
 }
 
 #[test]
