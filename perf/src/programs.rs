@@ -4,6 +4,7 @@
 //! socket. The socket's folder is shared by all namespaces, so interface names are unique per process.
 
 use std::fmt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -192,9 +193,10 @@ fn launch(program: Program, netns: &str, interface: &str, cpus: Option<&str>) ->
         .env("WG_LOG_LEVEL", "error")
         .env("LOG_LEVEL", "error")
         .spawn()?;
-    let answers = Launch::new("wg").within(netns).args(["show", interface]);
+    // Not by `wg show`: it removes a socket that is bound but does not listen yet.
+    let socket = format!("/run/wireguard/{interface}.sock");
     let started = wait_for(&format!("{program} to answer on {interface}"), START_LIMIT, || {
-        process.ended().is_some() || answers.run().is_ok()
+        process.ended().is_some() || UnixStream::connect(&socket).is_ok()
     });
     if started.is_err() || process.ended().is_some() {
         bail!("{program} did not start:\n{}{}", process.errors(), process.output());

@@ -206,11 +206,21 @@ impl Line {
     /// # Errors
     /// When a program does not start or `wg` refuses the configuration.
     pub fn connect(self, plan: Plan) -> Result<Site> {
+        self.connect_with(plan, |_| {})
+    }
+
+    /// As [`Line::connect`], with a client configuration that `edit` has changed before anything was sent.
+    ///
+    /// # Errors
+    /// When a program does not start or `wg` refuses the configuration.
+    pub fn connect_with(self, plan: Plan, edit: impl FnOnce(&mut Config)) -> Result<Site> {
         let gateway = self.serve(&plan)?;
         let client = Tunnel::start(plan.client, &self.cli, plan.pinning.ends)
             .with_context(|| format!("Client {}", plan.client))?;
         let site = Site { client, gateway, line: self, plan };
-        site.client.configure(&site.client_config())?;
+        let mut config = site.client_config();
+        edit(&mut config);
+        site.client.configure(&config)?;
         site.bring_up_client()?;
         Ok(site)
     }
