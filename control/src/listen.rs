@@ -68,7 +68,7 @@ pub fn listen(path: &Path) -> Result<Listener, ListenError> {
         let path = path.to_path_buf();
         move |source: io::Error| ListenError::System { verb, path, source }
     };
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o755).create(folder).map_err(system("create", folder))?;
 

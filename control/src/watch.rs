@@ -104,19 +104,19 @@ async fn follow(view: &TunView, last: &mut Last) -> io::Result<()> {
     let index = link.header.index;
     last.link(&link).await;
     while let Some(message) = messages.next().await {
-        match message.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                if link.header.index == index {
-                    last.link(&link).await;
-                }
-            }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
-                if link.header.index == index {
-                    return Ok(());
-                }
-            }
-            NetlinkPayload::Overrun(_) => return Ok(()),
-            _ => {}
+        let payload = message.payload;
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = &payload
+            && link.header.index == index
+        {
+            last.link(link).await;
+        }
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = &payload
+            && link.header.index == index
+        {
+            return Ok(());
+        }
+        if matches!(payload, NetlinkPayload::Overrun(_)) {
+            return Ok(());
         }
         if last.events.is_closed() {
             return Ok(());

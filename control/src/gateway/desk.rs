@@ -20,6 +20,7 @@ use ringway_ring::listen::ListenError;
 use tokio::sync::{Notify, oneshot};
 
 use super::ports::{Opened, Ports};
+use crate::failure::{Failure, Status};
 use crate::plane::{Answer, Operation, Plane, Ticket};
 use crate::ready::Ready;
 use crate::stats::query::Place;
@@ -53,6 +54,19 @@ pub enum DeskError {
     /// The gateway is on its way out.
     #[error("The gateway is stopping")]
     Stopping,
+}
+
+impl From<DeskError> for Failure {
+    fn from(error: DeskError) -> Self {
+        let status = match &error {
+            DeskError::Port(ListenError::Busy { .. }) => Status::PortBusy,
+            DeskError::Port(ListenError::NotOurs { .. }) => Status::Config,
+            DeskError::Port(_) => Status::Unsupported,
+            DeskError::Refused(_) => Status::Refused,
+            DeskError::Stopping => Status::Crashed,
+        };
+        Self::new(status, error.to_string())
+    }
 }
 
 /// Shared by all tasks of the control thread.
@@ -235,7 +249,8 @@ impl Desk {
             if let Err(error) = result {
                 inner.failed.get_or_insert(error);
             } else if !inner.stopping {
-                inner.failed.get_or_insert(io::Error::other("A core ended without being asked"));
+                let why = || io::Error::other("A core ended without being asked");
+                inner.failed.get_or_insert_with(why);
             }
             inner.stopping = true;
             inner.pages.clear();
@@ -384,3 +399,7 @@ impl Inner {
         self.plane.broadcast(|_| Command::ReplaceSockets(opened.next()))
     }
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

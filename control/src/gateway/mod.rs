@@ -9,6 +9,8 @@
 //! One thread, tokio's current-thread runtime: no task of control can race another.
 
 pub mod desk;
+#[cfg(test)]
+pub(crate) mod fake_cores;
 pub mod ports;
 pub mod start;
 
@@ -120,12 +122,14 @@ async fn serve(
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     let desk = &started.desk;
-    desk.configure(role.first())
-        .await
-        .map_err(|error| Failure::new(Status::Findings, error.to_string()))?;
+    desk.configure(role.first()).await?;
+    role.raise(&started.interface)?;
+    if started.uapi.is_none() {
+        // Nobody can choose another port later: one that is taken is a failed start.
+        desk.set_link(true).await?;
+    }
     let (link_events, mut gone) = follow_link(started)?;
     spawn_local(link_events);
-    role.raise(&started.interface)?;
     let (reload_requests, mut reloads) = mpsc::channel(4);
     let stats = Rc::clone(&started.stats);
     spawn_local(stats::serve::serve(stats, Rc::clone(desk), reload_requests));

@@ -183,10 +183,12 @@ fn open_tun(name: &str, cores: u16) -> Result<Vec<TunQueue>, Failure> {
 }
 
 fn tun_failure(error: TunError) -> Failure {
-    let status = match error {
-        TunError::Busy { .. } | TunError::Different { .. } => Status::InterfaceExists,
-        TunError::Name { .. } => Status::Usage,
-        _ => Status::Unsupported,
+    let status = if matches!(error, TunError::Busy { .. } | TunError::Different { .. }) {
+        Status::InterfaceExists
+    } else if matches!(error, TunError::Name { .. }) {
+        Status::Usage
+    } else {
+        Status::Unsupported
     };
     Failure::new(status, error.to_string())
 }

@@ -150,3 +150,7 @@ impl Conversation<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -151,3 +151,7 @@ fn prefixes(
     }
     None
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;
