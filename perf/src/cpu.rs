@@ -1,14 +1,17 @@
 //! Processor time of a program: user plus system time of the process and its descendants.
 //!
-//! This kernel has no separate accounting of soft interrupts: veth and forwarding work done in the context of the
-//! gateway is part of its system time. It is the "cost of the gateway core", the same for every program measured.
+//! This kernel has no separate accounting of soft interrupts: veth and forwarding work done in the
+//! context of the gateway is part of its system time. It is the "cost of the gateway core", the
+//! same for every program measured.
 
 use std::fs;
 
-/// Ticks per second of the times in `/proc` (`USER_HZ`; fixed in the kernel's interface on x86 and Arm).
+/// Ticks per second of the times in `/proc` (`USER_HZ`; fixed in the kernel's interface on x86 and
+/// Arm).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// User plus system seconds of `pid`, its ended children and its living descendants; 0 when it is gone.
+/// User plus system seconds of `pid`, its ended children and its living descendants; 0 when it is
+/// gone.
 #[must_use]
 pub fn seconds_of(pid: u32) -> f64 {
     let all = all_processes();
@@ -49,7 +52,8 @@ fn all_processes() -> Vec<(u32, Stat)> {
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
-    // The command name is in parentheses and may hold anything; the fields after it are numbered from 3.
+    // The command name is in parentheses and may hold anything; the fields after it are numbered
+    // from 3.
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();

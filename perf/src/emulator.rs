@@ -1,9 +1,9 @@
-//! A seeded model of a bad link: loss, delay, jitter, reordering, duplication, corruption, a rate with a queue, and
-//! a black hole for packets above an MTU.
+//! A seeded model of a bad link: loss, delay, jitter, reordering, duplication, corruption, a rate
+//! with a queue, and a black hole for packets above an MTU.
 //!
-//! Sans-IO: packets go in with a time, and come out when they are due. The same seed and the same inputs give the
-//! same run. The simulated world uses it between its shards and clients; [`crate::impair`] applies it to real
-//! datagrams, because this kernel has no `netem`.
+//! Sans-IO: packets go in with a time, and come out when they are due. The same seed and the same
+//! inputs give the same run. The simulated world uses it between its shards and clients;
+//! [`crate::impair`] applies it to real datagrams, because this kernel has no `netem`.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use ringway_proto::Instant;
 
-/// Probabilities are parts per million, so that a configuration is exact and prints as it was written.
+/// Probabilities are parts per million, so that a configuration is exact and prints as it was
+/// written.
 pub type Ppm = u32;
 
 const MILLION: u64 = 1_000_000;
@@ -119,9 +120,11 @@ impl<T: Clone> Link<T> {
         self.counts
     }
 
-    /// Accepts a packet and decides its fate. `wire_bytes` is its size on the wire, headers included.
+    /// Accepts a packet and decides its fate. `wire_bytes` is its size on the wire, headers
+    /// included.
     pub fn offer(&mut self, mut bytes: Vec<u8>, wire_bytes: usize, tag: T, now: Instant) {
-        // Each chance is drawn for each packet, so that changing one probability leaves the others' draws alone.
+        // Each chance is drawn for each packet, so that changing one probability leaves the others'
+        // draws alone.
         let lost = self.random.chance(self.config.loss);
         let duplicated = self.random.chance(self.config.duplicate);
         let reordered = self.random.chance(self.config.reorder);

@@ -1,8 +1,10 @@
-//! A generator that saturates a gateway: a real initiator that shakes hands once and then encrypts in process.
+//! A generator that saturates a gateway: a real initiator that shakes hands once and then encrypts
+//! in process.
 //!
-//! No stock client can fill a fast gateway. This one has no TUN and reads nothing: it seals the same inner packet
-//! over and over and hands the kernel a whole GSO train per call, or single datagrams where the merged case is not
-//! what is measured. Its socket also counts what a gateway sends to it, without reading it.
+//! No stock client can fill a fast gateway. This one has no TUN and reads nothing: it seals the
+//! same inner packet over and over and hands the kernel a whole GSO train per call, or single
+//! datagrams where the merged case is not what is measured. Its socket also counts what a gateway
+//! sends to it, without reading it.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
@@ -62,7 +64,8 @@ impl Generator {
         Ok(generator)
     }
 
-    /// Its socket's own address; datagrams from the gateway are counted by that port's drop counter.
+    /// Its socket's own address; datagrams from the gateway are counted by that port's drop
+    /// counter.
     ///
     /// # Errors
     /// When the kernel does not tell.
@@ -70,8 +73,8 @@ impl Generator {
         Ok(self.socket.local_addr()?)
     }
 
-    /// Sends `packet` sealed anew, as fast as it goes, for `period`. `batch` datagrams share a send; 1 sends each
-    /// alone. Returns how many were sent.
+    /// Sends `packet` sealed anew, as fast as it goes, for `period`. `batch` datagrams share a
+    /// send; 1 sends each alone. Returns how many were sent.
     ///
     /// # Errors
     /// When the kernel refuses to send for another reason than a full queue.

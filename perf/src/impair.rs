@@ -7,8 +7,9 @@
 //!                 Link (to client) on the way back
 //! ```
 //!
-//! To the server the relay looks like a NAT: each client has a socket of its own, and [`Relay::rebind`] gives all of
-//! them new ports, as a NAT that lost its table does. One thread, no threads inside; time is read once per turn.
+//! To the server the relay looks like a NAT: each client has a socket of its own, and
+//! [`Relay::rebind`] gives all of them new ports, as a NAT that lost its table does. One thread, no
+//! threads inside; time is read once per turn.
 
 use std::collections::HashMap;
 use std::io;
@@ -52,8 +53,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Relays what arrives on `listen` to `server` and back. Runs in the namespace of the calling thread: that is
-    /// where the sockets towards the server are made.
+    /// Relays what arrives on `listen` to `server` and back. Runs in the namespace of the calling
+    /// thread: that is where the sockets towards the server are made.
     ///
     /// # Errors
     /// When the socket cannot be made non-blocking.
@@ -126,7 +127,8 @@ impl Relay {
         let now = self.now();
         let due =
             [self.to_server.next_due(), self.to_client.next_due()].into_iter().flatten().min();
-        // Poll counts in milliseconds: rounding down means the last one is spun, which keeps short delays exact.
+        // Poll counts in milliseconds: rounding down means the last one is spun, which keeps short
+        // delays exact.
         due.map_or(TURN_MAX, |due| due.since(now).min(TURN_MAX))
     }
 

@@ -7,9 +7,9 @@ use ringway_proto::ip::{checksum, protocol};
 
 const UDP_HEADER_BYTES: usize = 8;
 
-/// A UDP packet of exactly `total_bytes`, IP header included, its payload filled with zeros. With `with_checksum` the
-/// UDP checksum is right; without, it is zero, so that a receiver which coalesces must not trust the packet. IPv6 has
-/// no such packets.
+/// A UDP packet of exactly `total_bytes`, IP header included, its payload filled with zeros. With
+/// `with_checksum` the UDP checksum is right; without, it is zero, so that a receiver which
+/// coalesces must not trust the packet. IPv6 has no such packets.
 ///
 /// # Errors
 /// When the families differ, the size does not fit, or IPv6 is asked for without a checksum.

@@ -1,7 +1,7 @@
 //! iperf3 for TCP streams, read through its JSON.
 //!
-//! UDP by iperf3 is not offered: its receiver starves beside an unlimited sender on the same core and then reports
-//! losses nobody had. Datagrams are counted by [`crate::sink`] instead.
+//! UDP by iperf3 is not offered: its receiver starves beside an unlimited sender on the same core
+//! and then reports losses nobody had. Datagrams are counted by [`crate::sink`] instead.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,22 +1,23 @@
 //! The whole gateway under load, beside its peers, and the toolbox the namespace lab is made of.
 //!
-//! Everything here sees a gateway as a black box: a program, an interface, the `wg` tool, packets in and out. The
-//! lab tests (`tests/lab`) and the measurements (`tools/perf`) share the same namespaces, drivers and runners, so
-//! that a scenario that is tested is also the scenario that is measured.
+//! Everything here sees a gateway as a black box: a program, an interface, the `wg` tool, packets
+//! in and out. The lab tests (`tests/lab`) and the measurements (`tools/perf`) share the same
+//! namespaces, drivers and runners, so that a scenario that is tested is also the scenario that is
+//! measured.
 //!
 //! | room | what |
 //! |---|---|
-//! | [`process`], [`netns`], [`wait`] | owners that clean up: processes by PID, namespaces by name; waiting for states |
-//! | [`wg`], [`programs`] | keys, configuration text, and the WireGuard programs behind one driver |
+//! | [`process`], [`netns`], [`wait`] | owners that clean up; waiting for states |
+//! | [`wg`], [`programs`] | keys, configuration, the WireGuard programs behind one driver |
 //! | [`topology`] | client – gateway – destination |
-//! | [`iperf`], [`ping`], [`rr`], [`flood`], [`sink`] | traffic, and counting what arrived |
-//! | [`cpu`] | processor time of a gateway |
-//! | [`emulator`], [`impair`] | the seeded link model, and a relay that applies it to real datagrams |
+//! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`] | traffic |
+//! | [`sink`], [`cpu`] | what arrived, and what it cost |
+//! | [`emulator`], [`impair`] | the seeded link model; a relay that applies it to datagrams |
 //! | [`order`], [`nonce`] | checkers for packet order and for nonces used twice |
-//! | [`scenarios`], [`report`], [`plot`] | what is measured, in which order, and how it is written down |
+//! | [`scenarios`], [`report`], [`plot`] | what is measured, and how it is written down |
 //!
-//! It must not know the insides of the gateway; the load generator alone borrows the protocol crate to speak
-//! WireGuard faster than any client would.
+//! It must not know the insides of the gateway; the load generator alone borrows the protocol crate
+//! to speak WireGuard faster than any client would.
 
 pub mod cpu;
 pub mod emulator;

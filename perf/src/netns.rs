@@ -1,7 +1,7 @@
 //! Network namespaces that go away with their owner.
 //!
-//! Names carry the PID of the process that made them (`rw-PID-N-role`), so that [`sweep`] can tell the leavings of a
-//! killed run from the namespaces of a live one.
+//! Names carry the PID of the process that made them (`rw-PID-N-role`), so that [`sweep`] can tell
+//! the leavings of a killed run from the namespaces of a live one.
 
 use std::fs::{self, File};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -51,7 +51,8 @@ impl Netns {
         Launch::new(program).within(&self.name)
     }
 
-    /// Runs `work` on a thread that has entered the namespace. Sockets made there stay there, whoever holds them.
+    /// Runs `work` on a thread that has entered the namespace. Sockets made there stay there,
+    /// whoever holds them.
     ///
     /// # Errors
     /// When the namespace cannot be entered.

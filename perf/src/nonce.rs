@@ -1,12 +1,13 @@
 //! Nonce checker: reads a capture and looks for a counter used twice under one key.
 //!
-//! A WireGuard data message shows its receiver index and its counter in the clear. Within one capture an index stands
-//! for one key, so two messages to the same address with the same index and counter but different contents were
-//! sealed with the same nonce: the one mistake a sender must never make. The same message seen twice is a duplicate
-//! on the wire and is counted apart.
+//! A WireGuard data message shows its receiver index and its counter in the clear. Within one
+//! capture an index stands for one key, so two messages to the same address with the same index and
+//! counter but different contents were sealed with the same nonce: the one mistake a sender must
+//! never make. The same message seen twice is a duplicate on the wire and is counted apart.
 //!
-//! Reads classic pcap files of Ethernet, raw IP and Linux "cooked" captures. Large sends must be captured as single
-//! datagrams: switch UDP segmentation off on the captured interface (`ethtool -K IF tx-udp-segmentation off`).
+//! Reads classic pcap files of Ethernet, raw IP and Linux "cooked" captures. Large sends must be
+//! captured as single datagrams: switch UDP segmentation off on the captured interface (`ethtool -K
+//! IF tx-udp-segmentation off`).
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -37,7 +38,8 @@ pub struct NonceReport {
 /// Looks through a pcap file.
 ///
 /// # Errors
-/// When it is no pcap file or of an unknown link type. Records that are not WireGuard data are passed over.
+/// When it is no pcap file or of an unknown link type. Records that are not WireGuard data are
+/// passed over.
 pub fn check(capture: &[u8]) -> Result<NonceReport> {
     let header = capture.get(..FILE_HEADER_BYTES).context("Shorter than a pcap header")?;
     let magic = u32::from_le_bytes(word(header, 0)?);

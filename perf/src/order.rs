@@ -1,8 +1,8 @@
 //! Packet-order checker and gap meter: numbered datagrams, and what became of them.
 //!
-//! The sender puts a running number into each datagram; the checker is told the numbers as they arrive. It reports
-//! loss, duplicates, late packets with their largest displacement, and the longest silence. Lossless reordering by a
-//! gateway, which TCP hides, shows here.
+//! The sender puts a running number into each datagram; the checker is told the numbers as they
+//! arrive. It reports loss, duplicates, late packets with their largest displacement, and the
+//! longest silence. Lossless reordering by a gateway, which TCP hides, shows here.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! A plain SVG of horizontal bars: one group per scenario, one bar per program, with the range as a line.
+//! A plain SVG of horizontal bars: one group per scenario, one bar per program, with the range as a
+//! line.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,8 @@ const BAR_LEFT: f64 = 150.0;
 const BAR_RIGHT: f64 = 660.0;
 const BAR_HEIGHT: f64 = 15.0;
 
-/// Draws the first compared figure that costs (less is better), else the first compared one, of each scenario.
+/// Draws the first compared figure that costs (less is better), else the first compared one, of
+/// each scenario.
 #[must_use]
 pub fn svg(results: &Results) -> String {
     let mut body = String::new();

@@ -1,8 +1,9 @@
-//! Programs and their owners: a process ends when its owner is dropped, and is ended by PID, never by name.
+//! Programs and their owners: a process ends when its owner is dropped, and is ended by PID, never
+//! by name.
 //!
-//! Standard output and error go to files in the scratch folder, so that no pipe can fill up and the text is there
-//! when something went wrong. A child is also ended when the thread that started it dies, so that a killed test run
-//! leaves no daemon behind.
+//! Standard output and error go to files in the scratch folder, so that no pipe can fill up and the
+//! text is there when something went wrong. A child is also ended when the thread that started it
+//! dies, so that a killed test run leaves no daemon behind.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -159,7 +160,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its process id. The wrappers (`ip netns exec`, `taskset`) replace themselves, so this is the program's own.
+    /// Its process id. The wrappers (`ip netns exec`, `taskset`) replace themselves, so this is the
+    /// program's own.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -1,7 +1,8 @@
 //! The WireGuard programs behind one driver: start in a namespace, configure with stock `wg`, stop.
 //!
-//! All of them follow the contract `PROGRAM [-f] INTERFACE`: make a TUN device of that name, then a configuration
-//! socket. The socket's folder is shared by all namespaces, so interface names are unique per process.
+//! All of them follow the contract `PROGRAM [-f] INTERFACE`: make a TUN device of that name, then a
+//! configuration socket. The socket's folder is shared by all namespaces, so interface names are
+//! unique per process.
 
 use std::fmt;
 use std::os::unix::net::UnixStream;
@@ -67,7 +68,8 @@ impl Program {
             .with_context(|| format!("No program is called {name:?}; there are {names}"))
     }
 
-    /// Where it is installed: `RINGWAY_BIN` or a build of this tree for ours, the path or cargo's folder for others.
+    /// Where it is installed: `RINGWAY_BIN` or a build of this tree for ours, the path or cargo's
+    /// folder for others.
     #[must_use]
     pub fn find(self) -> Option<PathBuf> {
         match self {
@@ -116,7 +118,8 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts `program` in `netns`, on the given CPUs if any, and waits until its configuration socket answers.
+    /// Starts `program` in `netns`, on the given CPUs if any, and waits until its configuration
+    /// socket answers.
     ///
     /// # Errors
     /// When the program is missing or its interface does not appear; with its last words.
@@ -174,7 +177,8 @@ impl Tunnel {
         wg::peers(&self.netns, &self.interface)
     }
 
-    /// Ends the daemon with SIGKILL, as a crash would, and starts a fresh one under the same interface name.
+    /// Ends the daemon with SIGKILL, as a crash would, and starts a fresh one under the same
+    /// interface name.
     ///
     /// # Errors
     /// As [`Tunnel::start`].

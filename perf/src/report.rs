@@ -1,6 +1,8 @@
-//! What was measured, written down: JSON lines, a table of medians and ranges, ratios to the best peer, a plot.
+//! What was measured, written down: JSON lines, a table of medians and ranges, ratios to the best
+//! peer, a plot.
 //!
-//! A result folder is complete in itself: command line, date, kernel, processor and versions stand beside the figures.
+//! A result folder is complete in itself: command line, date, kernel, processor and versions stand
+//! beside the figures.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! Request and response, one at a time: the latency of the path when nothing else happens.
 //!
-//! One byte there, one byte back, as netperf's TCP_RR and UDP_RR do it; every round trip is kept, so the percentiles
-//! are exact.
+//! One byte there, one byte back, as netperf's TCP_RR and UDP_RR do it; every round trip is kept,
+//! so the percentiles are exact.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

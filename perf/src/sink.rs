@@ -1,7 +1,7 @@
 //! Counting datagrams that arrived, without reading them.
 //!
-//! A socket that nobody reads fills up and then drops: the kernel's drop counter of that socket counts every datagram
-//! delivered, and no receiver competes with the sender for the processor.
+//! A socket that nobody reads fills up and then drops: the kernel's drop counter of that socket
+//! counts every datagram delivered, and no receiver competes with the sender for the processor.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,4 +1,5 @@
-//! The traffic tools, each one command: generators, request/response, the impaired relay, the two checkers.
+//! The traffic tools, each one command: generators, request/response, the impaired relay, the two
+//! checkers.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -20,7 +21,8 @@ use ringway_perf::{inner, nonce};
 
 #[derive(Subcommand)]
 pub(crate) enum Tool {
-    /// Shake hands with a gateway and flood it with sealed packets. The private key is in WG_PRIVATE_KEY.
+    /// Shake hands with a gateway and flood it with sealed packets. The private key is in
+    /// WG_PRIVATE_KEY.
     Flood(FloodArgs),
     /// Send UDP datagrams one by one as fast as the kernel takes them.
     Blast(BlastArgs),
@@ -40,7 +42,8 @@ pub(crate) enum Tool {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
-    /// Relay UDP through a bad link, made from a seed. SIGUSR1 gives each client a new port towards the server.
+    /// Relay UDP through a bad link, made from a seed. SIGUSR1 gives each client a new port towards
+    /// the server.
     Impair(ImpairArgs),
     /// Send numbered datagrams at a steady rate.
     OrderSend(OrderSendArgs),
@@ -52,7 +55,8 @@ pub(crate) enum Tool {
         #[arg(long, default_value_t = 2_000)]
         idle_ms: u64,
     },
-    /// Look for nonces used twice in a capture (pcap, UDP segmentation switched off on the captured link).
+    /// Look for nonces used twice in a capture (pcap, UDP segmentation switched off on the captured
+    /// link).
     Nonces {
         /// The capture.
         capture: PathBuf,

@@ -12,8 +12,8 @@
 //!  └──────────────┘        └──────────────────┘      └──────────────┘
 //! ```
 //!
-//! The gateway's daemon may be pinned to one CPU and everything else to another, as the reference figures were
-//! measured.
+//! The gateway's daemon may be pinned to one CPU and everything else to another, as the reference
+//! figures were measured.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -85,7 +85,8 @@ impl Place {
     }
 }
 
-/// Which CPUs: the measured program alone on one, all else on another. `None` leaves it to the scheduler.
+/// Which CPUs: the measured program alone on one, all else on another. `None` leaves it to the
+/// scheduler.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pinning {
     /// CPU list of the gateway daemon.
@@ -124,8 +125,9 @@ impl Line {
         Ok(line)
     }
 
-    /// As [`Line::new`], with a router between client and gateway whose link to the gateway has another MTU, and
-    /// which never says so: it drops every ICMP error it would send (a black hole).
+    /// As [`Line::new`], with a router between client and gateway whose link to the gateway has
+    /// another MTU, and which never says so: it drops every ICMP error it would send (a black
+    /// hole).
     ///
     /// ```text
     ///  cli 10.91.4.2 ── 10.91.4.254 rtr 10.91.5.254 ─ path_mtu ─ 10.91.5.1 gw
@@ -157,7 +159,8 @@ impl Line {
         let (cli, gw, dst) = (Netns::new("cli")?, Netns::new("gw")?, Netns::new("dst")?);
         let router = Netns::new("rtr")?;
         veth((&cli, "out"), (&router, "cli"), 1500)?;
-        // Below 1280 bytes an interface has no IPv6: the far side keeps its MTU and the router's route is narrow.
+        // Below 1280 bytes an interface has no IPv6: the far side keeps its MTU and the router's
+        // route is narrow.
         veth((&router, "gw"), (&gw, "out"), 1500)?;
         router.address("cli", &["10.91.4.254/24", "fd91:4::254/64"])?;
         router.address("gw", &["10.91.5.254/24", "fd91:5::254/64"])?;
@@ -209,7 +212,8 @@ impl Line {
         self.connect_with(plan, |_| {})
     }
 
-    /// As [`Line::connect`], with a client configuration that `edit` has changed before anything was sent.
+    /// As [`Line::connect`], with a client configuration that `edit` has changed before anything
+    /// was sent.
     ///
     /// # Errors
     /// When a program does not start or `wg` refuses the configuration.

@@ -1,6 +1,7 @@
 //! Waiting for states, never for seconds.
 //!
-//! A lab step that needs something to be so asks for it here, with a limit that only matters when it never comes.
+//! A lab step that needs something to be so asks for it here, with a limit that only matters when
+//! it never comes.
 
 use std::thread;
 use std::time::{Duration, Instant};

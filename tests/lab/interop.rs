@@ -1,8 +1,8 @@
-//! Every client against the gateway, and the gateway's own code as client against every server, both families outside
-//! times both families inside: ping, then TCP both ways.
+//! Every client against the gateway, and the gateway's own code as client against every server,
+//! both families outside times both families inside: ping, then TCP both ways.
 //!
 //! ```text
-//!   cli: client ── 10.91.1.0/24 or fd91:1::/64 ── gw: gateway ── 10.91.2.0/24, fd91:2::/64 ── dst: iperf3
+//!   cli: client ── 10.91.1.0/24, fd91:1::/64 ── gw ── 10.91.2.0/24, fd91:2::/64 ── dst: iperf3
 //! ```
 
 use ringway_perf::ping;

@@ -1,10 +1,12 @@
 //! The namespace lab: the real gateway and the real clients, in network namespaces.
 //!
-//! Each test begins with its topology and is named `privileged_*`: it needs root. Without it the test fails and says
-//! what is missing. Tests wait for states, never for seconds, and clean up after themselves.
+//! Each test begins with its topology and is named `privileged_*`: it needs root. Without it the
+//! test fails and says what is missing. Tests wait for states, never for seconds, and clean up
+//! after themselves.
 //!
-//! `RINGWAY_BIN` chooses the gateway (default: the newest build in `target`); `LAB_GATEWAY` puts another program in
-//! its place (`wireguard-go`, `gotatun`, …), which tells whether a failure is ours or the lab's.
+//! `RINGWAY_BIN` chooses the gateway (default: the newest build in `target`); `LAB_GATEWAY` puts
+//! another program in its place (`wireguard-go`, `gotatun`, …), which tells whether a failure is
+//! ours or the lab's.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -44,7 +44,8 @@ fn privileged_keepalives_hold_a_nat_open_and_without_them_it_closes() {
     assert!(ping::once(&site.line.gw, client, 56), "the way to the client is open");
 
     site.client.set(&format!("peer {key} persistent-keepalive 0")).unwrap();
-    // Each attempt of the gateway itself keeps nothing open: the router's entry is for the other direction.
+    // Each attempt of the gateway itself keeps nothing open: the router's entry is for the other
+    // direction.
     let closed = || {
         let blocked = !ping::once(&site.line.gw, client, 56);
         if !blocked {

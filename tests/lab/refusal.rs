@@ -1,7 +1,7 @@
 //! Who is not let in, and what is not let through.
 //!
 //! ```text
-//!   cli: client with a wrong key, a wrong preshared key, a foreign inner source ── gw: gateway ── dst
+//!   cli: client (wrong key, wrong preshared key, foreign inner source) ── gw: gateway ── dst
 //! ```
 
 use std::net::UdpSocket;
@@ -77,7 +77,8 @@ fn privileged_both_sides_need_the_same_preshared_key() {
     site.await_traffic(Family::V4).unwrap();
 }
 
-/// A peer that speaks for an address it was not given is not heard; right after, it is heard under its own.
+/// A peer that speaks for an address it was not given is not heard; right after, it is heard under
+/// its own.
 #[test]
 fn privileged_a_spoofed_inner_source_does_not_get_out() {
     let site = site();

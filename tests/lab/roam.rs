@@ -48,7 +48,8 @@ fn client_moves_mid_stream(outside: Family, direction: Direction) {
     site.line.cli.ip(&format!("address del {old} dev out")).unwrap();
     site.line.cli.address("out", &[new]).unwrap();
     site.client.set(&format!("listen-port {NEW_PORT}")).unwrap();
-    // A client that only downloads says nothing until it hears something: any packet of its own will do.
+    // A client that only downloads says nothing until it hears something: any packet of its own
+    // will do.
     let _ = ping::once(&site.line.cli, Place::Destination.address(Family::V6), 56);
     let address = new.split('/').next().unwrap().parse().unwrap();
     let expected = Some(SocketAddr::new(address, NEW_PORT));
@@ -77,7 +78,8 @@ fn privileged_a_client_keeps_its_upload_when_it_moves_over_ipv6() {
     client_moves_mid_stream(Family::V6, Direction::Up);
 }
 
-/// A NAT between the two forgets its table: the gateway answers to the new port from the next datagram on.
+/// A NAT between the two forgets its table: the gateway answers to the new port from the next
+/// datagram on.
 #[test]
 fn privileged_a_rebinding_nat_costs_no_handshake() {
     let site = site();

@@ -1,4 +1,5 @@
-//! What the lab's tests share: which gateway, connected sites, traffic in the background, numbered datagrams.
+//! What the lab's tests share: which gateway, connected sites, traffic in the background, numbered
+//! datagrams.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,8 @@ use ringway_perf::topology::{Family, Line, Place, Plan, Site};
 /// Limit for things that take one handshake or less.
 pub(crate) const SOON: Duration = Duration::from_secs(12);
 
-/// Limit for things that need the timers of WireGuard: 15 s of silence, 5 s of repetition, and slack.
+/// Limit for things that need the timers of WireGuard: 15 s of silence, 5 s of repetition, and
+/// slack.
 pub(crate) const LATER: Duration = Duration::from_secs(40);
 
 /// The gateway under test.
@@ -34,7 +36,8 @@ pub(crate) fn stock_client() -> Program {
         .expect("wireguard-go is not installed; `tools/setup test` installs it")
 }
 
-/// The gateway under test with the stock client, a direct wire, IPv4 outside, tunnel MTU 1420; traffic passes.
+/// The gateway under test with the stock client, a direct wire, IPv4 outside, tunnel MTU 1420;
+/// traffic passes.
 pub(crate) fn site() -> Site {
     connected(Plan::new(gateway(), stock_client()))
 }
@@ -80,7 +83,8 @@ pub(crate) fn transfer_all(site: &Site, megabytes: u64) {
     }
 }
 
-/// Numbered datagrams from one namespace to another while `work` runs, `rate` per second, until `work` is done.
+/// Numbered datagrams from one namespace to another while `work` runs, `rate` per second, until
+/// `work` is done.
 pub(crate) fn numbered_while<T: Send>(
     from: (&Netns, SocketAddr),
     to: (&Netns, SocketAddr),

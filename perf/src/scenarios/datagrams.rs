@@ -1,7 +1,9 @@
-//! Packet rates: a gateway that is offered more than it can decrypt, and one that encrypts single packets.
+//! Packet rates: a gateway that is offered more than it can decrypt, and one that encrypts single
+//! packets.
 //!
-//! Delivered datagrams are counted by the drop counter of a socket that nobody reads. The window is opened after the
-//! warm-up and both counters, packets and processor time, are read at its two ends.
+//! Delivered datagrams are counted by the drop counter of a socket that nobody reads. The window is
+//! opened after the warm-up and both counters, packets and processor time, are read at its two
+//! ends.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -54,7 +56,8 @@ pub(super) fn encrypt(server: Program, settings: &Settings, size: usize) -> Resu
     let plan = settings.plan(server);
     let line = Line::new(1500)?;
     let gateway = line.serve(&plan)?;
-    // Shakes hands and then only counts: what the gateway sends to its port is dropped there unread.
+    // Shakes hands and then only counts: what the gateway sends to its port is dropped there
+    // unread.
     let to = SocketAddr::new(Place::Destination.address(settings.inside), SINK_PORT);
     let mut counter = start_generator(&line, &gateway, settings, to, "--seconds 0")?;
     let port = port_of(&mut counter)?;

@@ -1,4 +1,5 @@
-//! What is measured. A scenario builds its own namespaces, so that nothing is left over from the one before.
+//! What is measured. A scenario builds its own namespaces, so that nothing is left over from the
+//! one before.
 
 mod datagrams;
 mod latency;
@@ -36,8 +37,8 @@ pub enum Scenario {
         /// Whether inner UDP has a checksum.
         checksum: bool,
     },
-    /// `encrypt-SIZE`: single packets from the destination, one per TUN read, sealed towards a client that only
-    /// counts.
+    /// `encrypt-SIZE`: single packets from the destination, one per TUN read, sealed towards a
+    /// client that only counts.
     Encrypt {
         /// Bytes of the inner packet.
         size: usize,
