@@ -68,17 +68,14 @@ impl Failure {
     /// A file or folder that could not be read or written. `doing` completes "Cannot … PATH".
     #[must_use]
     pub fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
-        let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                ": run as root, or as the user that owns it".to_owned()
-            }
-            io::ErrorKind::NotFound => ": check the path".to_owned(),
-            io::ErrorKind::ReadOnlyFilesystem => {
-                ": choose another place with --state-dir".to_owned()
-            }
-            io::ErrorKind::StorageFull => ": make room on the disk".to_owned(),
-            _ => String::new(),
-        };
+        let hints = [
+            (io::ErrorKind::PermissionDenied, ": run as root, or as the user that owns it"),
+            (io::ErrorKind::NotFound, ": check the path"),
+            (io::ErrorKind::ReadOnlyFilesystem, ": choose another place with --state-dir"),
+            (io::ErrorKind::StorageFull, ": make room on the disk"),
+        ];
+        let hint =
+            hints.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, hint)| hint);
         Self::new(Status::State, format!("Cannot {doing} {} ({error}){hint}", path.display()))
     }
 }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod client_io;
 pub mod config;
 pub mod daemon;
@@ -19,6 +20,7 @@ pub mod peers;
 pub mod place;
 pub mod plane;
 pub mod ready;
+pub mod run;
 pub mod stats;
 pub mod uapi;
 pub mod watch;

@@ -1,1 +1,7 @@
-fn main(){}
+//! The program `ringway`; everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringway_control::cli::main(std::env::args_os())
+}

@@ -178,7 +178,8 @@ fn first_configuration(random: &mut dyn Random) -> String {
     let [a, b, c, d, e] = global_id;
     let prefix = format!("fd{a:02x}:{b:02x}{c:02x}:{d:02x}{e:02x}::/64");
     format!(
-        "# Ringway. \"ringway check\" explains every option, \"ringway peer add NAME\" adds a client.\n\
+        "# Ringway. \"ringway check\" explains every option,\n\
+         # \"ringway peer add NAME\" adds a client.\n\
          \n\
          [interface]\n\
          # Inner addresses of clients. The IPv6 prefix was drawn at random for this gateway.\n\

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ringway_proto::allowed_ips::IpNet;
 
 use super::read::{Places, Reader};
-use super::types::{Config, NumaChoice, WorkerCount};
+use super::types::{Config, WorkerCount};
 use crate::keys;
 use crate::peers::ipam;
 
@@ -138,14 +138,11 @@ fn workers(reader: &mut Reader<'_>, config: &Config, places: &Places) {
         reader.refuse(&places.workers, message);
     }
     if let Some(control) = workers.control_cpu
-        && cpus.contains(&control)
+        && cpus.contains(control)
     {
         let message =
             format!("control_cpu {control} is also in cpus: control will disturb a worker");
         reader.warn(&places.workers, message);
-    }
-    if workers.numa == NumaChoice::Nodes(Vec::new()) {
-        reader.refuse(&places.workers, "numa names no node: write \"auto\"".to_owned());
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::options::{self, Opt};
 use super::types::{Config, NumaChoice, Origin, Peer, WorkerCount};
-use super::values::{show_keepalive, show_number_list};
+use super::values::show_keepalive;
 use crate::keys;
 
 impl Config {
@@ -71,11 +71,11 @@ impl Config {
                 WorkerCount::Exactly(count) => count.to_string(),
             },
             ("workers", "oversubscribe") => workers.oversubscribe.to_string(),
-            ("workers", "cpus") => quote(&show_number_list(workers.cpus.as_ref()?)),
+            ("workers", "cpus") => quote(workers.cpus.as_ref()?),
             ("workers", "numa") => match &workers.numa {
                 NumaChoice::Auto => quote(&"auto"),
                 NumaChoice::Off => quote(&"off"),
-                NumaChoice::Nodes(nodes) => quote(&show_number_list(nodes)),
+                NumaChoice::Nodes(nodes) => quote(nodes),
             },
             ("workers", "control_cpu") => workers.control_cpu?.to_string(),
             ("workers", "driver") => quote(&workers.driver.word()),

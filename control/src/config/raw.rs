@@ -18,7 +18,7 @@ pub(super) enum Scalar {
     Flag(bool),
     Integer(i64),
     Text(String),
-    List(Vec<Spanned<Scalar>>),
+    List(Vec<Spanned<Self>>),
     /// A number with a fraction, or a date: no option wants one.
     Other,
 }

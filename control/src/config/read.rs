@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::path::Path;
 
 use ringway_proto::allowed_ips::IpNet;
-use ringway_proto::crypto::PresharedKey;
 use toml::Spanned;
 
 use super::contradictions;
@@ -351,7 +350,7 @@ impl Reader<'_> {
         let peer = Peer {
             name: name.unwrap_or_default(),
             public: public?,
-            preshared: preshared.unwrap_or_else(PresharedKey::default),
+            preshared: preshared.unwrap_or_default(),
             preshared_file: preshared_file.map(|file| folder.join(file)),
             allowed_ips,
             endpoint,

@@ -111,7 +111,7 @@ fn every_bad_file_says_where_why_and_what_to_write() {
         ("[exit]\nmasquerade = 1", vec!["f.toml:2:14:", "neither true nor false"]),
         ("[memory]\nsession_heaps = \"some\"", vec!["f.toml:2:17:", "\"always\""]),
         ("[workers]\ncount = 0", vec!["f.toml:2:9:", "from 1 to 1024"]),
-        ("[workers]\ncpus = \"3-1\"", vec!["f.toml:2:8:", "runs backwards"]),
+        ("[workers]\ncpus = \"3-1\"", vec!["f.toml:2:8:", "ends before it begins"]),
         ("[workers]\ncount = 3\ncpus = \"0,1\"", vec!["f.toml:2:9:", "write count = 2"]),
         ("[limits]\npeers_max = 300", vec!["f.toml:2:13:", "the 253 clients that the pools hold"]),
         ("[stats]\nsocket = \"a.sock\"", vec!["f.toml:2:10:", "begin with a slash"]),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ringway_numa::CpuList;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
 
@@ -129,8 +130,8 @@ pub struct Workers {
     pub count: WorkerCount,
     /// More than there are CPUs, for tests.
     pub oversubscribe: bool,
-    /// CPUs they may have, ascending; `None` for all that the process may use.
-    pub cpus: Option<Vec<u32>>,
+    /// CPUs they may have, the first worker's first; `None` for all that the process may use.
+    pub cpus: Option<CpuList>,
     /// Memory nodes.
     pub numa: NumaChoice,
     /// CPU of the control thread.
@@ -155,8 +156,8 @@ pub enum NumaChoice {
     Auto,
     /// Do not care.
     Off,
-    /// Only these, ascending.
-    Nodes(Vec<u32>),
+    /// Only these.
+    Nodes(CpuList),
 }
 
 /// How packets are moved.
@@ -244,7 +245,7 @@ pub struct Overrides {
     /// `--oversubscribe`.
     pub oversubscribe: bool,
     /// `--cpus`.
-    pub cpus: Option<Vec<u32>>,
+    pub cpus: Option<CpuList>,
     /// `--numa`.
     pub numa: Option<NumaChoice>,
     /// `--control-cpu`.

@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,13 @@ use crate::keys;
 
 /// Form of the file; another one is from another version and cannot be undone by this one.
 const VERSION: u32 = 1;
+
+/// How long to wait for another gateway to let go: it may be on its way out, or a child of this
+/// process may hold the descriptor between its fork and its exec.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// Time between two attempts.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everything of ours on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,12 +99,10 @@ impl JournalFile {
             .mode(0o600)
             .open(&lock_path)
             .map_err(|error| Failure::file("open", &lock_path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(running(interface, folder)),
-            Err(fs::TryLockError::Error(error)) => {
-                return Err(Failure::file("lock", &lock_path, &error));
-            }
+        if !try_for(LOCK_WAIT, || lock.try_lock())
+            .map_err(|error| Failure::file("lock", &lock_path, &error))?
+        {
+            return Err(running(interface, folder));
         }
         let file = Self { path: folder.join(format!("exit-{interface}.journal")), _lock: lock };
         let left = file.read()?;
@@ -158,6 +164,24 @@ impl JournalFile {
             self.path.display()
         );
         Failure::new(Status::State, message)
+    }
+}
+
+/// Tries to take a lock for a while; says whether it was taken.
+fn try_for(
+    limit: Duration,
+    try_lock: impl Fn() -> Result<(), fs::TryLockError>,
+) -> io::Result<bool> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match try_lock() {
+            Ok(()) => return Ok(true),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+            Err(fs::TryLockError::WouldBlock) if waited >= limit => return Ok(false),
+            Err(fs::TryLockError::WouldBlock) => {}
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        waited += LOCK_PAUSE;
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use futures_util::StreamExt as _;
 use rtnetlink::packet_core::ErrorMessage;
 use rtnetlink::{Error, Handle, LinkUnspec};
 
@@ -18,7 +19,6 @@ use crate::failure::{Failure, Status};
 /// No permission, an address that the host has already, or what the kernel says.
 pub async fn configure(
     name: &str,
-    index: u32,
     mtu: u16,
     addresses: &[InterfaceAddress],
 ) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub async fn configure(
         Failure::new(Status::Unsupported, message)
     })?;
     let driver = tokio::spawn(connection);
-    let configured = configure_by(&handle, name, index, mtu, addresses).await;
+    let configured = configure_by(&handle, name, mtu, addresses).await;
     driver.abort();
     configured
 }
@@ -35,10 +35,12 @@ pub async fn configure(
 async fn configure_by(
     handle: &Handle,
     name: &str,
-    index: u32,
     mtu: u16,
     addresses: &[InterfaceAddress],
 ) -> Result<(), Failure> {
+    let mut links = Box::pin(handle.link().get().match_name(name).execute());
+    let link = links.next().await.unwrap_or(Err(Error::RequestFailed));
+    let index = link.map_err(|error| refused(name, "be found", &error))?.header.index;
     // A tunnel has no neighbours, so the link-local address that the kernel would add is only
     // noise. A kernel without IPv6 has no such switch.
     let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1");

@@ -166,13 +166,15 @@ fn put_back(sysctls: &Sysctls, journal: &Journal) -> Result<Vec<String>, Failure
 }
 
 fn switch_failed(error: &SysctlError) -> Failure {
-    let hint = match error.error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "run as root, or let the host do it (sysctl -w net.ipv4.ip_forward=1 \
-             net.ipv6.conf.all.forwarding=1) and write enable_forwarding = false in [exit]"
-        }
-        io::ErrorKind::NotFound => "the kernel lacks that protocol: leave its pool out",
-        _ => "write enable_forwarding = false in [exit] and let the host do it",
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let kind = error.error.kind();
+    let hint = if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
+        "run as root, or let the host do it (sysctl -w net.ipv4.ip_forward=1 \
+         net.ipv6.conf.all.forwarding=1) and write enable_forwarding = false in [exit]"
+    } else if kind == NotFound {
+        "the kernel lacks that protocol: leave its pool out"
+    } else {
+        "write enable_forwarding = false in [exit] and let the host do it"
     };
     Failure::new(Status::Unsupported, format!("{error}: {hint}"))
 }

@@ -89,11 +89,12 @@ fn run(text: &str) -> Result<(), Failure> {
 }
 
 fn not_started(error: &io::Error) -> Failure {
-    let message = match error.kind() {
-        io::ErrorKind::NotFound => "The program nft is missing, which hides clients behind this \
-            host's address: apt install nftables, or write masquerade = false in [exit]"
-            .to_owned(),
-        _ => format!("Cannot start nft ({error}): check that it can be run"),
+    let message = if error.kind() == io::ErrorKind::NotFound {
+        "The program nft is missing, which hides clients behind this host's address: apt install \
+         nftables, or write masquerade = false in [exit]"
+            .to_owned()
+    } else {
+        format!("Cannot start nft ({error}): check that it can be run")
     };
     Failure::new(Status::Unsupported, message)
 }

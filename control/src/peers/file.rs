@@ -83,8 +83,8 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     keys::sync_folder(path)
 }
 
-/// Gives the new file the owner of the old one. Its group may read it only if that was so on purpose,
-/// that is without everybody else.
+/// Gives the new file the owner of the old one. Its group may read it only if that was so on
+/// purpose, that is without everybody else.
 fn adopt(aside: &Path, before: &fs::Metadata) -> io::Result<()> {
     let made = fs::metadata(aside)?;
     if (made.uid(), made.gid()) != (before.uid(), before.gid()) {

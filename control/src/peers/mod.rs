@@ -110,7 +110,8 @@ pub fn remove(path: &Path, name_or_key: &str) -> Result<(Peer, Config), Failure>
     let is_it = |peer: &&Peer| Some(peer.public) == key || peer.name == name_or_key;
     let Some(peer) = before.peers.iter().find(is_it).cloned() else {
         let message = format!(
-            "{} has no peer with the name or key \"{name_or_key}\": \"ringway peer list\" shows all",
+            "{} has no peer with the name or key \"{name_or_key}\": \"ringway peer list\" shows \
+             all",
             file.path().display()
         );
         return Err(Failure::new(Status::Usage, message));
@@ -150,8 +151,8 @@ fn refuse_known(config: &Config, request: &AddRequest) -> Result<(), Failure> {
     if let Some(peer) = config.peers.iter().find(known) {
         let what = if peer.name == request.name { "name" } else { "public key" };
         let message = format!(
-            "A peer with this {what} exists already (line {} of the configuration): choose another, \
-             or remove it first with \"ringway peer remove {}\"",
+            "A peer with this {what} exists already (line {} of the configuration): choose \
+             another, or remove it first with \"ringway peer remove {}\"",
             peer.line,
             if peer.name.is_empty() { keys::show_public(&peer.public) } else { peer.name.clone() }
         );
@@ -194,14 +195,14 @@ fn endpoint(
         return Ok(endpoint);
     }
     let Some(address) = outward_address() else {
-        let message = "This host has no address that leads outside, so the client's endpoint cannot \
-                       be guessed: give --endpoint HOST:PORT, or write endpoint in [clients]";
+        let message = "This host has no address that leads outside, so the client's endpoint \
+                       cannot be guessed: give --endpoint HOST:PORT, or write endpoint in [clients]";
         return Err(Failure::new(Status::Usage, message));
     };
     let endpoint = SocketAddr::new(address, config.interface.listen_port).to_string();
     notes.push(format!(
-        "warning: guessed that clients reach this gateway at {endpoint}; if not, remove the peer and \
-         give --endpoint HOST:PORT, or write endpoint in [clients]"
+        "warning: guessed that clients reach this gateway at {endpoint}; if not, remove the peer \
+         and give --endpoint HOST:PORT, or write endpoint in [clients]"
     ));
     Ok(endpoint)
 }

@@ -1,0 +1,227 @@
+//! The short commands: each does its work and ends.
+
+use std::env;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::path::Path;
+
+use ringway_numa::pin;
+use ringway_proto::crypto::{PrivateKey, Random as _};
+use zeroize::Zeroizing;
+
+use super::args::{CheckArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, WgArgs, Where};
+use super::{print, say};
+use crate::config::{Config, Overrides, WorkerCount, values};
+use crate::daemon;
+use crate::failure::{Failure, Status};
+use crate::keys::{self, SystemRandom};
+use crate::peers::{self, AddRequest, qr};
+use crate::place::Places;
+use crate::stats;
+
+impl Where {
+    /// Decides where things are, by these flags and the environment.
+    pub(super) fn places(self) -> Places {
+        Places::find(self.config, self.state_dir, env::var_os("STATE_DIRECTORY"))
+    }
+}
+
+pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
+    crate::run::run(args.place.places(), args.workers.overrides()).map(|()| Status::Done)
+}
+
+pub(super) fn wg(args: WgArgs) -> Result<Status, Failure> {
+    let workers = match args.workers.overrides().count {
+        Some(WorkerCount::Exactly(count)) => count,
+        Some(WorkerCount::Auto) => u16::try_from(pin::allowed_cpus().len()).unwrap_or(1),
+        None => 1,
+    };
+    let options =
+        daemon::Options { foreground: args.foreground, interface: args.interface, workers };
+    daemon::run(&options).map(|()| Status::Done)
+}
+
+pub(super) fn check(args: CheckArgs) -> Result<Status, Failure> {
+    let places = args.place.places();
+    let config = places.load(&args.workers.overrides())?;
+    let file = places.config.display();
+    print(&format!("# Effective configuration of {file}\n\n{}", config.explain()))?;
+    for line in config.show_warnings(&file.to_string()) {
+        say(&line);
+    }
+    say(&format!("{file} is valid, with {} peer(s)", config.peers.len()));
+    Ok(Status::Done)
+}
+
+pub(super) fn stats(args: &StatsArgs) -> Result<Status, Failure> {
+    let socket = match &args.interface {
+        Some(interface) => stats::socket_path(interface),
+        None => args.place.clone().places().load(&Overrides::default())?.stats.socket,
+    };
+    let query = if args.json { "stats json" } else { "stats" };
+    let answer = ask(&socket, query)?;
+    print(&answer)?;
+    Ok(Status::Done)
+}
+
+pub(super) fn reload(place: Where) -> Result<Status, Failure> {
+    let config = place.places().load(&Overrides::default())?;
+    match ask_to_reload(&config)? {
+        Some(done) => print(&format!("{done}\n"))?,
+        None => return Err(not_running(&config.stats.socket)),
+    }
+    Ok(Status::Done)
+}
+
+pub(super) fn genkey() -> Result<Status, Failure> {
+    let private = PrivateKey::generate(&mut SystemRandom);
+    print_secret(&keys::show_private(&private))
+}
+
+pub(super) fn genpsk() -> Result<Status, Failure> {
+    let mut key = Zeroizing::new([0; 32]);
+    SystemRandom.fill(&mut key[..]);
+    print_secret(&keys::encode(&key))
+}
+
+pub(super) fn pubkey() -> Result<Status, Failure> {
+    let mut text = Zeroizing::new(String::with_capacity(256));
+    let read = io::stdin().lock().take(256).read_to_string(&mut text);
+    let private = match read {
+        Err(error) => Err(format!("cannot be read ({error})")),
+        Ok(_) => keys::parse_private(text.trim()).map_err(|error| format!("is no key: {error}")),
+    };
+    let private = private.map_err(|why| {
+        Failure::new(Status::Config, format!("The private key on standard input {why}"))
+    })?;
+    print(&format!("{}\n", keys::show_public(&private.public())))?;
+    Ok(Status::Done)
+}
+
+pub(super) fn peer_add(args: PeerAddArgs) -> Result<Status, Failure> {
+    let places = args.place.places();
+    let before = places.load(&Overrides::default())?;
+    let port = before.interface.listen_port;
+    let request = AddRequest {
+        name: args.name,
+        endpoint: args.endpoint.map(|text| endpoint(&text, port)).transpose()?,
+        allowed_ips: args.allowed_ips,
+        keepalive_s: args.keepalive,
+        public_key: args.public_key,
+    };
+    let added = peers::add(&places.config, request, &mut SystemRandom)?;
+    for note in &added.notes {
+        say(note);
+    }
+    let text = added.client.text();
+    let drawn = if args.qr { Some(draw(&text)?) } else { None };
+    print(&text)?;
+    if let Some(drawn) = drawn {
+        say(&drawn);
+    }
+    say(&format!("Added the peer \"{}\" to {}", added.client.name, places.config.display()));
+    apply(&added.config)
+}
+
+pub(super) fn peer_list(place: Where) -> Result<Status, Failure> {
+    print(&peers::list(&place.places().load(&Overrides::default())?))?;
+    Ok(Status::Done)
+}
+
+pub(super) fn peer_remove(args: PeerRemoveArgs) -> Result<Status, Failure> {
+    let places = args.place.places();
+    places.load(&Overrides::default())?;
+    let (peer, config) = peers::remove(&places.config, &args.name_or_key)?;
+    let name = if peer.name.is_empty() { keys::show_public(&peer.public) } else { peer.name };
+    say(&format!("Removed the peer \"{name}\" from {}", places.config.display()));
+    apply(&config)
+}
+
+/// Makes the running gateway take the changed file, if one is running.
+fn apply(config: &Config) -> Result<Status, Failure> {
+    match ask_to_reload(config)? {
+        Some(done) => say(&format!("Applied to the running gateway: {done}")),
+        None => say("No gateway is running; the next \"ringway run\" will use it"),
+    }
+    Ok(Status::Done)
+}
+
+/// Asks for a reload; `None` if nobody is there to be asked.
+fn ask_to_reload(config: &Config) -> Result<Option<String>, Failure> {
+    let answer = match ask(&config.stats.socket, "reload") {
+        Err(failure) if failure.status == Status::NotRunning => return Ok(None),
+        other => other?,
+    };
+    let answer = answer.trim();
+    match answer.strip_prefix("Done:") {
+        Some(done) => Ok(Some(done.trim().to_owned())),
+        None => {
+            let why = answer.strip_prefix("Refused:").unwrap_or(answer).trim();
+            let message = format!(
+                "The running gateway did not take the configuration and goes on as before: {why}"
+            );
+            Err(Failure::new(Status::Refused, message))
+        }
+    }
+}
+
+/// Sends one query to the gateway at `socket`.
+fn ask(socket: &Path, query: &str) -> Result<String, Failure> {
+    let mut answer = Vec::new();
+    match stats::client::ask(socket, query, &mut answer) {
+        Ok(()) => Ok(String::from_utf8_lossy(&answer).into_owned()),
+        Err(error) if is_nobody(&error) => Err(not_running(socket)),
+        Err(error) => Err(Failure::file("talk to the gateway at", socket, &error)),
+    }
+}
+
+/// Whether nobody is there to answer.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn not_running(socket: &Path) -> Failure {
+    let message = format!(
+        "No gateway answers at {}: start it with \"ringway run\", or name its configuration with \
+         --config",
+        socket.display()
+    );
+    Failure::new(Status::NotRunning, message)
+}
+
+fn endpoint(text: &str, port: u16) -> Result<String, Failure> {
+    let with_port = || format!("{text}:{port}");
+    values::host_and_port(text).or_else(|why| {
+        // A host alone gets the gateway's own port.
+        values::host_and_port(&with_port()).map_err(|_| {
+            let message = format!(
+                "--endpoint {text} {why}: write HOST:PORT, such as vpn.example.org:{port} or \
+                 [2001:db8::1]:{port}"
+            );
+            Failure::new(Status::Usage, message)
+        })
+    })
+}
+
+fn draw(text: &str) -> Result<Zeroizing<String>, Failure> {
+    qr::draw(text, io::stderr().is_terminal()).map(Zeroizing::new)
+}
+
+fn print_secret(text: &Zeroizing<String>) -> Result<Status, Failure> {
+    print(&Zeroizing::new(format!("{}\n", **text)))?;
+    Ok(Status::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_without_a_port_gets_the_gateways() {
+        assert_eq!(endpoint("vpn.example.org", 7), Ok("vpn.example.org:7".to_owned()));
+        assert_eq!(endpoint("[2001:db8::1]", 7), Ok("[2001:db8::1]:7".to_owned()));
+        assert_eq!(endpoint("192.0.2.1:9", 7), Ok("192.0.2.1:9".to_owned()));
+        let failure = endpoint("2001:db8::1:9", 7).unwrap_err();
+        assert_eq!(failure.status, Status::Usage);
+        assert!(failure.message.contains("[2001:db8::1]:7"), "{failure}");
+    }
+}

@@ -1,0 +1,109 @@
+//! The program `ringway`: from its arguments to its exit code.
+//!
+//! Results go to standard output, everything said about them to standard error, so that `ringway
+//! peer add NAME > client.conf` is a file that works. A failure is one sentence on standard error
+//! and an exit code of `failure.rs`.
+
+mod args;
+mod commands;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::failure::{Failure, Status};
+use args::{Cli, Command, PeerCommand, WgCli};
+
+/// Does what the arguments say. The first one is the program's own name: called as `ringway-wg`,
+/// the program is `ringway wg`.
+#[must_use]
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = if is_called_wg(args.first()) {
+        WgCli::try_parse_from(args).map(|cli| Command::Wg(cli.wg))
+    } else {
+        Cli::try_parse_from(args).map(|cli| cli.command)
+    };
+    let status = match command {
+        Ok(command) => match dispatch(command) {
+            Ok(status) => status,
+            Err(failure) => {
+                complain(&failure);
+                failure.status
+            }
+        },
+        Err(error) => {
+            // Nothing sensible can be done if the terminal is gone.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if asked { Status::Done } else { Status::Usage }
+        }
+    };
+    ExitCode::from(status.code())
+}
+
+fn dispatch(command: Command) -> Result<Status, Failure> {
+    match command {
+        Command::Run(args) => commands::run(args),
+        Command::Wg(args) => commands::wg(args),
+        Command::Check(args) => commands::check(args),
+        Command::Stats(args) => commands::stats(&args),
+        Command::Reload(place) => commands::reload(place),
+        Command::Genkey => commands::genkey(),
+        Command::Pubkey => commands::pubkey(),
+        Command::Genpsk => commands::genpsk(),
+        Command::Peer(peer) => match peer.command {
+            PeerCommand::Add(args) => commands::peer_add(args),
+            PeerCommand::List(place) => commands::peer_list(place),
+            PeerCommand::Remove(args) => commands::peer_remove(args),
+        },
+    }
+}
+
+fn is_called_wg(program: Option<&OsString>) -> bool {
+    let name = program.and_then(|program| Path::new(program).file_name());
+    name.is_some_and(|name| name.as_encoded_bytes().ends_with(b"ringway-wg"))
+}
+
+/// Prints a result. A reader that has gone away (`| head`) is not a failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let message = format!("Cannot write to standard output ({error})");
+            Err(Failure::new(Status::State, message))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Says something about a result. Nothing sensible can be done if standard error is gone.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn complain(failure: &Failure) {
+    say(&format!("ringway: {failure}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_decides_whether_it_is_the_bare_interface() {
+        for (name, wg) in [
+            ("/usr/bin/ringway-wg", true),
+            ("ringway-wg", true),
+            ("ringway", false),
+            ("/opt/ringway-wg/ringway", false),
+        ] {
+            assert_eq!(is_called_wg(Some(&name.into())), wg, "{name}");
+        }
+        assert!(!is_called_wg(None));
+    }
+}

@@ -1,0 +1,336 @@
+//! `ringway run`: the gateway that a configuration file describes.
+//!
+//! Here the parts meet: the prepared places, the plan of CPUs, the local exit and the running
+//! gateway. What the gateway asks of its role is answered from the file: the first peers, the
+//! addresses of its interface, and what a reload changes.
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::num::NonZeroU16;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+
+use ringway_flow::Policy;
+use ringway_numa::plan::{Numa, Wishes, Workers as WorkerWish};
+use ringway_numa::{Plan, Topology, pin};
+use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
+use tracing::{info, warn};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::{
+    Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, WorkerCount, Workers, diff,
+};
+use crate::exit::{ExitPlan, LocalExit, links};
+use crate::failure::{Failure, Status};
+use crate::gateway::{self, Placement, Role, Setup};
+use crate::keys::SystemRandom;
+use crate::place::{Places, Prepared};
+use crate::plane::{Operation, Secret};
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// What is missing, wrong or in the way. The host is as before then.
+pub fn run(places: Places, overrides: Overrides) -> Result<(), Failure> {
+    let prepared = places.prepare(overrides, &mut SystemRandom)?;
+    say(&prepared.said);
+    let config = prepared.config.clone();
+    log_to_stderr(config.log.level);
+    let plan = plan(&config.workers)?;
+    if let Some(cpu) = plan.control_cpu {
+        pin::pin_to(cpu).map_err(|error| Failure::new(Status::Config, error.to_string()))?;
+    }
+    let (exit, notes) = LocalExit::set_up(&ExitPlan::new(&config), &prepared.places.state_dir)?;
+    say(&notes);
+    let setup = setup(&config, &plan);
+    let key = crate::keys::show_public(&prepared.private.public());
+    let mut role = FromFile { prepared, running: config, next: None, exit: Some(exit) };
+    let interface = &role.running.interface;
+    let ready = format!(
+        "Serving: interface {}, UDP port {}, public key {key}",
+        interface.name, interface.listen_port
+    );
+    gateway::run(setup, &mut role, move || say(&[ready]))
+}
+
+/// A gateway as its file describes it.
+struct FromFile {
+    prepared: Prepared,
+    /// What the gateway does now.
+    running: Config,
+    /// What it will do once the last reload took effect.
+    next: Option<Config>,
+    exit: Option<LocalExit>,
+}
+
+impl Role for FromFile {
+    fn first(&mut self) -> Vec<Operation> {
+        let private = Operation::PrivateKey(Secret::new(self.prepared.private.to_bytes()));
+        let peers = self.running.peers.iter().flat_map(put);
+        std::iter::once(private).chain(peers).collect()
+    }
+
+    fn raise(&mut self, interface: &str) -> Result<(), Failure> {
+        let Interface { mtu, addresses, .. } = &self.running.interface;
+        // The control thread is inside its runtime and cannot wait for another; a thread can.
+        let configure = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| cannot_start(&error))?;
+            runtime.block_on(links::configure(interface, *mtu, addresses))
+        };
+        let configured = std::thread::scope(|scope| scope.spawn(configure).join());
+        configured.unwrap_or_else(|_| {
+            Err(Failure::new(Status::Crashed, "Setting up the interface panicked"))
+        })
+    }
+
+    fn reload(&mut self) -> Result<(Vec<Operation>, String), String> {
+        let next = self.prepared.reload().map_err(|failure| failure.message)?;
+        let changes = diff(&self.running, &next).map_err(|error| error.to_string())?;
+        let said = sentence(&changes);
+        for warning in next.show_warnings(&self.prepared.places.config.display().to_string()) {
+            warn!("{warning}");
+        }
+        self.next = Some(next);
+        Ok((operations(&changes), said))
+    }
+
+    fn reloaded(&mut self, done: bool) {
+        match self.next.take() {
+            Some(next) if done => self.running = next,
+            Some(_) | None => {}
+        }
+    }
+
+    fn lower(&mut self) {
+        let Some(exit) = self.exit.take() else { return };
+        match exit.undo() {
+            Ok(notes) => notes.iter().for_each(|note| info!("{note}")),
+            Err(failure) => warn!("{failure}; the next start tries again"),
+        }
+    }
+}
+
+/// The steps that make a peer as it should be, from nothing.
+fn put(peer: &Peer) -> Vec<Operation> {
+    let mut steps = vec![Operation::Peer(peer.public), Operation::ReplaceAllowedIps];
+    if peer.preshared.is_set() {
+        steps.push(Operation::Preshared(peer.preshared.clone()));
+    }
+    steps.extend(peer.endpoint.map(Operation::Endpoint));
+    if peer.keepalive_s > 0 {
+        steps.push(Operation::Keepalive(peer.keepalive_s));
+    }
+    steps.extend(peer.allowed_ips.iter().copied().map(Operation::AllowedIp));
+    steps
+}
+
+/// Removals first, then what is taken away, then what is given: a prefix or address that moves from
+/// one peer to another ends with its new owner.
+fn operations(changes: &Changes) -> Vec<Operation> {
+    let mut steps = Vec::new();
+    for public in &changes.removed {
+        steps.extend([Operation::Peer(*public), Operation::UpdateOnly, Operation::Remove]);
+    }
+    for update in changes.changed.iter().filter(|update| !update.nets_removed.is_empty()) {
+        steps.push(Operation::Peer(update.peer.public));
+        steps.extend(update.nets_removed.iter().copied().map(Operation::RemoveAllowedIp));
+    }
+    for update in &changes.changed {
+        let peer = &update.peer;
+        steps.push(Operation::Peer(peer.public));
+        if update.preshared {
+            steps.push(Operation::Preshared(peer.preshared.clone()));
+        }
+        if update.endpoint {
+            steps.extend(peer.endpoint.map(Operation::Endpoint));
+        }
+        if update.keepalive {
+            steps.push(Operation::Keepalive(peer.keepalive_s));
+        }
+        steps.extend(update.nets_added.iter().copied().map(Operation::AllowedIp));
+    }
+    steps.extend(changes.added.iter().flat_map(put));
+    steps
+}
+
+fn sentence(changes: &Changes) -> String {
+    if changes.is_empty() {
+        return "nothing to change".to_owned();
+    }
+    format!(
+        "{} peer(s) added, {} changed, {} removed",
+        changes.added.len(),
+        changes.changed.len(),
+        changes.removed.len()
+    )
+}
+
+fn setup(config: &Config, plan: &Plan) -> Setup {
+    let interface = &config.interface;
+    let own = interface.addresses.iter().map(|own| own.address);
+    let placements = plan.workers.iter();
+    Setup {
+        interface: interface.name.clone(),
+        placements: placements
+            .map(|seat| Placement { cpu: Some(seat.cpu), node: seat.node })
+            .collect(),
+        udp: UdpOptions {
+            port: interface.listen_port,
+            mark: interface.fwmark,
+            ..UdpOptions::default()
+        },
+        policy: Policy {
+            clamp_mss: config.exit.mss_clamp,
+            inner_mtu: interface.mtu,
+            verify_inner_checksum: config.exit.verify_checksums,
+            address_v4: own.clone().find_map(|address| match address {
+                std::net::IpAddr::V4(address) => Some(address),
+                std::net::IpAddr::V6(_) => None,
+            }),
+            address_v6: own.clone().find_map(|address| match address {
+                std::net::IpAddr::V6(address) => Some(address),
+                std::net::IpAddr::V4(_) => None,
+            }),
+            ..Policy::default()
+        },
+        session_heaps: config.memory.session_heaps.word(),
+        pools: PoolSizes::default(),
+        zero_copy: ZeroCopyMode::default(),
+        stats_socket: config.stats.socket.clone(),
+        pages: pages(config),
+        uapi_socket: None,
+    }
+}
+
+/// The folder of the counter pages, beside the stats socket; without one they are in memory only.
+fn pages(config: &Config) -> Option<PathBuf> {
+    let folder = config.stats.socket.with_extension("pages");
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder);
+    match made {
+        Ok(()) => Some(folder),
+        Err(error) => {
+            warn!("Cannot make {} ({error}): counters end with this run", folder.display());
+            None
+        }
+    }
+}
+
+/// Who runs where, by the flags, the file and the machine.
+///
+/// # Errors
+/// Wishes that this machine cannot fulfil.
+pub fn plan(workers: &Workers) -> Result<Plan, Failure> {
+    let topology =
+        Topology::read().map_err(|error| Failure::new(Status::Unsupported, error.to_string()))?;
+    let wishes = Wishes {
+        workers: match workers.count {
+            WorkerCount::Auto => WorkerWish::Auto,
+            WorkerCount::Exactly(count) => {
+                WorkerWish::Count(NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN))
+            }
+        },
+        cpus: workers.cpus.clone(),
+        numa: match &workers.numa {
+            NumaChoice::Auto => Numa::Auto,
+            NumaChoice::Off => Numa::Off,
+            NumaChoice::Nodes(nodes) => Numa::Nodes(nodes.clone()),
+        },
+        control_cpu: workers.control_cpu,
+        oversubscribe: workers.oversubscribe,
+    };
+    Plan::new(&topology, &wishes).map_err(|error| Failure::new(Status::Config, error.to_string()))
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    // The journal has its own clock. A subscriber that is there already was put there by a test.
+    let _ = match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => log.without_time().try_init(),
+        None => log.try_init(),
+    };
+}
+
+/// Tells the operator on standard output. If nobody listens any more, nobody needs it.
+fn say(lines: &[String]) {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = out.flush();
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::new(Status::Unsupported, format!("Cannot start: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const KEY_A: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
+    const KEY_B: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+
+    fn config(peers: &[(&str, &str)]) -> Config {
+        let peers =
+            peers.iter().map(|(key, rest)| format!("[[peer]]\npublic_key = \"{key}\"\n{rest}\n"));
+        let text: String = peers.collect();
+        Config::parse(&text, "t", Path::new("/"), &Overrides::default()).unwrap()
+    }
+
+    #[test]
+    fn a_prefix_that_moves_is_taken_before_it_is_given() {
+        let net = "allowed_ips = [\"10.77.0.2/32\"]";
+        let (before, after) =
+            (config(&[(KEY_A, ""), (KEY_B, net)]), config(&[(KEY_A, net), (KEY_B, "")]));
+        let steps = operations(&diff(&before, &after).unwrap());
+        let at = |wanted: &Operation| steps.iter().position(|step| step == wanted).unwrap();
+        let net = "10.77.0.2/32".parse().unwrap();
+        assert!(at(&Operation::RemoveAllowedIp(net)) < at(&Operation::AllowedIp(net)));
+    }
+
+    #[test]
+    fn a_live_session_of_an_untouched_peer_is_not_mentioned() {
+        let (before, after) = (config(&[(KEY_A, "")]), config(&[(KEY_A, ""), (KEY_B, "")]));
+        let steps = operations(&diff(&before, &after).unwrap());
+        let untouched = before.peers[0].public;
+        assert!(!steps.contains(&Operation::Peer(untouched)), "{steps:?}");
+        assert!(steps.contains(&Operation::Peer(after.peers[1].public)));
+    }
+
+    #[test]
+    fn a_removed_peer_is_never_made_by_its_removal() {
+        let (before, after) = (config(&[(KEY_A, "")]), config(&[]));
+        let public = before.peers[0].public;
+        assert_eq!(
+            operations(&diff(&before, &after).unwrap()),
+            [Operation::Peer(public), Operation::UpdateOnly, Operation::Remove]
+        );
+    }
+
+    #[test]
+    fn the_file_decides_port_mark_and_policy() {
+        let text = "[interface]\nlisten_port = 7\nfwmark = 9\nmtu = 1400\n\
+                    [exit]\nmss_clamp = false\n\
+                    [stats]\nsocket = \"/proc/nowhere/a.stats\"\n";
+        let config = Config::parse(text, "t", Path::new("/"), &Overrides::default()).unwrap();
+        let plan = Plan { workers: Vec::new(), control_cpu: None };
+        let setup = setup(&config, &plan);
+        assert_eq!((setup.udp.port, setup.udp.mark), (7, 9));
+        assert!(!setup.policy.clamp_mss);
+        assert_eq!(setup.policy.inner_mtu, 1400);
+        assert_eq!(setup.policy.address_v4, Some([10, 77, 0, 1].into()));
+        assert_eq!(setup.pages, None, "a folder that cannot be made is no reason to fail");
+    }
+}
