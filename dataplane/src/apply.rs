@@ -63,8 +63,12 @@ impl<D: Driver> Shard<D> {
                 (Ok(()), Command::ReadPeers(page))
             }
             Command::ReplaceSockets(sockets) => {
+                let opened = sockets.is_some();
                 match self.driver.set_sockets(sockets.map(|boxed| *boxed)) {
-                    Ok(old) => (Ok(()), Command::ReplaceSockets(old.map(Box::new))),
+                    Ok(old) => {
+                        self.set_listening(opened, now);
+                        (Ok(()), Command::ReplaceSockets(old.map(Box::new)))
+                    }
                     Err(_) => (Err(Refusal::Sockets), Command::ReplaceSockets(None)),
                 }
             }
@@ -78,6 +82,24 @@ impl<D: Driver> Shard<D> {
             Command::Stop => {
                 self.stopping = true;
                 (Ok(()), Command::Stop)
+            }
+        }
+    }
+
+    /// Packets that came in while there were no sockets start their handshakes now.
+    fn set_listening(&mut self, listening: bool, now: Now) {
+        let before = std::mem::replace(&mut self.listening, listening);
+        if before || !listening {
+            return;
+        }
+        let mut cursor = 0;
+        while let Some((id, peer)) = self.peers.next_from(cursor) {
+            cursor = id.slot + 1;
+            if !peer.staged.is_empty()
+                && let Some(peer) = self.peers.get_mut(id)
+            {
+                peer.tunnel.want_handshake(now);
+                self.settle(id, now);
             }
         }
     }

@@ -73,6 +73,9 @@ pub struct Shard<D: Driver> {
     /// An answer that control's full channel refused; it goes first when there is room.
     pub(crate) unsent: Option<Report>,
     pub(crate) stopping: bool,
+    /// Whether there are UDP sockets, as far as control said. Without them a handshake would only
+    /// start its retry timer.
+    pub(crate) listening: bool,
     housekeeping_due: Instant,
     unpublished: bool,
 }
@@ -118,6 +121,7 @@ impl<D: Driver> Shard<D> {
             reports: config.reports,
             unsent: None,
             stopping: false,
+            listening: true,
             housekeeping_due: now.mono,
             unpublished: true,
         }
@@ -178,6 +182,15 @@ impl<D: Driver> Shard<D> {
     /// Closes every open super-packet and train.
     fn commit(&mut self, now: Now) {
         self.inside.flush(&mut self.driver, &mut self.counters);
+        self.flush_trains(now);
+        while let Some(id) = self.trains.next_departed() {
+            self.settle_data(id, false, now);
+        }
+        // Settling may have let staged packets go.
+        self.flush_trains(now);
+    }
+
+    fn flush_trains(&mut self, now: Now) {
         let mut out = Departure {
             peers: &mut self.peers,
             driver: &mut self.driver,

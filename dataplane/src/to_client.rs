@@ -41,7 +41,9 @@ impl<D: Driver> Shard<D> {
             SendState::HandshakeNeeded => {
                 let lost = peer.staged.push(&mut peer.heap, bytes);
                 self.counters.staged_packets += u64::from(lost.is_none());
-                peer.tunnel.want_handshake(now);
+                if self.listening {
+                    peer.tunnel.want_handshake(now);
+                }
                 self.settle(id, now);
                 lost.map_or(Ok(()), Err)
             }
