@@ -140,3 +140,16 @@ fn a_session_is_renewed_by_its_initiator_under_traffic() {
     assert!(gateway.shard.counters_mut().handshakes_completed_responder >= 3);
     assert_eq!(gateway.all_drops(), 0);
 }
+
+#[test]
+fn a_peer_that_falls_silent_under_one_way_traffic_is_asked_again_after_fifteen_seconds() {
+    let (mut gateway, _silent) = connected();
+    let mut initiations = 0;
+    for _ in 0..20 {
+        let sent = gateway.inside(&udp4(BEYOND, INSIDE, b"anybody there?"));
+        initiations += sent.iter().filter(|sent| sent.bytes[0] == 1).count();
+        let sent = gateway.advance(Duration::from_secs(1));
+        initiations += sent.iter().filter(|sent| sent.bytes[0] == 1).count();
+    }
+    assert!(initiations >= 1, "no handshake was begun");
+}

@@ -44,13 +44,15 @@ impl Open {
 #[derive(Default)]
 pub struct Trains {
     open: Vec<Open>,
+    /// Peers for whom something was sealed and who have not been settled since.
+    departed: Vec<PeerId>,
 }
 
 impl Trains {
     /// None open, with room for all that may be.
     #[must_use]
     pub fn new() -> Self {
-        Self { open: Vec::with_capacity(OPEN_MAX) }
+        Self { open: Vec::with_capacity(OPEN_MAX), departed: Vec::with_capacity(2 * OPEN_MAX) }
     }
 
     /// Room for a packet of `padded` bytes in the peer's train: the returned slice takes exactly
@@ -72,6 +74,7 @@ impl Trains {
             Some(at) if self.open[at].takes(datagram_bytes, ecn) => at,
             Some(at) => {
                 let full = self.open.remove(at);
+                note(&mut self.departed, peer);
                 out.depart(full);
                 self.start(peer, datagram_bytes, ecn, out)?
             }
@@ -85,9 +88,15 @@ impl Trains {
         Ok(&mut open.buf[begin..begin + padded])
     }
 
+    /// A peer for whom something was sealed: sealing arms timers and may make a handshake due.
+    pub fn next_departed(&mut self) -> Option<PeerId> {
+        self.departed.pop()
+    }
+
     /// Seals and commits all trains, oldest first.
     pub fn flush<D: Driver>(&mut self, out: &mut Departure<'_, D>) {
         for open in self.open.drain(..) {
+            note(&mut self.departed, open.peer);
             out.depart(open);
         }
     }
@@ -101,6 +110,7 @@ impl Trains {
     ) -> Result<usize, DropReason> {
         if self.open.len() == OPEN_MAX {
             let oldest = self.open.remove(0);
+            note(&mut self.departed, oldest.peer);
             out.depart(oldest);
         }
         let buf = out.driver.reserve_train().ok_or(DropReason::TransmitExhausted)?;
@@ -157,6 +167,14 @@ impl<D: Driver> Departure<'_, D> {
 
     fn drop_all(&mut self, count: usize, reason: DropReason) {
         self.counters.drops[reason as usize] += count as u64;
+    }
+}
+
+/// Remembers a peer, mostly the one remembered last. Beyond the reserved room the list would have to
+/// grow; a peer that is forgotten then is settled with its next packet.
+fn note(departed: &mut Vec<PeerId>, peer: PeerId) {
+    if departed.last() != Some(&peer) && departed.len() < departed.capacity() {
+        departed.push(peer);
     }
 }
 
