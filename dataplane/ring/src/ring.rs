@@ -33,7 +33,8 @@ pub enum RingMode {
     Deferred,
     /// At the owner's next transition into the kernel (5.19).
     Cooperative,
-    /// Whenever it arises.
+    /// Whenever it arises; and nothing else of newer kernels is asked for, no registered
+    /// descriptors.
     Plain,
 }
 
@@ -83,7 +84,8 @@ impl Ring {
             RingMode::Plain => &mut builder,
         };
         let uring = builder.build(entries)?;
-        let fixed_files = uring.submitter().register_files_sparse(FILES).is_ok();
+        let fixed_files =
+            mode != RingMode::Plain && uring.submitter().register_files_sparse(FILES).is_ok();
         let mut enter_flags = EnterFlags::EXT_ARG | EnterFlags::GETEVENTS;
         if uring.params().is_feature_no_iowait() {
             // Waiting for packets is not waiting for a disk; load figures should not say so.

@@ -159,6 +159,12 @@ fn lesser_modes_of_older_kernels_work_the_same() {
             };
             assert_eq!((outside.len, outside.stride), (3000, 1000));
         }
+        assert_eq!(driver.set_sockets(None).unwrap().unwrap().port(), own.port());
+        let options = UdpOptions { port: own.port(), ..Default::default() };
+        driver.set_sockets(Some(UdpSockets::bind(&options).unwrap())).unwrap();
+        let train = train(&mut driver, 10, 10, own);
+        driver.send(train);
+        receive(&mut driver);
         driver.shutdown().unwrap();
     }
 }
