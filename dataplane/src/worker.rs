@@ -10,16 +10,19 @@ use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use ringway_alloc::Arena;
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
 use ringway_flow::Policy;
 use ringway_link::page::{PageReader, PageWriter};
 use ringway_link::spsc;
 use ringway_link::wake::{self, Sleeper, Waker};
+use ringway_numa::Region;
+use ringway_numa::region::RegionOptions;
 use ringway_proto::crypto::Random;
 use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::{
-    Driver, Features, PoolSizes, Pools, TunQueue, UdpSockets, UringConfig, UringDriver, Wait,
-    ZeroCopyMode, clock,
+    BUFFER_BYTES, Driver, Features, PoolSizes, Pools, TunQueue, UdpSockets, UringConfig,
+    UringDriver, Wait, ZeroCopyMode, clock,
 };
 
 use crate::command::{Envelope, Report};
@@ -167,8 +170,9 @@ fn start(config: WorkerConfig) -> io::Result<(Shard<UringDriver>, LoopLink)> {
         ringway_numa::pin::pin_to(cpu).map_err(io::Error::other)?;
     }
     let WorkerLink { commands, reports, sleeper, wake_control, page } = config.link;
+    let (pools, off_node) = pools(config.pools, config.node)?;
     let mut driver = UringDriver::new(UringConfig {
-        pools: Pools::new(config.pools)?,
+        pools,
         features: config.features,
         zero_copy: config.zero_copy,
         waker: Some(sleeper.as_fd().try_clone_to_owned()?),
@@ -186,7 +190,28 @@ fn start(config: WorkerConfig) -> io::Result<(Shard<UringDriver>, LoopLink)> {
         commands,
         reports,
     };
-    Ok((Shard::new(shard, driver, read_clock()), LoopLink { sleeper, wake_control, page }))
+    let mut shard = Shard::new(shard, driver, read_clock());
+    shard.counters_mut().arenas_off_node = off_node;
+    Ok((shard, LoopLink { sleeper, wake_control, page }))
+}
+
+/// Maps the arenas, on `node` if there is a choice, and says how many of them the kernel put
+/// elsewhere. That costs speed, not correctness, so it is counted and not refused.
+fn pools(sizes: PoolSizes, node: Option<u32>) -> io::Result<(Pools, u64)> {
+    let options = RegionOptions { node, ..RegionOptions::default() };
+    let mut off_node = 0;
+    let mut arena = |count: u32| -> io::Result<Arena> {
+        let region = Region::with_options(count as usize * BUFFER_BYTES, &options)?;
+        off_node += u64::from(node.is_some() && region.node() != node);
+        Ok(Arena::new(region, count, BUFFER_BYTES))
+    };
+    let pools = Pools {
+        outside: arena(sizes.outside)?,
+        inside: arena(sizes.inside)?,
+        trains: arena(sizes.trains)?,
+        tun_writes: sizes.tun_writes,
+    };
+    Ok((pools, off_node))
 }
 
 /// Turns until told to stop.
