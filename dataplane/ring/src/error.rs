@@ -96,3 +96,34 @@ fn file_limit() -> u64 {
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
     line.and_then(|line| line.split_whitespace().nth(3)).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_of_the_kernel_says_what_helps() {
+        let table = [
+            (libc::ENOSYS, "CONFIG_IO_URING"),
+            (libc::EMFILE, "LimitNOFILE="),
+            (libc::ENFILE, "LimitNOFILE="),
+            (libc::ENOMEM, "LimitMEMLOCK="),
+            (libc::EINVAL, "Linux 6.1 or newer"),
+            (libc::EIO, "Cannot set up the io_uring"),
+        ];
+        for (errno, remedy) in table {
+            let text = RingError::setup(io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.contains(remedy), "{errno}: {text}");
+            assert!(!text.contains('\n'), "{errno}: {text}");
+        }
+        let text = RingError::setup(io::Error::from_raw_os_error(libc::EPERM)).to_string();
+        let switched_off = uring_switch().is_some_and(|setting| setting > 0);
+        let remedy = if switched_off { "kernel.io_uring_disabled=0" } else { "seccomp" };
+        assert!(text.contains(remedy), "{text}");
+    }
+
+    #[test]
+    fn the_descriptor_limit_is_read() {
+        assert!(file_limit() > 0);
+    }
+}
