@@ -1,0 +1,73 @@
+//! The ring beside the runtimes: what a UDP echo and a TCP relay cost, by time.
+//!
+//! ```text
+//! cargo bench --package ringway-benches --bench echo -- --rounds 5 --seconds 2 --json FILE
+//! ```
+//!
+//! Everything runs over loopback on two CPUs: the figures compare the contenders with each other
+//! and with nothing else. Nobody else should use the machine meanwhile.
+
+#![allow(clippy::print_stdout, reason = "a bench prints")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ringway_benches::echo::report::{self, Row};
+use ringway_benches::echo::{Contender, Workload, load, server};
+
+struct Options {
+    rounds: u32,
+    seconds: f64,
+    json: Option<PathBuf>,
+    serve: Option<Contender>,
+    to: Option<SocketAddr>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = options()?;
+    if let Some(contender) = options.serve {
+        server::bind_server()?;
+        return server::serve(contender, options.to);
+    }
+    server::bind_load()?;
+    let length = Duration::try_from_secs_f64(options.seconds).context("--seconds")?;
+    let mut rows = Vec::new();
+    for workload in Workload::ALL {
+        let able = Contender::ALL.into_iter().filter(|contender| workload.has(*contender));
+        let mut group: Vec<_> =
+            able.map(|contender| Row { workload, contender, samples: Vec::new() }).collect();
+        for number in 1..=options.rounds {
+            for row in &mut group {
+                eprintln!("{} by {}, round {number}", workload.name(), row.contender.name());
+                row.samples.push(load::round(row.contender, workload, length)?);
+            }
+        }
+        rows.extend(group);
+    }
+    println!("{}", report::table(&rows));
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&report::json(&rows, options.seconds))?;
+        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn options() -> anyhow::Result<Options> {
+    let mut options = Options { rounds: 3, seconds: 1.0, json: None, serve: None, to: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--bench" => {} // what cargo adds
+            "--rounds" => options.rounds = value()?.parse::<u32>()?.max(1),
+            "--seconds" => options.seconds = value()?.parse()?,
+            "--json" => options.json = Some(value()?.into()),
+            "--serve" => options.serve = Some(value()?.parse()?),
+            "--to" => options.to = Some(value()?.parse()?),
+            _ => bail!("Unknown option {word}: --rounds N, --seconds S, --json FILE"),
+        }
+    }
+    Ok(options)
+}
