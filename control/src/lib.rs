@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client_io;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod exit;
 pub mod failure;
 pub mod gateway;

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Wg(WgArgs),
     /// Print the effective configuration with every default explained
     Check(CheckArgs),
+    /// Examine this machine: what is used, what is missing, the command that fixes it
+    Doctor(DoctorArgs),
     /// Print the counters of a running gateway
     Stats(StatsArgs),
     /// Make the running gateway read its configuration again; live sessions go on

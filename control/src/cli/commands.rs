@@ -8,15 +8,17 @@ use ringway_numa::pin;
 use ringway_proto::crypto::{PrivateKey, Random as _};
 use zeroize::Zeroizing;
 
-use super::args::{CheckArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, WgArgs, Where};
+use super::args::{
+    CheckArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, WgArgs, Where,
+};
 use super::{print, say};
 use crate::config::{Config, Overrides, WorkerCount, values};
-use crate::daemon;
 use crate::failure::{Failure, Status};
 use crate::keys::{self, SystemRandom};
 use crate::peers::{self, AddRequest, qr};
 use crate::place::Places;
 use crate::stats;
+use crate::{daemon, doctor};
 
 impl Where {
     /// Decides where things are, by these flags and the environment.
@@ -50,6 +52,19 @@ pub(super) fn check(args: CheckArgs) -> Result<Status, Failure> {
     }
     say(&format!("{file} is valid, with {} peer(s)", config.peers.len()));
     Ok(Status::Done)
+}
+
+pub(super) fn doctor(args: DoctorArgs) -> Result<Status, Failure> {
+    let places = args.place.places();
+    // Without a file, what a first start would make is examined.
+    let config = if places.config_given || places.config.exists() {
+        places.load(&Overrides::default())?
+    } else {
+        Config::parse("", "defaults", &places.state_dir, &Overrides::default())?
+    };
+    let findings = doctor::examine(&config);
+    print(&if args.json { doctor::json(&findings) } else { doctor::show(&findings) })?;
+    Ok(if doctor::is_missing_something(&findings) { Status::Findings } else { Status::Done })
 }
 
 pub(super) fn stats(args: &StatsArgs) -> Result<Status, Failure> {

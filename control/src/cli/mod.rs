@@ -51,6 +51,7 @@ fn dispatch(command: Command) -> Result<Status, Failure> {
         Command::Run(args) => commands::run(args),
         Command::Wg(args) => commands::wg(args),
         Command::Check(args) => commands::check(args),
+        Command::Doctor(args) => commands::doctor(args),
         Command::Stats(args) => commands::stats(&args),
         Command::Reload(place) => commands::reload(place),
         Command::Genkey => commands::genkey(),

@@ -59,19 +59,20 @@ fn the_defaults_that_are_documented_are_the_defaults_that_apply() {
     assert_eq!(differences(&parse(&text).unwrap(), &parse("").unwrap()), "");
 }
 
+/// Every text is refused, and the refusal has all the parts.
+fn expect(table: &[(&str, Vec<&str>)]) {
+    for (text, parts) in table {
+        let message = refusal(text);
+        for part in parts {
+            assert!(message.contains(part), "for:\n{text}\nlacks: {part}\ngot: {message}");
+        }
+        assert!(!message.contains(KEY_B), "a secret was printed: {message}");
+    }
+}
+
 #[test]
-fn every_bad_file_says_where_why_and_what_to_write() {
-    let dup = peer(KEY_A, "name = \"a\"") + &peer(KEY_A, "name = \"b\"");
-    let names = peer(KEY_A, "name = \"a\"") + &peer(KEY_B, "name = \"a\"");
-    let nets = peer(KEY_A, "allowed_ips = [\"10.77.0.2/32\"]")
-        + &peer(KEY_B, "allowed_ips = [\"10.77.0.2\"]");
-    let own = peer(KEY_A, "allowed_ips = [\"10.77.0.1/32\"]");
-    let both = peer(KEY_A, &format!("preshared_key = \"{KEY_B}\"\npreshared_key_file = \"p\""));
-    let bare = peer(KEY_A, "keepalive = 25");
-    let unit = peer(KEY_A, "keepalive = \"25sec\"");
-    let host = peer(KEY_A, "endpoint = \"example.org:51820\"");
-    let short = peer("abc", "");
-    for (text, expected) in [
+fn a_bad_interface_section_says_where_why_and_what_to_write() {
+    expect(&[
         ("[interface\n", vec!["f.toml:1:11:", "not valid"]),
         ("[interfce]\n", vec!["f.toml:1:2:", "interfce is not known", "write interface"]),
         ("\n[interface]\nlisten-port = 1", vec!["f.toml:3:1:", "write listen_port"]),
@@ -108,6 +109,12 @@ fn every_bad_file_says_where_why_and_what_to_write() {
         ("[interface]\npools = \"10.0.0.0/24\"", vec!["f.toml:2:9:", "not a list in brackets"]),
         ("[interface]\naddresses = [\"10.77.0.1\"]", vec!["f.toml:2:14:", "no prefix length"]),
         ("[interface]\naddresses = [\"10.9.0.1/24\"]", vec!["2:13:", "add \"10.77.0.1/24\""]),
+    ]);
+}
+
+#[test]
+fn any_other_bad_section_says_where_why_and_what_to_write() {
+    expect(&[
         ("[exit]\nmasquerade = 1", vec!["f.toml:2:14:", "neither true nor false"]),
         ("[memory]\nsession_heaps = \"some\"", vec!["f.toml:2:17:", "\"always\""]),
         ("[workers]\ncount = 0", vec!["f.toml:2:9:", "from 1 to 1024"]),
@@ -119,6 +126,22 @@ fn every_bad_file_says_where_why_and_what_to_write() {
         ("[clients]\nkeepalive = \"20h\"", vec!["f.toml:2:13:", "65535s"]),
         ("[clients]\nendpoint = \"fd00::1:5\"", vec!["f.toml:2:12:", "without brackets"]),
         ("[[peer]]\nname = \"x\"", vec!["f.toml:2:8:", "no public_key"]),
+    ]);
+}
+
+#[test]
+fn a_bad_peer_says_where_why_and_what_to_write() {
+    let dup = peer(KEY_A, "name = \"a\"") + &peer(KEY_A, "name = \"b\"");
+    let names = peer(KEY_A, "name = \"a\"") + &peer(KEY_B, "name = \"a\"");
+    let nets = peer(KEY_A, "allowed_ips = [\"10.77.0.2/32\"]")
+        + &peer(KEY_B, "allowed_ips = [\"10.77.0.2\"]");
+    let own = peer(KEY_A, "allowed_ips = [\"10.77.0.1/32\"]");
+    let both = peer(KEY_A, &format!("preshared_key = \"{KEY_B}\"\npreshared_key_file = \"p\""));
+    let bare = peer(KEY_A, "keepalive = 25");
+    let unit = peer(KEY_A, "keepalive = \"25sec\"");
+    let host = peer(KEY_A, "endpoint = \"example.org:51820\"");
+    let short = peer("abc", "");
+    expect(&[
         (&short, vec!["f.toml:2:14:", "this has 3", "ringway pubkey"]),
         (&bare, vec!["f.toml:3:13:", "\"25s\" if you mean seconds"]),
         (&unit, vec!["f.toml:3:13:", "write \"25s\""]),
@@ -128,13 +151,7 @@ fn every_bad_file_says_where_why_and_what_to_write() {
         (&nets, vec!["f.toml:6:16:", "10.77.0.2/32 belongs to the peer of line 2"]),
         (&own, vec!["f.toml:3:16:", "gateway's own address"]),
         (&both, vec!["f.toml:4:22:", "contradict each other"]),
-    ] {
-        let message = refusal(text);
-        for part in expected {
-            assert!(message.contains(part), "for:\n{text}\nlacks: {part}\ngot: {message}");
-        }
-        assert!(!message.contains(KEY_B), "a secret was printed: {message}");
-    }
+    ]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use ringway_proto::allowed_ips::IpNet;
 use crate::config::Config;
 use crate::failure::{Failure, Status};
 use journal::{Journal, JournalFile};
-use sysctl::{SysctlError, Sysctls};
+use sysctl::{Setting, SysctlError, Sysctls};
 
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,10 +110,7 @@ impl LocalExit {
         // From here on dropping `self` puts everything back, also when the next line fails.
         let journal = self.journal.insert(journal);
         self.sysctls.apply(&journal.settings).map_err(|error| switch_failed(&error))?;
-        for setting in journal.settings.iter().filter(|setting| setting.during.is_some()) {
-            let during = setting.during.as_deref().unwrap_or_default();
-            notes.push(format!("Set {} from {} to {during}", setting.name, setting.before));
-        }
+        notes.extend(switched(&journal.settings));
         if masquerade {
             nft::masquerade(&plan.interface, &plan.pools)?;
             let table = nft::table_name(&plan.interface);
@@ -163,6 +160,16 @@ fn put_back(sysctls: &Sysctls, journal: &Journal) -> Result<Vec<String>, Failure
         nft::remove(table)?;
     }
     Ok(notes)
+}
+
+/// The switches that were set, in one line.
+fn switched(settings: &[Setting]) -> Option<String> {
+    let shown = |setting: &Setting| {
+        setting.during.as_ref().map(|during| format!("{}={during}", setting.name))
+    };
+    let list: Vec<String> = settings.iter().filter_map(shown).collect();
+    let text = format!("Switched on until the end: sysctl {}", list.join(" "));
+    (!list.is_empty()).then_some(text)
 }
 
 fn switch_failed(error: &SysctlError) -> Failure {

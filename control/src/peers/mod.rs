@@ -196,7 +196,8 @@ fn endpoint(
     }
     let Some(address) = outward_address() else {
         let message = "This host has no address that leads outside, so the client's endpoint \
-                       cannot be guessed: give --endpoint HOST:PORT, or write endpoint in [clients]";
+                       cannot be guessed: give --endpoint HOST:PORT, or write endpoint in \
+                       [clients]";
         return Err(Failure::new(Status::Usage, message));
     };
     let endpoint = SocketAddr::new(address, config.interface.listen_port).to_string();
