@@ -129,15 +129,16 @@ impl<D: Driver> Shard<D> {
         Ok(())
     }
 
-    /// Works on a few of the queued messages.
-    pub(crate) fn do_handshakes(&mut self, now: Now) {
-        for _ in 0..HANDSHAKES_PER_TURN_MAX {
-            let Some(queued) = self.handshakes.queue.pop_front() else { return };
+    /// Works on a few of the queued messages. Returns whether there was one.
+    pub(crate) fn do_handshakes(&mut self, now: Now) -> bool {
+        for count in 0..HANDSHAKES_PER_TURN_MAX {
+            let Some(queued) = self.handshakes.queue.pop_front() else { return count > 0 };
             match self.handshake(&queued, now) {
                 Ok(id) => self.settle(id, now),
                 Err(reason) => self.counters.drop(reason),
             }
         }
+        true
     }
 
     fn handshake(&mut self, queued: &Queued, now: Now) -> Result<PeerId, DropReason> {
@@ -259,13 +260,16 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Fires the timers that are due.
-    pub(crate) fn fire_timers(&mut self, now: Now) {
+    /// Fires the timers that are due. Returns whether there was one.
+    pub(crate) fn fire_timers(&mut self, now: Now) -> bool {
+        let mut fired = false;
         while let Some(id) = self.timers.expire(now.mono) {
+            self.unpublished = true;
             let Ok(events) = self.with_tunnel(id, now, |tunnel, cx| Ok(tunnel.handle_timeout(cx)))
             else {
                 continue;
             };
+            fired = true;
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.path.handle_timeout(now.mono);
             }
@@ -284,6 +288,7 @@ impl<D: Driver> Shard<D> {
             }
             self.settle(id, now);
         }
+        fired
     }
 
     /// An authenticated packet says where the peer is and which of our addresses it uses.

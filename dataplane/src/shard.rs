@@ -77,7 +77,8 @@ pub struct Shard<D: Driver> {
     /// start its retry timer.
     pub(crate) listening: bool,
     housekeeping_due: Instant,
-    unpublished: bool,
+    /// Whether something was counted since the last publication.
+    pub(crate) unpublished: bool,
 }
 
 /// What the loop does after a turn.
@@ -131,9 +132,10 @@ impl<D: Driver> Shard<D> {
     /// turn.
     pub fn turn(&mut self, now: Now) -> Turn {
         let reported = self.take_commands(now);
-        self.carry(now);
-        self.fire_timers(now);
-        self.do_handshakes(now);
+        let carried = self.carry(now);
+        let fired = self.fire_timers(now);
+        let shaken = self.do_handshakes(now);
+        self.unpublished |= reported || carried || fired || shaken;
         self.commit(now);
         self.counters.turns += 1;
         self.plan(reported, now)
@@ -167,16 +169,16 @@ impl<D: Driver> Shard<D> {
         &self.peers
     }
 
-    /// Carries what was received, each packet in its direction.
-    fn carry(&mut self, now: Now) {
-        for _ in 0..COMPLETIONS_PER_TURN_MAX {
+    /// Carries what was received, each packet in its direction. Returns whether there was any.
+    fn carry(&mut self, now: Now) -> bool {
+        for count in 0..COMPLETIONS_PER_TURN_MAX {
             match self.driver.next() {
                 Some(Received::Outside(outside)) => self.outside(outside, now),
                 Some(Received::Inside(inside)) => self.to_client(&inside, now),
-                None => return,
+                None => return count > 0,
             }
-            self.unpublished = true;
         }
+        true
     }
 
     /// Closes every open super-packet and train.
@@ -202,6 +204,7 @@ impl<D: Driver> Shard<D> {
 
     /// Levels are only looked at here, never on the packet path.
     fn plan(&mut self, reported: bool, now: Now) -> Turn {
+        self.unpublished |= reported;
         let publish = self.unpublished && now.mono >= self.housekeeping_due;
         if publish {
             self.gauge(now);
