@@ -107,7 +107,7 @@ fn start_background() -> Result<(), Failure> {
     };
     let mut arguments = env::args_os();
     let _own_name = arguments.next();
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(env::current_exe().map_err(failed)?);
     command.args(arguments).env(BACKGROUND, "1").stdin(Stdio::null()).stdout(Stdio::piped());
     if let Some(name) = env::args_os().next() {
         std::os::unix::process::CommandExt::arg0(&mut command, name);

@@ -122,6 +122,8 @@ async fn serve(
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     let desk = &started.desk;
+    // Cores begin without sockets and are told so: they start no handshake until there are some.
+    desk.set_link(false).await?;
     desk.configure(role.first()).await?;
     role.raise(&started.interface)?;
     if started.uapi.is_none() {
