@@ -1,5 +1,5 @@
 //! Counting the instructions of a case: this program runs itself under callgrind, once per case,
-//! and only what happens inside [`measured_section`] is counted.
+//! and only what happens inside `measured_section` is counted.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
