@@ -70,7 +70,14 @@ impl<D: Driver> Shard<D> {
         for i in 0..segments.count() {
             let len = segments.len_of(i);
             let padded = padded_len(len, usize::from(mtu));
-            let room = self.trains.room(id, padded, ecn, &mut out)?;
+            let room = match self.trains.room(id, padded, ecn, &mut out) {
+                Ok(room) => room,
+                Err(reason) => {
+                    // The caller counts one; the rest of a super-packet is lost with it.
+                    out.counters.drops[reason as usize] += (segments.count() - i - 1) as u64;
+                    return Err(reason);
+                }
+            };
             segments.write(i, &mut room[..len]);
             room[len..].fill(0);
             flow::to_client(&mut room[..len], &view, mtu, &self.policy, &mut self.flow);
