@@ -25,6 +25,7 @@ const PACKET_PATH: &[&str] =
 const CLOCK_READERS: &[(&str, &str)] = &[
     ("dataplane/ring/src/clock.rs", "the one clock of a core, read once per turn"),
     ("control/src/", "the control thread has its own time"),
+    ("control/tests/", "waits for states with a deadline"),
     ("tests/lab", "waits for states with a deadline"),
     ("benches/", "measures"),
     ("perf/", "measures"),

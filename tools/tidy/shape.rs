@@ -63,7 +63,10 @@ fn long_lines(file: &File) -> Vec<Finding> {
 /// A string is not broken up for the sake of its line, and an address cannot be.
 fn is_tolerated(file: &File, line: &str, offset: usize) -> bool {
     let edge = line.char_indices().nth(LINE_COLUMNS_MAX).map_or(line.len(), |(at, _)| at);
-    let in_text = |source: &Source| source.class_at(offset + edge) == Class::Text;
+    // The string may end just before the edge, with a bracket and a comma behind it.
+    let near = edge.saturating_sub(3)..=edge;
+    let in_text =
+        |source: &Source| near.clone().any(|at| source.class_at(offset + at) == Class::Text);
     let word_at_edge =
         line.get(..edge).and_then(|head| head.rsplit(' ').next()).unwrap_or_default();
     file.rust.as_ref().is_some_and(in_text) || word_at_edge.contains("://")
