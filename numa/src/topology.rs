@@ -69,6 +69,15 @@ impl Topology {
         Self::from_hwloc(&hwloc).restricted_to(&pin::allowed_cpus(), &memory::allowed_nodes())
     }
 
+    /// This machine, whether or not this process may use all of it; for reports.
+    ///
+    /// # Errors
+    /// If hwloc cannot read it.
+    pub fn read_whole() -> Result<Self, TopologyError> {
+        let hwloc = Hwloc::new().map_err(|error| TopologyError::Unreadable(error.to_string()))?;
+        Self::whole(&hwloc)
+    }
+
     /// A recorded machine: what `lstopo --of xml` writes.
     ///
     /// # Errors
