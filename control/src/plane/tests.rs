@@ -304,10 +304,14 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+fn any_round() -> impl Strategy<Value = (Vec<Operation>, bool)> {
+    (prop::collection::vec(any_operation(), 0..20), any::<bool>())
+}
+
 proptest! {
     #[test]
     fn cores_end_up_with_what_the_plane_believes(
-        rounds in prop::collection::vec((prop::collection::vec(any_operation(), 0..20), any::<bool>()), 1..12),
+        rounds in prop::collection::vec(any_round(), 1..12),
         count in 1_u16..5,
     ) {
         let mut plane = Plane::new(count);

@@ -1,7 +1,7 @@
 //! The WireGuard configuration protocol: what `wg` and `wg-quick` speak on a Unix socket per
 //! interface.
 //!
-//! [`parse`] turns bytes into requests, [`write`] turns peers into text; both are pure. [`serve`]
+//! [`parse`] turns bytes into requests, [`mod@write`] turns peers into text; both are pure. [`serve`]
 //! talks to clients on the control thread. Answers carry the error numbers that wireguard-go gives.
 //! Two differences are deliberate: a request with a bad line changes nothing at all (there, the
 //! lines before it stay applied), and a request whose sender goes away before the empty line is

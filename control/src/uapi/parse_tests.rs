@@ -245,7 +245,8 @@ proptest! {
         let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
         cuts.extend([0, text.len()]);
         cuts.sort_unstable();
-        let pieces: Vec<_> = cuts.windows(2).map(|ends| &text.as_bytes()[ends[0]..ends[1]]).collect();
+        let piece = |ends: &[usize]| &text.as_bytes()[ends[0]..ends[1]];
+        let pieces: Vec<_> = cuts.windows(2).map(piece).collect();
         prop_assert_eq!(parse_all(&pieces), parse(&text));
     }
 
