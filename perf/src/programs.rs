@@ -189,6 +189,18 @@ impl Tunnel {
     }
 }
 
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.process.stop();
+        // Not every program removes its socket.
+        let _ = std::fs::remove_file(socket_of(&self.interface));
+    }
+}
+
+fn socket_of(interface: &str) -> PathBuf {
+    PathBuf::from(format!("/run/wireguard/{interface}.sock"))
+}
+
 fn launch(program: Program, netns: &str, interface: &str, cpus: Option<&str>) -> Result<Process> {
     let mut process = program
         .command(interface)?
@@ -198,7 +210,7 @@ fn launch(program: Program, netns: &str, interface: &str, cpus: Option<&str>) ->
         .env("LOG_LEVEL", "error")
         .spawn()?;
     // Not by `wg show`: it removes a socket that is bound but does not listen yet.
-    let socket = format!("/run/wireguard/{interface}.sock");
+    let socket = socket_of(interface);
     let started = wait_for(&format!("{program} to answer on {interface}"), START_LIMIT, || {
         process.ended().is_some() || UnixStream::connect(&socket).is_ok()
     });

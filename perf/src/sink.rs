@@ -7,7 +7,10 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result};
-use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{RcvBuf, RcvBufForce},
+};
 
 use crate::netns::Netns;
 
@@ -45,6 +48,18 @@ impl<'a> Sink<'a> {
     pub fn arrived(&self) -> Result<u64> {
         drops_of_port(self.netns, self.local.port())
     }
+}
+
+/// A socket bound to `local` inside `netns` that keeps what arrives while a busy machine lets its
+/// reader wait.
+///
+/// # Errors
+/// When the port is taken, or without the privilege to exceed the kernel's buffer limit.
+pub fn roomy_receiver(netns: &Netns, local: SocketAddr) -> Result<UdpSocket> {
+    const BUFFER_BYTES: usize = 16 << 20;
+    let socket = netns.inside(|| UdpSocket::bind(local))??;
+    setsockopt(&socket, RcvBufForce, &BUFFER_BYTES).context("Enlarging a receive buffer")?;
+    Ok(socket)
 }
 
 /// The drop counter of the UDP socket bound to `port` in `netns`.

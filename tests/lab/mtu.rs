@@ -43,6 +43,9 @@ fn privileged_a_tunnel_of_9000_carries_full_packets() {
     carries_full_packets(9100, 9000, Family::V4);
 }
 
+/// A download: repeated segments tell the gateway that the path swallows them. What a client sends in
+/// vain never reaches the gateway, so an upload depends on the client's own MTU and is not tested.
+///
 /// ```text
 ///   cli ── 1500 ── rtr (routes of path_mtu, ICMP errors dropped) ── 1500 ── gw ── dst
 /// ```
@@ -52,10 +55,8 @@ fn a_mebibyte_gets_through(path_mtu: u16, outside: Family) {
     let site = line.connect(plan).unwrap();
     site.await_traffic(Family::V4).unwrap();
     let server = iperf_server(&site, Family::V4);
-    for direction in [Direction::Up, Direction::Down] {
-        let carried = transfer(&site, &server, direction, 1);
-        carried.unwrap_or_else(|e| panic!("path of {path_mtu} bytes, {direction:?}: {e:#}"));
-    }
+    transfer(&site, &server, Direction::Down, 1)
+        .unwrap_or_else(|e| panic!("path of {path_mtu} bytes: {e:#}"));
 }
 
 #[test]

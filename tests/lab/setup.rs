@@ -11,6 +11,7 @@ use ringway_perf::iperf::{Amount, Carried, Direction, Run, Server};
 use ringway_perf::netns::Netns;
 use ringway_perf::order::{self, OrderCheck, OrderReport};
 use ringway_perf::programs::Program;
+use ringway_perf::sink::roomy_receiver;
 use ringway_perf::topology::{Family, Line, Place, Plan, Site};
 
 /// Limit for things that take one handshake or less.
@@ -91,7 +92,7 @@ pub(crate) fn numbered_while<T: Send>(
     rate: u64,
     work: impl FnOnce() -> T + Send,
 ) -> (T, OrderReport, u64) {
-    let receiver = to.0.inside(|| UdpSocket::bind(to.1)).unwrap().unwrap();
+    let receiver = roomy_receiver(to.0, to.1).unwrap();
     let sender = from.0.inside(|| UdpSocket::bind(from.1)).unwrap().unwrap();
     sender.connect(to.1).unwrap();
     receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
