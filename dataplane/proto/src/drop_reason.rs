@@ -1,5 +1,5 @@
-//! Every reason why a packet ends here: a closed list. Each has a counter, a name in the metrics and a line in
-//! `control/manual/reasons.md` (ringway-tidy compares the two).
+//! Every reason why a packet ends here: a closed list. Each has a counter, a name in the metrics
+//! and a line in `control/manual/reasons.md` (ringway-tidy compares the two).
 
 macro_rules! drop_reasons {
     ($($variant:ident $name:literal $doc:literal,)*) => {

@@ -32,8 +32,9 @@ pub const COMPLETIONS_PER_TURN_MAX: usize = 128;
 /// Time between two publications of the counters.
 pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(100);
 
-/// ICMP errors one core sends in a second, and at once. A sender needs one per flow; what a flood provokes must stay
-/// far below what it costs (Linux allows 1,000 a second and 50 at once per host).
+/// ICMP errors one core sends in a second, and at once. A sender needs one per flow; what a flood
+/// provokes must stay far below what it costs (Linux allows 1,000 a second and 50 at once per
+/// host).
 pub const ICMP_ANSWERS_PER_SECOND: u32 = 1000;
 
 /// See [`ICMP_ANSWERS_PER_SECOND`].
