@@ -7,7 +7,9 @@ use ringway_flow::{Allowance, Policy};
 use ringway_link::spsc;
 use ringway_proto::allowed_ips::AllowedIps;
 use ringway_proto::crypto::{PrivateKey, Random};
-use ringway_proto::limits::{COMPLETIONS_PER_TURN_MAX, HOUSEKEEPING_PERIOD};
+use ringway_proto::limits::{
+    COMPLETIONS_PER_TURN_MAX, HOUSEKEEPING_PERIOD, ICMP_ANSWERS_BURST, ICMP_ANSWERS_PER_SECOND,
+};
 use ringway_proto::wireguard::Identity;
 use ringway_proto::{CoreId, Instant, Now, PeerId};
 use ringway_ring::{Driver, Received, Wait};
@@ -20,11 +22,6 @@ use crate::peers::Peers;
 use crate::timers::Wheel;
 use crate::transmit::outside::Departure;
 use crate::transmit::{InsideQueue, Trains};
-
-/// ICMP errors a second and at once, per core (kernel WireGuard sends without limit; Linux hosts
-/// default to 1,000 a second in all).
-const ICMP_PER_SECOND: u32 = 1_000;
-const ICMP_BURST: u32 = 100;
 
 /// What a shard is made with.
 pub struct ShardConfig {
@@ -114,7 +111,7 @@ impl<D: Driver> Shard<D> {
             nobody: Identity::new(PrivateKey::from_bytes(key)),
             policy: config.policy,
             flow: ringway_flow::Counters::default(),
-            allowance: Allowance::new(ICMP_PER_SECOND, ICMP_BURST),
+            allowance: Allowance::new(ICMP_ANSWERS_PER_SECOND, ICMP_ANSWERS_BURST),
             heap: config.heap,
             random: config.random,
             index_random: config.index_random,
@@ -167,6 +164,18 @@ impl<D: Driver> Shard<D> {
     #[must_use]
     pub const fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// The receiver indices that are handed out, for tests.
+    #[must_use]
+    pub const fn indices(&self) -> &IndexTable {
+        &self.indices
+    }
+
+    /// Bytes of variable memory that all sessions hold, for tests.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.heap.used()
     }
 
     /// Carries what was received, each packet in its direction. Returns whether there was any.

@@ -170,8 +170,8 @@ impl<D: Driver> Departure<'_, D> {
     }
 }
 
-/// Remembers a peer, mostly the one remembered last. Beyond the reserved room the list would have to
-/// grow; a peer that is forgotten then is settled with its next packet.
+/// Remembers a peer, mostly the one remembered last. Beyond the reserved room the list would have
+/// to grow; a peer that is forgotten then is settled with its next packet.
 fn note(departed: &mut Vec<PeerId>, peer: PeerId) {
     if departed.last() != Some(&peer) && departed.len() < departed.capacity() {
         departed.push(peer);
