@@ -1,4 +1,4 @@
-//! Which nodes this process may take memory from.
+//! Which nodes this process may take memory from, and how much it has.
 //!
 //! Two masks apply: the cpuset of the process, and the policy that `numactl --membind` left.
 
@@ -16,6 +16,19 @@ pub fn allowed_nodes() -> CpuList {
         Some(bound) => cpuset.as_slice().iter().copied().filter(|it| bound.contains(*it)).collect(),
         None => cpuset,
     }
+}
+
+/// Bytes of this process that are in memory; 0 where `/proc` does not tell.
+#[must_use]
+pub fn resident_bytes() -> u64 {
+    resident(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// The line of `/proc/self/status`, which counts in KiB whatever the size of a page.
+fn resident(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
 }
 
 /// The list in `/proc/self/status`.
@@ -59,6 +72,13 @@ mod tests {
         assert_eq!(mems_allowed(status).unwrap().as_slice(), [0, 1]);
         assert_eq!(mems_allowed("Name:\tx\n"), None);
         assert_eq!(mems_allowed("Mems_allowed_list:\tno\n"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_read_from_the_status_of_the_process() {
+        assert_eq!(resident("VmSize:\t  9 kB\nVmRSS:\t    1234 kB\n"), 1234 << 10);
+        assert_eq!(resident("VmRSS:\t    1234 MB\n"), 0);
+        assert!(resident_bytes() > 64 << 10);
     }
 
     #[test]

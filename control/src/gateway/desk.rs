@@ -220,6 +220,9 @@ impl Desk {
         about.up = inner.plane.is_up();
         about.peers_configured = inner.plane.peers().len() as u64;
         about.commands_pending = inner.plane.pending() as u64;
+        about.heap_bytes = ringway_alloc::guard::live_bytes() as u64;
+        about.mapped_bytes = ringway_numa::region::mapped_bytes() as u64;
+        about.resident_bytes = ringway_numa::memory::resident_bytes();
         let cores = inner.lines.iter().map(|line| {
             let mut words = vec![0; line.page.words()];
             // A core that never published has a page of zeros.

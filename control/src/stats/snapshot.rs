@@ -47,6 +47,12 @@ pub struct About {
     pub queries_unknown: u64,
     /// Clients of either socket cut off for being idle, slow or oversized.
     pub clients_cut: u64,
+    /// Bytes the program's allocator has handed out.
+    pub heap_bytes: u64,
+    /// Bytes of packet memory that are mapped, touched or not.
+    pub mapped_bytes: u64,
+    /// Bytes of the process that are in memory.
+    pub resident_bytes: u64,
     /// Reloads that took effect.
     pub reloads: u64,
     /// Reloads that changed nothing because something was wrong.
@@ -69,7 +75,7 @@ pub struct AboutField {
 impl About {
     /// The numbers, for all ways of writing them.
     #[must_use]
-    pub fn fields(&self) -> [AboutField; 12] {
+    pub fn fields(&self) -> [AboutField; 15] {
         let field = |kind, name, value, help| AboutField { name, kind, help, value };
         let counter = |name, value, help| field(Kind::Counter, name, value, help);
         let gauge = |name, value, help| field(Kind::Gauge, name, value, help);
@@ -79,6 +85,9 @@ impl About {
             gauge("inner_mtu_bytes", self.inner_mtu.into(), "Largest inner packet."),
             gauge("peers_configured", self.peers_configured, "Peers that control has."),
             gauge("commands_pending", self.commands_pending, "Commands without an answer yet."),
+            gauge("heap_bytes", self.heap_bytes, "Allocated by the program."),
+            gauge("mapped_bytes", self.mapped_bytes, "Packet memory mapped, touched or not."),
+            gauge("resident_bytes", self.resident_bytes, "In memory, whatever for."),
             counter("requests_served", self.requests_served, "Configuration requests answered."),
             counter("requests_refused", self.requests_refused, "Configuration requests refused."),
             counter("queries_served", self.queries_served, "Answers on the stats socket."),
