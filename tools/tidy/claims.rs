@@ -20,6 +20,8 @@ pub(crate) struct Claims {
     pub(crate) findings: Vec<Finding>,
     /// Ids of `must` rows that no claim names.
     pub(crate) unclaimed: Vec<String>,
+    /// Ids of source requirements that no claim names.
+    pub(crate) untouched: Vec<String>,
     /// In the order of the file.
     pub(crate) claims: Vec<Claim>,
 }
@@ -30,6 +32,9 @@ pub(crate) struct Claims {
 pub(crate) struct Claim {
     /// A row of `rows.toml`.
     pub(crate) id: String,
+    /// Requirements of the source documents (`S1-01` …) that the claim meets, wholly or in part.
+    #[serde(default)]
+    pub(crate) sources: Vec<String>,
     /// What a user can do, in one sentence.
     pub(crate) sentence: String,
     /// The part of the row that is claimed.
@@ -92,7 +97,12 @@ pub(crate) fn read(repo: &Repo) -> Claims {
     let (file, more) = parse::<ClaimFile>(repo, CLAIMS);
     findings.extend(more);
     let (Some(rows), Some(file)) = (rows, file) else {
-        return Claims { findings, unclaimed: Vec::new(), claims: Vec::new() };
+        return Claims {
+            findings,
+            unclaimed: Vec::new(),
+            untouched: Vec::new(),
+            claims: Vec::new(),
+        };
     };
     let text = repo.file(CLAIMS).map_or("", |file| &file.text);
     let tests = TestIndex::of(repo);
@@ -101,10 +111,14 @@ pub(crate) fn read(repo: &Repo) -> Claims {
         let wrong = judge(claim, &rows, repo, &tests);
         findings.extend(wrong.into_iter().map(|(what, fix)| Finding::new(CLAIMS, line, what, fix)));
     }
-    let is_claimed = |id: &str| file.claim.iter().any(|claim| claim.id == id);
-    let is_open = |(id, row): &(&String, &Row)| row.priority == Priority::Must && !is_claimed(id);
-    let unclaimed = rows.rows.iter().filter(is_open).map(|(id, _)| id.clone()).collect();
-    Claims { findings, unclaimed, claims: file.claim }
+    let names = |claim: &Claim, id: &str| claim.id == id || claim.sources.iter().any(|s| s == id);
+    let is_claimed = |id: &str| file.claim.iter().any(|claim| names(claim, id));
+    let open = |priority: Priority| {
+        let of_priority = rows.rows.iter().filter(|(_, row)| row.priority == priority);
+        of_priority.map(|(id, _)| id.clone()).filter(|id| !is_claimed(id)).collect::<Vec<_>>()
+    };
+    let (unclaimed, untouched) = (open(Priority::Must), open(Priority::Source));
+    Claims { findings, unclaimed, untouched, claims: file.claim }
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(repo: &Repo, path: &str) -> (Option<T>, Vec<Finding>) {
@@ -134,8 +148,10 @@ fn judge(claim: &Claim, rows: &RowFile, repo: &Repo, tests: &TestIndex) -> Vec<(
     let mut wrong = Vec::new();
     let mut say = |what: String, fix: &str| wrong.push((what, fix.to_owned()));
     let id = &claim.id;
-    if !rows.rows.contains_key(id) {
-        say(format!("{id} is no row"), "rows are listed in tests/rows.toml");
+    for row in std::iter::once(id).chain(&claim.sources) {
+        if !rows.rows.contains_key(row) {
+            say(format!("{row} is no row"), "rows are listed in tests/rows.toml");
+        }
     }
     if claim.sentence.is_empty() || claim.claims.is_empty() {
         say(format!("{id} does not say what it claims"), "fill `sentence` and `claims`");
@@ -210,7 +226,9 @@ fn tests_in(file: &File) -> Vec<(String, Vec<String>)> {
     let place: Vec<String> =
         file.path.trim_end_matches(".rs").split('/').map(ToOwned::to_owned).collect();
     let tests = source.functions().into_iter().filter(|function| function.is_test);
-    tests.map(|test| (test.name, [place.clone(), test.modules].concat())).collect()
+    let written = tests.map(|test| (test.name, [place.clone(), test.modules].concat()));
+    let made = source.tests_made_by_macros().into_iter().map(|name| (name, place.clone()));
+    written.chain(made).collect()
 }
 
 #[cfg(test)]
@@ -219,7 +237,9 @@ mod tests {
 
     const ROW_FILE: &str = "[rows]\nPT-1 = { priority = \"must\", sentence = \"WireGuard\" }\n\
                             DP-3 = { priority = \"must\", sentence = \"Batches\" }\n\
-                            DP-5 = { priority = \"should\", sentence = \"Zero copy\" }\n";
+                            DP-5 = { priority = \"should\", sentence = \"Zero copy\" }\n\
+                            S1-01 = { priority = \"source\", sentence = \"Manager\" }\n\
+                            S1-02 = { priority = \"source\", sentence = \"Fields\" }\n";
     const TEST_FILE: &str =
         "mod tests {\n    #[test]\n    fn it_holds() {}\n    fn helper() {}\n}\n";
 
@@ -271,8 +291,12 @@ mod tests {
     }
 
     #[test]
-    fn must_rows_without_a_claim_are_told() {
-        assert_eq!(judged("ci", "script:tools/demo", "").unclaimed, ["DP-3"]);
+    fn must_rows_and_source_requirements_without_a_claim_are_told() {
+        let claims = judged("ci", "script:tools/demo", "sources = [\"S1-02\"]\n");
+        assert_eq!(
+            (claims.unclaimed, claims.untouched),
+            (vec!["DP-3".into()], vec!["S1-01".into()])
+        );
     }
 
     #[test]

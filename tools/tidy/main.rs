@@ -64,12 +64,12 @@ fn main() -> Result<ExitCode> {
     findings.extend(arrows::check(&root, &repo)?);
     findings.extend(manual::check(&repo));
     let claims = claims::read(&repo);
-    findings.extend(claims.findings);
+    findings.extend(claims.findings.iter().cloned());
     findings.extend(readme::check(&repo));
     findings.sort();
     findings.dedup();
 
-    report(&root, &findings, &claims.unclaimed)?;
+    report(&root, &findings, &claims)?;
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -90,14 +90,17 @@ fn write_generated(root: &Path, paths: &[String]) -> Result<()> {
     readme::write(root)
 }
 
-fn report(root: &Path, findings: &[Finding], unclaimed: &[String]) -> Result<()> {
+fn report(root: &Path, findings: &[Finding], claims: &claims::Claims) -> Result<()> {
     let mut out = stdout().lock();
     for Finding { path, line, what, fix } in findings {
         writeln!(out, "{path}:{line}: {what}\n    {fix}")?;
     }
-    if !unclaimed.is_empty() {
-        let count = unclaimed.len();
-        writeln!(out, "{count} must rows that nothing claims yet: {}", unclaimed.join(" "))?;
+    for (kind, ids) in
+        [("must rows", &claims.unclaimed), ("source requirements", &claims.untouched)]
+    {
+        if !ids.is_empty() {
+            writeln!(out, "{} {kind} that nothing claims yet: {}", ids.len(), ids.join(" "))?;
+        }
     }
     writeln!(out, "ringway-tidy: {} findings in {}", findings.len(), root.display())?;
     Ok(())

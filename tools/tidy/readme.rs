@@ -81,6 +81,7 @@ mod tests {
     fn claim() -> Claim {
         Claim {
             id: "PT-1".to_owned(),
+            sources: Vec::new(),
             sentence: "Stock clients connect.".to_owned(),
             claims: "c".to_owned(),
             tier: Tier::Ci,

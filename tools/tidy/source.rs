@@ -114,6 +114,21 @@ impl Source {
         })
     }
 
+    /// Names of tests that a macro makes: where a test function is called `$name`, the first word
+    /// of each row (`name: …;`) of a macro call of this file.
+    pub(crate) fn tests_made_by_macros(&self) -> Vec<String> {
+        let makes = |(at, _): (usize, &str)| self.has_test_attribute(at);
+        if !self.code.match_indices("fn $name").any(makes) {
+            return Vec::new();
+        }
+        let rows = self.code.lines().filter_map(|line| {
+            let (name, _) = line.strip_prefix("    ")?.split_once(':')?;
+            let is_name = !name.is_empty() && name.bytes().all(is_word);
+            is_name.then(|| name.to_owned())
+        });
+        rows.collect()
+    }
+
     fn inline_modules(&self) -> Vec<(String, Range<usize>)> {
         let module = |at: usize| {
             let name = self.word_after(at + "mod".len())?;

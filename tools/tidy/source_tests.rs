@@ -52,6 +52,14 @@ fn functions_inside_proptest_are_tests() {
 }
 
 #[test]
+fn tests_made_by_a_macro_are_named_by_its_rows() {
+    let text = "macro_rules! pairs { ($($name:ident: $a:expr;)*) => {$(\n#[test]\nfn $name() { $a }\n)*}; }\n\
+                pairs! {\n    one_works: 1;\n    two_works: 2;\n}\n";
+    assert_eq!(Source::new(text).tests_made_by_macros(), ["one_works", "two_works"]);
+    assert!(Source::new("fn f() {\n    a: 1;\n}").tests_made_by_macros().is_empty());
+}
+
+#[test]
 fn a_file_that_ends_inside_a_literal_or_comment_is_no_panic() {
     for text in ["\"open", "r#\"open", "/* open", "'", "'\\", "r#", "fn", "mod x {", "é'é"] {
         let source = Source::new(text);
