@@ -331,6 +331,10 @@ impl<D: Driver> Shard<D> {
     fn note_liveness(&mut self, id: PeerId, now: Now) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let live = peer.tunnel.send_state(now) == SendState::Ready;
+        if live && let Some(expiry) = peer.tunnel.expires_at() {
+            // No timer of the tunnel says that a session has ended.
+            self.timers.arm(id, expiry);
+        }
         if live != peer.live {
             peer.live = live;
             self.counters.sessions =

@@ -10,11 +10,13 @@ use super::messages::{
     DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Message, classify, counter_of, write_data_header,
 };
 use super::replay::ReplayWindow;
-use super::timers::{KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REKEY_AFTER_TIME, Timer};
+use super::timers::{
+    KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REJECT_AFTER_TIME, REKEY_AFTER_TIME, Timer,
+};
 use super::tunnel::Tunnel;
 use crate::crypto::{AeadKey, TAG_BYTES};
 use crate::limits::RUN_MAX;
-use crate::{DropReason, Now, ReceiverIndex};
+use crate::{DropReason, Instant, Now, ReceiverIndex};
 
 /// A transport message, opened in place.
 #[derive(Debug)]
@@ -159,6 +161,12 @@ impl Tunnel {
             Some(keypair) if keypair.can_send(RUN_MAX, now.mono) => SendState::Ready,
             Some(_) | None => SendState::HandshakeNeeded,
         }
+    }
+
+    /// When the keypair to send with gets too old; `None` without one.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Instant> {
+        self.keypairs.current().map(|keypair| keypair.born + REJECT_AFTER_TIME)
     }
 
     /// Seals packets in place into transport messages: writes headers and tags. All or nothing.
