@@ -15,7 +15,7 @@ fn a_copy_holds_the_bytes_and_their_budget_until_it_is_dropped() {
     copy[0] = b'S';
     assert_eq!(&*copy, b"Staged");
     assert!(session.used() >= 6);
-    assert_eq!(session.used(), shard.used());
+    assert_eq!(session.used() + PRIVATE_HEAP_BYTES, shard.used());
     drop(copy);
     assert_eq!((session.used(), shard.used()), (0, 0));
 }
@@ -118,7 +118,9 @@ proptest! {
                 prop_assert!(held.iter().all(|buf| buf.iter().all(|byte| *byte == number as u8)));
             }
             let used: usize = sessions.iter().map(|(heap, _)| heap.used()).sum();
-            prop_assert_eq!(shard.used(), used);
+            let private = sessions.iter().filter(|(heap, _)| heap.is_private()).count();
+            prop_assert_eq!(shard.private_heaps(), private);
+            prop_assert_eq!(shard.used(), used + private * PRIVATE_HEAP_BYTES);
         }
     }
 }
