@@ -87,6 +87,14 @@ impl Started {
 /// What is missing or in the way, with the fix.
 pub async fn start(setup: Setup) -> Result<Started, Failure> {
     let cores = setup.placements.len() as u16;
+    if cores != 1 {
+        // Datagrams reach any of the cores that share a port, and only the owner knows a session.
+        let message = format!(
+            "{cores} workers would lose packets: nothing steers a datagram to the worker that owns \
+             its session yet; use --workers 1"
+        );
+        return Err(Failure::new(Status::Unsupported, message));
+    }
     let queues = open_tun(&setup.interface, cores)?;
     let interface = queues[0].name().to_owned();
     let view = TunView::of(&queues[0]).map_err(|error| cannot("watch the interface", &error))?;

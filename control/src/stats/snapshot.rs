@@ -289,6 +289,16 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_explains_what_control_counts() {
+        let manual = include_str!("../../manual/control_metrics.md");
+        for field in About::default().fields() {
+            let kind = if field.kind == Kind::Counter { "counter" } else { "level" };
+            let row = format!("| `{}` | {kind} | {} |", field.name, field.help);
+            assert!(manual.contains(&row), "control/manual/control_metrics.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn an_empty_histogram_has_no_quantiles() {
         let empty = Histogram { counts: &[0; HISTOGRAM_BUCKETS], sum: 0 };
         assert_eq!((empty.quantile(500), empty.count()), (0, 0));

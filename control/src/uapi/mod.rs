@@ -1,11 +1,11 @@
 //! The WireGuard configuration protocol: what `wg` and `wg-quick` speak on a Unix socket per
 //! interface.
 //!
-//! [`parse`] turns bytes into requests, [`mod@write`] turns peers into text; both are pure. [`serve`]
-//! talks to clients on the control thread. Answers carry the error numbers that wireguard-go gives.
-//! Two differences are deliberate: a request with a bad line changes nothing at all (there, the
-//! lines before it stay applied), and a request whose sender goes away before the empty line is
-//! refused (there, a cut-off prefix may be applied).
+//! [`parse`] turns bytes into requests, [`mod@write`] turns peers into text; both are pure.
+//! [`serve`] talks to clients on the control thread. Answers carry the error numbers that
+//! wireguard-go gives. Two differences are deliberate: a request with a bad line changes nothing at
+//! all (there, the lines before it stay applied), and a request whose sender goes away before the
+//! empty line is refused (there, a cut-off prefix may be applied).
 //!
 //! It must not know cores, channels or packets.
 
