@@ -31,6 +31,12 @@ const PAGES: &[Page] = &[
         told: first_cells,
     },
     Page {
+        source: "dataplane/src/page.rs",
+        listed: ring_counters,
+        manual: "control/manual/metrics.md",
+        told: bullets,
+    },
+    Page {
         source: "control/src/config/options.rs",
         listed: options,
         manual: "control/manual/options.md",
@@ -93,6 +99,15 @@ fn counters(source: &File) -> Names {
     call(source, "counters").filter_map(entry).collect()
 }
 
+/// `"name" Kind field, "help";`
+fn ring_counters(source: &File) -> Names {
+    let entry = |(line, text): (usize, &str)| {
+        let (name, rest) = text.strip_prefix("    \"")?.split_once("\" ")?;
+        rest.ends_with("\";").then(|| (name.to_owned(), line))
+    };
+    source.lines().filter_map(entry).collect()
+}
+
 /// `section.key = "default",` at the head of an entry of three lines.
 fn options(source: &File) -> Names {
     let entry = |(line, text): (usize, &str)| {
@@ -111,6 +126,12 @@ fn cell(text: &str) -> Option<&str> {
 
 fn first_cells(manual: &File) -> Names {
     manual.lines().filter_map(|(line, text)| Some((cell(text)?.to_owned(), line))).collect()
+}
+
+/// The backquoted name at the beginning of a list item.
+fn bullets(manual: &File) -> Names {
+    let name = |text: &str| Some(text.strip_prefix("- `")?.split('`').next()?.to_owned());
+    manual.lines().filter_map(|(line, text)| Some((name(text)?, line))).collect()
 }
 
 /// As `section.key`, the section from the heading above: ``## `[section]` ``.
@@ -161,8 +182,8 @@ mod tests {
     fn the_manual_names_every_option_in_its_section() {
         let source =
             "options! {\n    peer.name = \"none\",\n        \"a name\",\n        \"Help.\";\n}\n";
-        assert!(whats(2, source, "## `[[peer]]`\n| `name` | x |\n").is_empty());
-        assert_eq!(whats(2, source, "## `[log]`\n| `name` | x |\n").len(), 2);
+        assert!(whats(3, source, "## `[[peer]]`\n| `name` | x |\n").is_empty());
+        assert_eq!(whats(3, source, "## `[log]`\n| `name` | x |\n").len(), 2);
     }
 
     #[test]
