@@ -161,6 +161,14 @@ impl Tunnel {
         wg::setconf(&self.netns, &self.interface, config)
     }
 
+    /// Replaces the configuration by text that `wg setconf` reads.
+    ///
+    /// # Errors
+    /// With the message of `wg`.
+    pub fn apply(&self, text: &str) -> Result<()> {
+        wg::setconf_text(&self.netns, &self.interface, text)
+    }
+
     /// Changes some settings: the words after `wg set INTERFACE`.
     ///
     /// # Errors
@@ -220,8 +228,9 @@ fn launch(program: Program, netns: &str, interface: &str, cpus: Option<&str>) ->
     Ok(process)
 }
 
-/// At most 15 bytes, and unlike that of any other live process.
-fn unique_interface() -> String {
+/// An interface name of at most 15 bytes, unlike that of any other live process.
+#[must_use]
+pub fn unique_interface() -> String {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     format!("rw{:x}w{serial:x}", std::process::id())

@@ -102,8 +102,16 @@ impl Config {
 /// # Errors
 /// With the message of `wg`.
 pub fn setconf(netns: &str, interface: &str, config: &Config) -> Result<()> {
+    setconf_text(netns, interface, &config.text())
+}
+
+/// As [`setconf`], with text from elsewhere.
+///
+/// # Errors
+/// With the message of `wg`.
+pub fn setconf_text(netns: &str, interface: &str, text: &str) -> Result<()> {
     let path = scratch()?.join(format!("{interface}.conf"));
-    std::fs::write(&path, config.text())?;
+    std::fs::write(&path, text)?;
     let done = wg(netns).args(["setconf", interface]).arg(&path).run().map(drop);
     std::fs::remove_file(&path)?;
     done

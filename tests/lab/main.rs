@@ -14,6 +14,7 @@ mod impaired;
 mod interop;
 mod mtu;
 mod nat;
+mod product;
 mod refusal;
 mod rekey;
 mod restart;
