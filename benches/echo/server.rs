@@ -33,6 +33,11 @@ fn bind(which: usize) -> anyhow::Result<()> {
 /// # Errors
 /// If the contender fails.
 pub fn serve(contender: Contender, destination: Option<SocketAddr>) -> anyhow::Result<()> {
+    // The input ends when the parent does, however that ends: no server is left behind.
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
     match destination {
         None => udp::serve(contender, announce),
         Some(destination) => relay::serve(contender, destination, announce),
@@ -66,7 +71,7 @@ impl Server {
         if matches!(workload, Workload::Relay(_)) {
             command.arg("--to").arg(destination.to_string());
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("the output was asked for")?;
         let mut server = Self { child, port: 0 };
         let mut line = String::new();
