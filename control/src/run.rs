@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use ringway_flow::Policy;
 use ringway_numa::plan::{Numa, Wishes, Workers as WorkerWish};
 use ringway_numa::{Plan, Topology, pin};
+use ringway_proto::allowed_ips::IpNet;
 use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
@@ -36,6 +37,7 @@ pub fn run(places: Places, overrides: Overrides) -> Result<(), Failure> {
     say(&prepared.said);
     let config = prepared.config.clone();
     log_to_stderr(config.log.level);
+    refuse_conflicts(&prepared)?;
     let plan = plan(&config.workers)?;
     if let Some(cpu) = plan.control_cpu {
         pin::pin_to(cpu).map_err(|error| Failure::new(Status::Config, error.to_string()))?;
@@ -72,16 +74,7 @@ impl Role for FromFile {
 
     fn raise(&mut self, interface: &str) -> Result<(), Failure> {
         let Interface { mtu, addresses, .. } = &self.running.interface;
-        // The control thread is inside its runtime and cannot wait for another; a thread can.
-        let configure = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| cannot_start(&error))?;
-            runtime.block_on(links::configure(interface, *mtu, addresses))
-        };
-        let configured = std::thread::scope(|scope| scope.spawn(configure).join());
-        configured.unwrap_or_else(|_| {
-            Err(Failure::new(Status::Crashed, "Setting up the interface panicked"))
-        })
+        wait_for(links::configure(interface, *mtu, addresses))
     }
 
     fn reload(&mut self) -> Result<(Vec<Operation>, String), String> {
@@ -270,8 +263,32 @@ fn say(lines: &[String]) {
     let _ = out.flush();
 }
 
-fn cannot_start(error: &io::Error) -> Failure {
-    Failure::new(Status::Unsupported, format!("Cannot start: {error}"))
+/// Waits for something asynchronous, on a thread of its own: the control thread may be inside its
+/// runtime and could not wait for another.
+pub(crate) fn wait_for<T: Send>(
+    task: impl Future<Output = Result<T, Failure>> + Send,
+) -> Result<T, Failure> {
+    let wait = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime
+            .map_err(|error| Failure::new(Status::Unsupported, format!("Cannot start: {error}")))?;
+        runtime.block_on(task)
+    };
+    let waited = std::thread::scope(|scope| scope.spawn(wait).join());
+    waited.unwrap_or_else(|_| Err(Failure::new(Status::Crashed, "A helper thread panicked")))
+}
+
+/// Refuses pools that would take over a network that the host is in.
+fn refuse_conflicts(prepared: &Prepared) -> Result<(), Failure> {
+    let interface = &prepared.config.interface;
+    let pools: Vec<IpNet> = interface.pools().collect();
+    let conflicts = wait_for(links::conflicts(&interface.name, &pools))?;
+    let Some(first) = conflicts.first() else { return Ok(()) };
+    let message = format!(
+        "{}: {first}: write other pools in [interface], or remove that address",
+        prepared.places.config.display()
+    );
+    Err(Failure::new(Status::Config, message))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::keys;
 use raw::RawFile;
 
 pub use diff::{Changes, NeedsRestart, PeerUpdate, diff};
+use problem::Lines;
 pub use problem::{Problem, Problems};
 pub use types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
@@ -106,7 +107,7 @@ fn structural(text: &str, error: &toml::de::Error) -> Problem {
         None => format!("this is not valid: {}", message.replace('\n', ", ")),
     };
     match error.span() {
-        Some(span) => Problem::at(text, &span, message),
+        Some(span) => Problem::at(&Lines::new(text), &span, message),
         None => Problem::general(message),
     }
 }

@@ -36,11 +36,10 @@ impl Problem {
         Self { line: 0, column: 0, message, quoted: None }
     }
 
-    /// A problem at bytes `span` of `text`.
-    #[must_use]
-    pub fn at(text: &str, span: &Range<usize>, message: String) -> Self {
-        let (line, column) = position(text, span.start);
-        let quoted = text.lines().nth(line - 1).filter(|line| !may_hold_a_secret(line));
+    /// A problem at bytes `span` of the text behind `lines`.
+    pub(super) fn at(lines: &Lines<'_>, span: &Range<usize>, message: String) -> Self {
+        let (line, column) = lines.position(span.start);
+        let quoted = Some(lines.line(line)).filter(|line| !may_hold_a_secret(line));
         Self { line, column, message, quoted: quoted.map(|line| line.trim_end().to_owned()) }
     }
 
@@ -73,13 +72,33 @@ impl From<Problems> for Failure {
     }
 }
 
-/// Line and column, both from 1, of the byte at `offset`.
-#[must_use]
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    (line, before[line_start..].chars().count() + 1)
+/// A text with the places of its lines, so that finding one does not mean reading all before it.
+pub(super) struct Lines<'a> {
+    pub(super) text: &'a str,
+    /// Offset of the first byte of each line.
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let after_breaks = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { text, starts: std::iter::once(0).chain(after_breaks).collect() }
+    }
+
+    /// Line and column, both from 1, of the byte at `offset`.
+    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
+        let offset = offset.min(self.text.len());
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = self.starts[line - 1];
+        let before = self.text.get(start..offset).unwrap_or_default();
+        (line, before.chars().count() + 1)
+    }
+
+    /// A line by its number from 1, without its end.
+    fn line(&self, number: usize) -> &'a str {
+        let start = self.starts.get(number - 1).copied().unwrap_or(self.text.len());
+        self.text[start..].lines().next().unwrap_or_default()
+    }
 }
 
 /// Lines of keys are never printed: a private key may have been pasted into the wrong place.
@@ -93,15 +112,17 @@ mod tests {
 
     #[test]
     fn positions_count_lines_and_characters_from_one() {
-        assert_eq!(position("", 0), (1, 1));
-        assert_eq!(position("ab\nc", 3), (2, 1));
-        assert_eq!(position("ä=1", 2), (1, 2));
-        assert_eq!(position("ab", 99), (1, 3));
+        assert_eq!(Lines::new("").position(0), (1, 1));
+        assert_eq!(Lines::new("ab\nc").position(3), (2, 1));
+        assert_eq!(Lines::new("ab\nc").position(2), (1, 3));
+        assert_eq!(Lines::new("ä=1").position(2), (1, 2));
+        assert_eq!(Lines::new("ab").position(99), (1, 3));
     }
 
     #[test]
     fn a_line_that_may_hold_a_secret_is_not_quoted() {
         let text = "preshared_key = \"hunter2\"\nmtu = 1\n";
+        let text = &Lines::new(text);
         let secret = Problem::at(text, &(16..25), "is no key".to_owned());
         let plain = Problem::at(text, &(32..33), "too small".to_owned());
         assert_eq!(secret.show("f"), "f:1:17: is no key");

@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::contradictions;
 use super::options;
-use super::problem::Problem;
+use super::problem::{Lines, Problem};
 use super::raw::{
     RawClients, RawExit, RawFile, RawInterface, RawLimits, RawLog, RawMemory, RawPeer, RawStats,
     RawWorkers, Scalar, Value,
@@ -30,7 +30,7 @@ const POOLS: [&str; 2] = ["10.77.0.0/24", "fd72:696e:6777::/64"];
 
 /// The text under the reader, and what it found so far.
 pub(super) struct Reader<'a> {
-    pub(super) text: &'a str,
+    lines: Lines<'a>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
     origins: BTreeMap<(&'static str, &'static str), Origin>,
@@ -62,8 +62,12 @@ pub(super) fn read(
     folder: &Path,
     overrides: &Overrides,
 ) -> Result<Config, Vec<Problem>> {
-    let mut reader =
-        Reader { text, problems: Vec::new(), warnings: Vec::new(), origins: BTreeMap::new() };
+    let mut reader = Reader {
+        lines: Lines::new(text),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+        origins: BTreeMap::new(),
+    };
     let mut places = Places::default();
     let interface = reader.interface(&raw.interface, folder, &mut places);
     let exit = reader.exit(&raw.exit);
@@ -104,12 +108,12 @@ pub(super) fn read(
 impl Reader<'_> {
     /// Notes a problem at `span`.
     pub(super) fn refuse(&mut self, span: &Range<usize>, message: String) {
-        self.problems.push(Problem::at(self.text, span, message));
+        self.problems.push(Problem::at(&self.lines, span, message));
     }
 
     /// Notes a warning at `span`.
     pub(super) fn warn(&mut self, span: &Range<usize>, message: String) {
-        self.warnings.push(Problem::at(self.text, span, message));
+        self.warnings.push(Problem::at(&self.lines, span, message));
     }
 
     /// Reads one value, if it is there and good.
@@ -121,7 +125,7 @@ impl Reader<'_> {
         parse: impl FnOnce(&Scalar) -> Result<T, String>,
     ) -> Option<T> {
         let value = value.as_ref()?;
-        let (line, _) = super::problem::position(self.text, value.span().start);
+        let (line, _) = self.lines.position(value.span().start);
         self.origins.insert((section, key), Origin::Line(line));
         match parse(value.get_ref()) {
             Ok(parsed) => Some(parsed),
@@ -162,7 +166,7 @@ impl Reader<'_> {
     fn refuse_value(&mut self, section: &str, key: &str, span: &Range<usize>, why: &str) {
         let wants = options::find(section, key).map_or("something else", |option| option.wants);
         // What stands where a key belongs may be a secret.
-        let offending = match self.text.get(span.clone()) {
+        let offending = match self.lines.text.get(span.clone()) {
             Some(text) if !key.contains("key") => format!("= {} ", shorten(text)),
             _ => String::new(),
         };
@@ -346,7 +350,7 @@ impl Reader<'_> {
             self.refuse(&start, format!("the peer has no public_key: write {wants}"));
         }
         let (allowed_ips, allowed_at) = allowed_ips.unwrap_or_default().into_iter().unzip();
-        let (line, _) = super::problem::position(self.text, start.start);
+        let (line, _) = self.lines.position(start.start);
         let peer = Peer {
             name: name.unwrap_or_default(),
             public: public?,

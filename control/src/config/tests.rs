@@ -241,6 +241,21 @@ fn what_needs_a_restart_is_named_and_refused() {
     assert!(diff(&old, &clients).unwrap().is_empty(), "client files are made by peer add only");
 }
 
+#[test]
+fn a_file_of_many_peers_is_read_in_one_pass() {
+    // Twice the work for twice the peers; finding lines from the start took minutes for this file.
+    let peers = (2_u32..20_002).map(|number| {
+        let mut key = [7; 32];
+        key[..4].copy_from_slice(&number.to_be_bytes());
+        let key = keys::show_public(&ringway_proto::crypto::PublicKey(key));
+        peer(&key, &format!("name = \"p{number}\"\nallowed_ips = [\"fd00::{number:x}/128\"]"))
+    });
+    let text: String = peers.collect();
+    let config = parse(&format!("[interface]\npools = [\"fd00::/64\"]\n{text}")).unwrap();
+    assert_eq!(config.peers.len(), 20_000);
+    assert_eq!(config.peers[19_999].line, 2 + 19_999 * 4 + 2);
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "[\\[\\]a-z_=\" \n0-9.:/,{}#-]{0,200}") {

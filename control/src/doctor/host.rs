@@ -4,11 +4,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::unix::net::UnixStream;
 
+use ringway_proto::allowed_ips::IpNet;
 use ringway_ring::UdpOptions;
 
 use super::{Files, Finding};
 use crate::config::Config;
-use crate::exit::nft;
+use crate::exit::{links, nft};
+use crate::run;
 
 const AREA: &str = "host";
 
@@ -31,6 +33,7 @@ pub(super) fn examine(files: &Files, config: &Config) -> Vec<Finding> {
     findings.extend(limits(files));
     findings.extend(buffers(files));
     findings.extend(forwarding(files, config));
+    findings.extend(pools(config));
     findings.push(firewall(config));
     findings.push(port(config));
     findings
@@ -165,6 +168,18 @@ fn advertised_routes(files: &Files) -> Vec<Finding> {
             let fix = format!("sysctl -w net/ipv6/conf/{uplink}/accept_ra=2");
             Finding::advice(AREA, format!("accept_ra of {uplink}"), text, fix)
         })
+    });
+    judged.collect()
+}
+
+fn pools(config: &Config) -> Vec<Finding> {
+    let interface = &config.interface;
+    let pools: Vec<IpNet> = interface.pools().collect();
+    // Where netlink does not answer, other checks say so.
+    let conflicts = run::wait_for(links::conflicts(&interface.name, &pools)).unwrap_or_default();
+    let judged = conflicts.into_iter().map(|conflict| {
+        let fix = "write other pools in [interface], or remove that address";
+        Finding::missing(AREA, format!("pool {}", conflict.pool), conflict.to_string(), fix)
     });
     judged.collect()
 }

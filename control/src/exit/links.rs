@@ -1,9 +1,14 @@
-//! Addresses, MTU and state of the gateway's interface, through netlink and without a child
-//! process.
+//! Addresses, MTU and state of the gateway's interface, and the networks it must not take over:
+//! through netlink, without a child process.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 
 use futures_util::StreamExt as _;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::LinkAttribute;
+use ringway_proto::allowed_ips::IpNet;
 use rtnetlink::packet_core::ErrorMessage;
 use rtnetlink::{Error, Handle, LinkUnspec};
 
@@ -22,14 +27,87 @@ pub async fn configure(
     mtu: u16,
     addresses: &[InterfaceAddress],
 ) -> Result<(), Failure> {
-    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| {
-        let message = format!("Cannot talk to the kernel about interfaces ({error})");
-        Failure::new(Status::Unsupported, message)
-    })?;
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| silent(&error))?;
     let driver = tokio::spawn(connection);
     let configured = configure_by(&handle, name, mtu, addresses).await;
     driver.abort();
     configured
+}
+
+/// A network of the host that a pool overlaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The pool.
+    pub pool: IpNet,
+    /// The network.
+    pub net: IpNet,
+    /// The interface that is in that network; empty if its name is not known.
+    pub interface: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pool, net, interface } = self;
+        write!(f, "the pool {pool} overlaps the network {net} of the interface {interface}")
+    }
+}
+
+/// Networks that this host is in already and that a pool would take over: traffic for them would go
+/// to the clients. `own` is the gateway's interface. Must run on a tokio runtime with I/O.
+///
+/// # Errors
+/// What the kernel says.
+pub async fn conflicts(own: &str, pools: &[IpNet]) -> Result<Vec<Conflict>, Failure> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| silent(&error))?;
+    let driver = tokio::spawn(connection);
+    let found = conflicts_by(&handle, own, pools).await;
+    driver.abort();
+    found
+}
+
+async fn conflicts_by(
+    handle: &Handle,
+    own: &str,
+    pools: &[IpNet],
+) -> Result<Vec<Conflict>, Failure> {
+    let mut found = Vec::new();
+    let mut links = Box::pin(handle.link().get().execute());
+    let mut names = HashMap::new();
+    while let Some(link) = links.next().await {
+        let link = link.map_err(|error| silent(&error))?;
+        let name = link.attributes.iter().find_map(|attribute| {
+            let LinkAttribute::IfName(name) = attribute else { return None };
+            Some(name.clone())
+        });
+        names.insert(link.header.index, name.unwrap_or_default());
+    }
+    let mut addresses = Box::pin(handle.address().get().execute());
+    while let Some(message) = addresses.next().await {
+        let message = message.map_err(|error| silent(&error))?;
+        let interface = names.get(&message.header.index).cloned().unwrap_or_default();
+        let Some(net) = network(&message).filter(|_| interface != own) else { continue };
+        let overlapping = pools
+            .iter()
+            .filter(|pool| pool.contains(net.address()) || net.contains(pool.address()));
+        let conflict = |pool: &IpNet| Conflict { pool: *pool, net, interface: interface.clone() };
+        found.extend(overlapping.map(conflict));
+    }
+    Ok(found)
+}
+
+/// The network that an address makes its interface part of. On a link to one neighbour that is the
+/// neighbour's, which netlink calls the address, and the own one is called local.
+fn network(message: &AddressMessage) -> Option<IpNet> {
+    let address = message.attributes.iter().find_map(|attribute| {
+        let AddressAttribute::Address(address) = attribute else { return None };
+        Some(*address)
+    })?;
+    IpNet::new(address, message.header.prefix_len)
+}
+
+fn silent(error: &dyn fmt::Display) -> Failure {
+    let message = format!("Cannot talk to the kernel about interfaces ({error})");
+    Failure::new(Status::Unsupported, message)
 }
 
 async fn configure_by(

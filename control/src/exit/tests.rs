@@ -181,6 +181,13 @@ fn privileged_the_interface_gets_its_addresses_and_routes_the_pools() {
         assert!(!shown.contains("fe80"), "{shown}");
         assert!(ip("route show").contains("10.77.0.0/24 dev rwt0"));
         assert!(ip("-6 route show").contains("fd00::/64 dev rwt0"));
+        let pools = ["10.77.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()];
+        let own = runtime.block_on(links::conflicts("rwt0", &pools)).unwrap();
+        assert_eq!(own, [], "its own networks are no conflict");
+        let foreign = runtime.block_on(links::conflicts("other", &pools)).unwrap();
+        let nets: Vec<String> = foreign.iter().map(|conflict| conflict.net.to_string()).collect();
+        assert_eq!(nets, ["10.77.0.0/24", "fd00::/64"]);
+        assert_eq!(foreign[0].interface, "rwt0");
         let again = runtime.block_on(links::configure("rwt0", 1380, &addresses));
         assert_eq!(again.unwrap_err().status, Status::Config);
         let gone = runtime.block_on(links::configure("rwt9", 1380, &addresses));
