@@ -93,7 +93,7 @@ fn a_replayed_datagram_is_dropped_and_counted() {
     let (mut gateway, mut client) = connected();
     gateway.written.clear();
     let datagram = client.send(&udp4(INSIDE, BEYOND, b"once"), gateway.now).remove(0);
-    gateway.receive(&[datagram.clone()], client.address);
+    gateway.receive(std::slice::from_ref(&datagram), client.address);
     gateway.receive(&[datagram], client.address);
     assert_eq!(gateway.written.len(), 1);
     assert_eq!(gateway.drops(DropReason::DataReplayed), 1);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ringway_proto::crypto::{PresharedKey, PrivateKey, PublicKey, Random};
 use ringway_proto::wireguard::{
     Cx, Datagram, Identity, Indices, Message, OpenedInitiation, Outcome, PeerConfig, Plain,
-    SendState, Tunnel, classify,
+    SendState, Tai64n, Tunnel, classify,
 };
 use ringway_proto::{Instant, Now, ReceiverIndex};
 
@@ -55,6 +55,7 @@ impl Indices for Counted {
 /// A client of the gateway.
 pub struct Client {
     identity: Identity,
+    config: PeerConfig,
     tunnel: Tunnel,
     indices: Counted,
     random: Seeded,
@@ -77,9 +78,10 @@ impl Client {
         let identity = Identity::new(PrivateKey::from_bytes(key));
         let config =
             PeerConfig { public: gateway, preshared: PresharedKey(preshared), keepalive_s: 0 };
-        let tunnel = Tunnel::new(&identity, config);
+        let tunnel = Tunnel::new(&identity, config.clone());
         Self {
             identity,
+            config,
             tunnel,
             indices: Counted(0),
             random,
@@ -88,6 +90,28 @@ impl Client {
             received: Vec::new(),
             refused: 0,
         }
+    }
+
+    /// Turns persistent keepalives on, every so many seconds, or off.
+    pub fn keep_alive(&mut self, seconds: u16, now: Now) {
+        self.config.keepalive_s = seconds;
+        self.tunnel.set_keepalive(seconds, now);
+    }
+
+    /// Uses another preshared key from the next handshake on.
+    pub fn set_preshared(&mut self, key: [u8; 32]) {
+        self.config.preshared = PresharedKey(key);
+        self.tunnel.set_preshared(PresharedKey(key));
+    }
+
+    /// Starts again with nothing but its configuration and the stamp of its last initiation,
+    /// towards a gateway that may have another key.
+    pub fn restart(&mut self, gateway: PublicKey) {
+        let (ours, _) = self.tunnel.stamps();
+        self.config.public = gateway;
+        self.tunnel = Tunnel::new(&self.identity, self.config.clone());
+        self.tunnel.resume_stamps(ours, Tai64n::default());
+        self.staged.clear();
     }
 
     /// Its static key.
@@ -126,10 +150,9 @@ impl Client {
 
     /// Does what is due; returns the datagrams that leave now.
     pub fn wake(&mut self, now: Now) -> Vec<Vec<u8>> {
-        if self.deadline().is_some_and(|deadline| deadline <= now.mono) {
-            self.with_tunnel(now, |tunnel, cx| {
-                tunnel.handle_timeout(cx);
-            });
+        let due = self.deadline().is_some_and(|deadline| deadline <= now.mono);
+        if due && self.with_tunnel(now, Tunnel::handle_timeout).gave_up {
+            self.staged.clear();
         }
         self.output(now)
     }

@@ -52,6 +52,7 @@ pub struct Sent {
 
 /// A driver whose world is the test.
 #[derive(Debug)]
+#[expect(clippy::vec_box, reason = "boxes are what circulates between driver and shard")]
 pub struct WorldDriver {
     receive: Arena,
     transmit: Arena,
@@ -148,6 +149,12 @@ impl WorldDriver {
             && self.inbox.is_empty()
             && self.trains.is_empty()
             && self.writes.is_empty()
+    }
+
+    /// Whether something waits for the shard.
+    #[must_use]
+    pub fn has_received(&self) -> bool {
+        !self.inbox.is_empty()
     }
 
     /// Receive buffers in use.

@@ -11,7 +11,7 @@ use ringway_dataplane::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Rep
 use ringway_flow::Policy;
 use ringway_link::spsc;
 use ringway_proto::allowed_ips::IpNet;
-use ringway_proto::crypto::{PrivateKey, PublicKey};
+use ringway_proto::crypto::{PrivateKey, PublicKey, Random};
 use ringway_proto::wireguard::Identity;
 use ringway_proto::{CoreId, DropReason, Instant, Now};
 use ringway_ring::{Driver, Ecn, Local, Wait};
@@ -19,12 +19,68 @@ use ringway_ring::{Driver, Ecn, Local, Wait};
 use crate::client::Seeded;
 use crate::driver::{Pools, Sent, WorldDriver};
 
+/// Turns after which a shard that still wants another one at once is said to spin: a full queue of
+/// handshakes takes a quarter of it.
+const TURNS_MAX: usize = 4_096;
+
+/// What a gateway is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its static key is drawn from this.
+    pub key_seed: u64,
+    /// All its other randomness is drawn from this.
+    pub seed: u64,
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// How many buffers it has.
+    pub pools: Pools,
+    /// Rules for inner packets.
+    pub policy: Policy,
+    /// Both clocks at its start.
+    pub now: Now,
+    /// Answers that wait for control at the most.
+    pub reports: usize,
+    /// Draw the same receiver index for ever, as if all others were in use.
+    pub stuck_indices: bool,
+}
+
+impl Setup {
+    /// The usual gateway of this seed.
+    #[must_use]
+    pub fn new(seed: u64, address: SocketAddr) -> Self {
+        Self {
+            key_seed: seed,
+            seed,
+            address,
+            pools: Pools::default(),
+            policy: Policy::default(),
+            now: Now {
+                mono: Instant::from_nanos(1_000_000_000),
+                wall: Duration::from_secs(1_700_000_000),
+            },
+            reports: 64,
+            stuck_indices: false,
+        }
+    }
+}
+
+/// Always the same number.
+struct Stuck;
+
+impl Random for Stuck {
+    fn fill(&mut self, out: &mut [u8]) {
+        out.fill(0x55);
+    }
+}
+
 /// A gateway of one core.
 pub struct Gateway {
     /// The shard itself.
     pub shard: Shard<WorldDriver>,
-    commands: spsc::Sender<Envelope>,
-    reports: spsc::Receiver<Report>,
+    /// The way to the shard; pushed by [`Gateway::apply`], or by hand.
+    pub commands: spsc::Sender<Envelope>,
+    /// The way back.
+    pub reports: spsc::Receiver<Report>,
     sequence: u64,
     /// Both clocks of the world.
     pub now: Now,
@@ -32,60 +88,58 @@ pub struct Gateway {
     pub address: SocketAddr,
     /// What it wrote to its TUN since the test last looked.
     pub written: Vec<Vec<u8>>,
+    /// When it wants to turn again without being asked.
+    pub wake_at: Option<Instant>,
 }
 
 impl Gateway {
     /// A gateway whose key and secrets are drawn from `seed`.
+    #[must_use]
+    pub fn new(seed: u64, address: SocketAddr, pools: Pools) -> Self {
+        Self::with(Setup { pools, ..Setup::new(seed, address) })
+    }
+
+    /// A gateway, with its identity set.
     ///
     /// # Panics
     /// When there is no memory for its buffers.
     #[must_use]
-    pub fn new(seed: u64, address: SocketAddr, pools: Pools) -> Self {
-        let mut random = Seeded(seed);
-        let now = Now {
-            mono: Instant::from_nanos(1_000_000_000),
-            wall: Duration::from_secs(1_700_000_000),
-        };
+    pub fn with(setup: Setup) -> Self {
+        let mut random = Seeded(setup.seed);
         let (commands, command_receiver) = spsc::channel(64);
-        let (report_sender, reports) = spsc::channel(64);
+        let (report_sender, reports) = spsc::channel(setup.reports);
         let config = ShardConfig {
             core: CoreId(0),
             layout: IndexLayout::new(1, random.draw() as u32),
-            policy: Box::new(Policy::default()),
+            policy: Box::new(setup.policy),
             heap: ShardHeap::new(HeapPolicy::Auto),
             random: Box::new(Seeded(random.draw())),
-            index_random: Box::new(Seeded(random.draw())),
+            index_random: match setup.stuck_indices {
+                true => Box::new(Stuck),
+                false => Box::new(Seeded(random.draw())),
+            },
             commands: command_receiver,
             reports: report_sender,
         };
-        let driver = WorldDriver::new(pools).expect("memory for the pools");
+        let driver = WorldDriver::new(setup.pools).expect("memory for the pools");
         let mut gateway = Self {
-            shard: Shard::new(config, driver, now),
+            shard: Shard::new(config, driver, setup.now),
             commands,
             reports,
             sequence: 0,
-            now,
-            address,
+            now: setup.now,
+            address: setup.address,
             written: Vec::new(),
+            wake_at: None,
         };
-        let mut key = [0; 32];
-        ringway_proto::crypto::Random::fill(&mut random, &mut key);
-        gateway.apply(Command::SetIdentity(Some(Box::new(Identity::new(PrivateKey::from_bytes(
-            key,
-        ))))));
+        gateway.apply(Command::SetIdentity(Some(Box::new(identity_of(setup.key_seed)))));
         gateway
     }
 
     /// The public key that a gateway of this seed has.
     #[must_use]
-    pub fn public_of(seed: u64) -> PublicKey {
-        let mut random = Seeded(seed);
-        for _ in 0..3 {
-            random.draw();
-        }
-        let mut key = [0; 32];
-        ringway_proto::crypto::Random::fill(&mut random, &mut key);
-        Identity::new(PrivateKey::from_bytes(key)).public()
+    pub fn public_of(key_seed: u64) -> PublicKey {
+        identity_of(key_seed).public()
     }
 
     /// Sends a command through the channel, turns until it is answered, and returns the answer.
@@ -105,17 +159,23 @@ impl Gateway {
         panic!("the command was not answered");
     }
 
+    /// Sends a command that has to take effect.
+    ///
+    /// # Panics
+    /// If the shard refuses it.
+    pub fn command(&mut self, command: Command) {
+        let report = self.apply(command);
+        assert!(matches!(report, Report::Done { outcome: Ok(()), .. }), "a refusal: {report:?}");
+    }
+
     /// Adds a peer with its inner addresses.
     pub fn add_peer(&mut self, public: PublicKey, allowed: &[&str]) {
-        let mut change = PeerChange::of(public);
-        change.allowed_ips = allowed
-            .iter()
-            .map(|net| AllowedIpChange {
-                net: net.parse::<IpNet>().expect("a prefix"),
-                remove: false,
-            })
-            .collect();
-        self.apply(Command::PutPeer(Box::new(change)));
+        self.put_peer(change_of(public, allowed));
+    }
+
+    /// Adds or changes a peer.
+    pub fn put_peer(&mut self, change: PeerChange) {
+        self.command(Command::PutPeer(Box::new(change)));
     }
 
     /// What the shard says of its peers.
@@ -124,10 +184,11 @@ impl Gateway {
     /// If the shard answers something else.
     pub fn peers(&mut self) -> Vec<PeerStatus> {
         let page = PeerPage { cursor: None, peers: Vec::with_capacity(64) };
-        match self.apply(Command::ReadPeers(Box::new(page))) {
-            Report::Done { spent: Command::ReadPeers(page), .. } => page.peers,
-            other => panic!("an answer to another question: {other:?}"),
-        }
+        let report = self.apply(Command::ReadPeers(Box::new(page)));
+        let Report::Done { spent: Command::ReadPeers(page), .. } = report else {
+            panic!("an answer to another question: {report:?}");
+        };
+        page.peers
     }
 
     /// One turn, as the worker does it: the shard, then the driver. Returns what the shard wants.
@@ -150,6 +211,13 @@ impl Gateway {
         self.run()
     }
 
+    /// Delivers datagrams that arrived together at `to`, with the congestion bits `ecn`. They are
+    /// looked at in the next turn.
+    pub fn deliver(&mut self, datagrams: &[Vec<u8>], from: SocketAddr, to: IpAddr, ecn: Ecn) {
+        let local = Local { address: to, interface: 1 };
+        self.shard.driver_mut().inject_outside(datagrams, from, Some(local), ecn);
+    }
+
     /// Delivers a packet from the TUN, and turns until there is nothing to do at once. Returns
     /// what left.
     pub fn inside(&mut self, packet: &[u8]) -> Vec<Sent> {
@@ -158,9 +226,21 @@ impl Gateway {
     }
 
     /// Turns until the shard would wait; returns the datagrams that left.
+    ///
+    /// # Panics
+    /// If it never would.
     pub fn run(&mut self) -> Vec<Sent> {
-        while self.turn().wait == Wait::No {}
-        std::mem::take(&mut self.shard.driver_mut().sent)
+        for _ in 0..TURNS_MAX {
+            let wait = self.turn().wait;
+            if wait != Wait::No && !self.shard.driver_mut().has_received() {
+                self.wake_at = match wait {
+                    Wait::AtMost(sleep) => Some(self.now.mono + sleep),
+                    Wait::No | Wait::Forever => None,
+                };
+                return std::mem::take(&mut self.shard.driver_mut().sent);
+            }
+        }
+        panic!("the shard spins");
     }
 
     /// Moves both clocks and turns; returns the datagrams that left.
@@ -185,4 +265,24 @@ impl Gateway {
     pub const fn ip(&self) -> IpAddr {
         self.address.ip()
     }
+}
+
+/// A peer that may use these inner prefixes.
+///
+/// # Panics
+/// If one is no prefix.
+#[must_use]
+pub fn change_of(public: PublicKey, allowed: &[&str]) -> PeerChange {
+    let net = |net: &&str| net.parse::<IpNet>().expect("a prefix");
+    let give = |net| AllowedIpChange { net, remove: false };
+    let allowed_ips = allowed.iter().map(net).map(give).collect();
+    PeerChange { allowed_ips, ..PeerChange::of(public) }
+}
+
+/// The static key that is drawn from a seed.
+#[must_use]
+pub fn identity_of(key_seed: u64) -> Identity {
+    let mut key = [0; 32];
+    Seeded(key_seed).fill(&mut key);
+    Identity::new(PrivateKey::from_bytes(key))
 }

@@ -6,4 +6,10 @@
 pub mod client;
 pub mod driver;
 pub mod gateway;
+pub mod guest;
+pub mod ledger;
+pub mod model;
+pub mod network;
 pub mod packets;
+pub mod scenario;
+pub mod simulation;

@@ -1,6 +1,6 @@
 //! Inner packets for tests: whole IPv4 and IPv6 packets with right checksums.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ringway_proto::ip::checksum::{pseudo_v4, pseudo_v6, sum};
 
@@ -19,6 +19,19 @@ pub fn udp4(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> 
     let pseudo = pseudo_v4(source.octets(), destination.octets(), UDP, udp_len);
     push_udp(&mut packet, payload, |datagram| (pseudo + sum(datagram)).finish_nonzero());
     packet
+}
+
+/// A UDP packet between addresses of one family, from port 1000 to 2000.
+///
+/// # Panics
+/// If the families differ.
+#[must_use]
+pub fn udp(source: IpAddr, destination: IpAddr, payload: &[u8]) -> Vec<u8> {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => udp4(source, destination, payload),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => udp6(source, destination, payload),
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => panic!("two families in one packet"),
+    }
 }
 
 /// A UDP packet over IPv6 between port 1000 and 2000.

@@ -1,0 +1,69 @@
+//! Whether a gateway's counters account for everything that went in.
+
+use ringway_proto::{DropReason, Instant};
+
+use crate::gateway::Gateway;
+
+/// What was handed to one gateway since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ledger {
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Packets and super-packets from the TUN.
+    pub inside: u64,
+    /// Packets from the TUN, those in super-packets counted singly.
+    pub inside_packets: u64,
+    /// Times that something was handed over or asked.
+    pub occasions: u64,
+    /// When it started.
+    pub started: Instant,
+}
+
+/// Reasons for which only packets from the TUN are dropped.
+const INSIDE: [DropReason; 9] = [
+    DropReason::InsideNotIp,
+    DropReason::InsideOffloadBad,
+    DropReason::InsideNoPeer,
+    DropReason::InsideNoEndpoint,
+    DropReason::InsideTooBig,
+    DropReason::StagedQueueFull,
+    DropReason::StagedExpired,
+    DropReason::SessionBudget,
+    DropReason::PeerGone,
+];
+
+impl Ledger {
+    /// Compares the counters with what went in.
+    ///
+    /// # Panics
+    /// If something is missing, or was counted twice, or the gateway turned without a reason.
+    pub fn audit(&self, gateway: &mut Gateway, time: Instant) {
+        let counters = gateway.shard.counters_mut();
+        let drops = |reason: &DropReason| counters.drops[*reason as usize];
+        let inside_drops: u64 = INSIDE.iter().map(drops).sum();
+        let outside_drops: u64 =
+            DropReason::ALL.iter().filter(|reason| !INSIDE.contains(reason)).map(drops).sum();
+        let outside = counters.to_exit_packets
+            + counters.keepalives_received
+            + counters.handshakes_completed_responder
+            + counters.handshakes_completed_initiator
+            + counters.cookies_received
+            + outside_drops;
+        assert_eq!(self.datagrams, outside, "datagrams that arrived, and what became of them");
+        let inside = counters.to_client_packets + counters.staged_packets + inside_drops;
+        assert!(
+            (self.inside..=self.inside_packets).contains(&inside),
+            "{inside} packets from the TUN, where {} to {} went in",
+            self.inside,
+            self.inside_packets
+        );
+        let seconds = time.since(self.started).as_secs();
+        let turns_max = 300 + 4 * self.occasions + 40 * seconds;
+        assert!(
+            counters.turns <= turns_max,
+            "{} turns in {seconds} s with {} occasions",
+            counters.turns,
+            self.occasions
+        );
+    }
+}

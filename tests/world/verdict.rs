@@ -1,0 +1,103 @@
+//! The end of a simulated run: after all trouble everything works, and nothing is left behind.
+
+use super::*;
+
+impl World {
+    /// Ends all trouble.
+    pub(super) fn begin_calm(&mut self) {
+        self.calm = true;
+        self.next_attack = None;
+        self.next_burst = self.time;
+        self.model.in_order = false;
+        let mut missing = Vec::new();
+        for (_, event) in std::mem::take(&mut self.events) {
+            if let Event::Add(number) = event {
+                missing.push(number);
+            }
+        }
+        missing.into_iter().for_each(|number| self.add(number));
+        for guest in &mut self.guests {
+            guest.cable.set(calm_link(), calm_link());
+            guest.client.set_preshared(guest.preshared);
+        }
+    }
+
+    /// Everybody who may gets everything through, from `works_from` on.
+    pub(super) fn check_delivery(&self, works_from: Instant) {
+        for (number, guest) in self.guests.iter().enumerate().filter(|(_, g)| !g.plan.stranger) {
+            for way in [Way::ToExit, Way::ToClient] {
+                let (sent, delivered) = self.model.count(|record| {
+                    record.client == number && record.way == way && record.at >= works_from
+                });
+                assert!(sent >= 5, "client {number} sent {sent}");
+                assert_eq!(
+                    sent, delivered,
+                    "client {number} {way:?}: {:?} {:?}",
+                    guest.plan, self.scenario.events
+                );
+            }
+        }
+        if self.scenario.gentle {
+            let (sent, delivered) = self.model.count(|record| !record.forbidden);
+            assert_eq!(sent, delivered, "a gentle world loses nothing");
+        }
+    }
+
+    /// Gauges say what is.
+    pub(super) fn check_gauges(&mut self) {
+        self.run_gateway();
+        let peers = self.gateway.peers();
+        let configured = self.guests.iter().filter(|guest| guest.configured).count();
+        let live = peers.iter().filter(|peer| peer.live).count();
+        assert_eq!(peers.len(), configured);
+        assert_eq!(live, configured, "everybody has a session");
+        let counters = self.gateway.shard.counters_mut();
+        assert_eq!(counters.sessions, live as u64, "the gauge of sessions");
+        assert_eq!(counters.staged_packets, 0, "staged packets");
+        let used = self.gateway.shard.indices().used();
+        assert!(used <= 4 * configured, "{used} indices for {configured} peers");
+        for guest in self.guests.iter().filter(|guest| guest.configured) {
+            let peer = peers.iter().find(|peer| peer.public == guest.client.public());
+            let endpoint = peer.and_then(|peer| peer.endpoint);
+            assert_eq!(endpoint, Some(guest.client.address));
+        }
+    }
+
+    /// Without traffic and keepalives all sessions end, and what they held is free.
+    pub(super) fn fall_asleep(&mut self) {
+        for number in 0..self.guests.len() {
+            let guest = &mut self.guests[number];
+            guest.plan.gateway_keepalive_s = 0;
+            guest.client.keep_alive(0, guest.clock.now(self.time));
+            if guest.configured {
+                let change = PeerChange {
+                    keepalive_s: Some(0),
+                    update_only: true,
+                    ..PeerChange::of(guest.client.public())
+                };
+                self.command(Command::PutPeer(Box::new(change)));
+            }
+        }
+        self.run_until(self.time + Duration::from_secs(200));
+        let live = self.gateway.peers().iter().filter(|peer| peer.live).count() as u64;
+        assert_eq!(
+            self.gateway.shard.counters_mut().sessions,
+            live,
+            "sessions end with their keys"
+        );
+        self.run_until(self.time + Duration::from_secs(600));
+        assert_eq!(self.gateway.shard.counters_mut().sessions, 0, "sessions of sleepers");
+        assert_eq!(self.gateway.shard.indices().used(), 0, "indices of sleepers");
+        self.ledger.audit(&mut self.gateway, self.time);
+    }
+
+    /// A gateway without peers holds nothing.
+    pub(super) fn clear_out(&mut self) {
+        self.command(Command::RemoveAllPeers);
+        self.gateway.run();
+        assert!(self.gateway.peers().is_empty());
+        assert_eq!(self.gateway.shard.indices().used(), 0, "indices of nobody");
+        assert_eq!(self.gateway.shard.heap_bytes(), 0, "memory of nobody");
+        assert!(self.gateway.shard.driver_mut().at_rest());
+    }
+}
