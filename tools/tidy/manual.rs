@@ -99,11 +99,11 @@ fn counters(source: &File) -> Names {
     call(source, "counters").filter_map(entry).collect()
 }
 
-/// `"name" Kind field, "help";`
+/// `"name" Kind field, "help";`, in one line or two.
 fn ring_counters(source: &File) -> Names {
     let entry = |(line, text): (usize, &str)| {
         let (name, rest) = text.strip_prefix("    \"")?.split_once("\" ")?;
-        rest.ends_with("\";").then(|| (name.to_owned(), line))
+        rest.starts_with(char::is_uppercase).then(|| (name.to_owned(), line))
     };
     source.lines().filter_map(entry).collect()
 }
