@@ -16,7 +16,7 @@ pub mod mss;
 pub mod path_mtu;
 mod policy;
 
-use ringway_proto::ip::{Packet, Version};
+use ringway_proto::ip::Packet;
 use ringway_proto::{DropReason, Instant};
 
 pub use icmp::{ANSWER_BYTES_MAX, Allowance};
@@ -101,14 +101,12 @@ pub fn answer(
     }
     let error = icmp::Error::of(reason, mtu)?;
     let view = Packet::parse(packet).ok()?;
-    let from = match view.version() {
-        Version::V4 => policy.address_v4.map(Into::into),
-        Version::V6 => policy.address_v6.map(Into::into),
-    };
     if !icmp::may_answer(packet, &view) || !allowance.take(now) {
         return None;
     }
-    icmp::write_error(error, packet, &view, from, out)
+    // From where the packet was going. The kernel takes a packet that comes out of a TUN with an
+    // address of this very host for a forgery, and drops it before any route is asked.
+    icmp::write_error(error, packet, &view, None, out)
 }
 
 #[cfg(test)]
