@@ -62,20 +62,25 @@ impl Lab {
         Command::new("ip").args(["netns", "exec", &name]).args(arguments).output().unwrap()
     }
 
-    /// Starts a daemon in namespace 0.
-    fn daemon(&self, interface: &str) -> Output {
-        self.inside(0, &[env!("CARGO_BIN_EXE_ringway"), "wg", interface])
+    /// Starts a daemon.
+    fn daemon(&self, namespace: u32, interface: &str) -> Output {
+        self.inside(namespace, &[env!("CARGO_BIN_EXE_ringway"), "wg", interface])
     }
 
+    /// Starts a daemon in namespace 0 that will succeed.
     fn start(&self, letter: char) -> String {
+        self.start_in(0, letter)
+    }
+
+    fn start_in(&self, namespace: u32, letter: char) -> String {
         let interface = self.interface(letter);
-        let output = self.daemon(&interface);
+        let output = self.daemon(namespace, &interface);
         assert!(output.status.success(), "{output:?}");
         interface
     }
 
     fn processes(&self) -> String {
-        run("ip", &["netns", "pids", &self.namespace(0)])
+        (0..3).map(|number| run("ip", &["netns", "pids", &self.namespace(number)])).collect()
     }
 
     fn ends(&self) {
@@ -201,11 +206,11 @@ fn privileged_removing_the_socket_or_a_signal_ends_the_daemon_and_its_interface(
 fn privileged_a_start_that_fails_says_why_and_leaves_nothing() {
     let lab = Lab::new();
     let name = lab.start('a');
-    let second = lab.daemon(&name);
+    let second = lab.daemon(0, &name);
     assert_eq!(second.status.code(), Some(6), "{second:?}");
     assert!(String::from_utf8_lossy(&second.stderr).contains(&name), "{second:?}");
     assert_eq!(ask(&name, "get=1\n\n"), "errno=0\n\n", "the first one goes on");
-    let long = lab.daemon("a-name-that-is-too-long");
+    let long = lab.daemon(0, "a-name-that-is-too-long");
     assert_eq!(long.status.code(), Some(2), "{long:?}");
 }
 
@@ -320,6 +325,41 @@ fn privileged_two_daemons_carry_traffic_and_follow_each_other_to_new_ports() {
     assert!(!lab.inside(2, &["ping", "-c", "1", "-W", "1", "10.9.0.1"]).status.success());
     assert!(!before.contains("source_not_allowed"));
     wait_until("the drop to be counted", || stats(&a).contains("source_not_allowed"));
+}
+
+#[test]
+fn privileged_a_source_address_that_goes_away_is_not_clung_to() {
+    let lab = Lab::new();
+    let (a, b) = (lab.start_in(1, 'a'), lab.start_in(2, 'b'));
+    let ((key_a, public_a), (key_b, public_b)) = (key(&lab, 'a'), key(&lab, 'b'));
+    lab.ip(
+        1,
+        &["link", "add", "v", "type", "veth", "peer", "name", "v", "netns", &lab.namespace(2)],
+    );
+    for (namespace, name, key, peer, outer, inner, allowed) in [
+        (1, &a, key_a, &public_b, "10.8.0.1/24", "10.9.0.1/24", "10.9.0.2/32"),
+        (2, &b, key_b, &public_a, "10.8.0.2/24", "10.9.0.2/24", "10.9.0.1/32"),
+    ] {
+        lab.ip(namespace, &["address", "add", outer, "dev", "v"]);
+        lab.ip(namespace, &["link", "set", "v", "up"]);
+        let own = ["set", name, "private-key", key.to_str().unwrap(), "listen-port", "4201"];
+        wg(&[&own[..], &["peer", peer, "allowed-ips", allowed]].concat());
+        lab.ip(namespace, &["address", "add", inner, "dev", name]);
+        lab.ip(namespace, &["link", "set", name, "up"]);
+    }
+    wg(&["set", &a, "peer", &public_b, "endpoint", "10.8.0.2:4201"]);
+    lab.reaches(1, "10.9.0.2");
+    lab.ip(1, &["address", "add", "10.8.0.10/24", "dev", "v"]);
+    lab.ip(1, &["address", "delete", "10.8.0.1/24", "dev", "v"]);
+    lab.ip(1, &["address", "replace", "10.8.0.10/24", "dev", "v"]);
+    lab.reaches(1, "10.9.0.2");
+    assert_eq!(wg(&["show", &b, "endpoints"]).trim(), format!("{public_a}\t10.8.0.10:4201"));
+
+    // An answer leaves by the address that was asked, not by the one the kernel would choose.
+    lab.ip(1, &["address", "add", "10.8.0.11/24", "dev", "v"]);
+    wg(&["set", &b, "peer", &public_a, "endpoint", "10.8.0.11:4201"]);
+    lab.reaches(2, "10.9.0.1");
+    assert_eq!(wg(&["show", &b, "endpoints"]).trim(), format!("{public_a}\t10.8.0.11:4201"));
 }
 
 #[test]

@@ -83,6 +83,8 @@ struct Inner {
     lines: Vec<CoreLine>,
     ports: Ports,
     policy: Policy,
+    /// Whether the interface is up; the gateway is, once it has sockets too.
+    link_up: bool,
     /// Who waits for which page.
     pages: BTreeMap<u64, oneshot::Sender<Box<PeerPage>>>,
     about: About,
@@ -101,6 +103,7 @@ impl Desk {
             lines,
             ports,
             policy,
+            link_up: false,
             pages: BTreeMap::new(),
             about,
             started: Instant::now(),
@@ -356,7 +359,9 @@ impl Inner {
         let opened = self.change_ports(&operations)?;
         let sockets = opened.map(|opened| self.give_sockets(opened));
         let changes = self.plane.apply(operations);
-        Ok(sockets.map_or(changes, |sockets| sockets.until(changes)))
+        // A free port brings a gateway up whose own port was taken when the interface came up.
+        let link = self.plane.set_link(self.link_up && self.ports.is_open());
+        Ok(sockets.map_or(changes, |sockets| sockets.until(changes)).until(link))
     }
 
     /// Port and mark, both or neither.
@@ -375,16 +380,27 @@ impl Inner {
             self.ports.set_mark(mark)?;
         }
         let Some(port) = port else { return Ok(None) };
-        self.ports.change(port).inspect_err(|_| {
+        let port_before = self.ports.port();
+        let changed = if self.link_up && !self.ports.is_open() {
+            self.ports.change(port).and_then(|_| self.ports.open()).map(Some)
+        } else {
+            self.ports.change(port)
+        };
+        if changed.is_err() {
             // Setting what was set before needs no more rights than setting the new one did.
             let _ = self.ports.set_mark(mark_before);
-        })
+            if !self.ports.is_open() {
+                let _ = self.ports.change(port_before);
+            }
+        }
+        changed
     }
 
     fn set_link(&mut self, up: bool) -> Result<Ticket, DeskError> {
         if self.stopping {
             return Err(DeskError::Stopping);
         }
+        self.link_up = up;
         let sockets = if up && !self.ports.is_open() {
             let opened = self.ports.open()?;
             self.give_sockets(opened)

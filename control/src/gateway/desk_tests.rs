@@ -80,6 +80,25 @@ fn a_port_that_is_taken_changes_nothing_else_either() {
 }
 
 #[test]
+fn a_gateway_whose_port_was_taken_comes_up_with_the_next_one() {
+    on_control_thread(async {
+        let holder = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let taken = holder.local_addr().unwrap().port();
+        let (desk, told) = desk(1);
+        let request = put(1).into_iter().chain([Operation::Keepalive(25)]).collect();
+        desk.configure(request).await.unwrap();
+        desk.configure(vec![Operation::ListenPort(taken)]).await.unwrap();
+        assert!(matches!(desk.set_link(true).await, Err(DeskError::Port(_))));
+        assert!(!told.sockets.get());
+        let again = desk.configure(vec![Operation::ListenPort(taken)]).await;
+        assert!(matches!(again, Err(DeskError::Port(_))));
+        desk.configure(vec![Operation::ListenPort(0)]).await.unwrap();
+        assert!(told.sockets.get());
+        assert_eq!(told.peers.borrow()[&(0, key(1))], 25, "keepalives begin too");
+    });
+}
+
+#[test]
 fn a_core_that_is_full_makes_the_request_fail() {
     on_control_thread(async {
         let (desk, told) = desk(1);
