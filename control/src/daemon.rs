@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ringway_flow::Policy;
+use ringway_numa::pin;
 use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -34,8 +35,10 @@ pub struct Options {
     pub foreground: bool,
     /// Name of the interface.
     pub interface: String,
-    /// How many workers.
-    pub workers: u16,
+    /// One entry per worker, at least one.
+    pub placements: Vec<Placement>,
+    /// CPU of the control thread, if it is to be bound to one.
+    pub control_cpu: Option<u32>,
 }
 
 /// Runs the daemon, in the foreground or in the background.
@@ -49,9 +52,18 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     if options.foreground {
         log_to_stderr();
-        return gateway::run(setup(options), &mut Configured, || {});
+        return serve(options, || {});
     }
     start_background()
+}
+
+/// Serves in this process. Only here the control thread is bound: a process that starts another one
+/// would hand its single CPU on.
+fn serve(options: &Options, ready: impl FnOnce()) -> Result<(), Failure> {
+    if let Some(cpu) = options.control_cpu {
+        pin::pin_to(cpu).map_err(|error| Failure::new(Status::Config, error.to_string()))?;
+    }
+    gateway::run(setup(options), &mut Configured, ready)
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
@@ -67,7 +79,7 @@ fn setup(options: &Options) -> Setup {
     let name = &options.interface;
     Setup {
         interface: name.clone(),
-        placements: vec![Placement::default(); options.workers.max(1).into()],
+        placements: options.placements.clone(),
         udp: UdpOptions::default(),
         policy: Policy::default(),
         session_heaps: "auto",
@@ -140,7 +152,7 @@ fn in_background(options: &Options) -> Result<(), Failure> {
     let _ = env::set_current_dir("/");
     log_to_stderr();
     let mut told = false;
-    let outcome = gateway::run(setup(options), &mut Configured, || {
+    let outcome = serve(options, || {
         told = true;
         println_once(SERVING);
         leave_stdout();

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroU16;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringway_flow::Policy;
 use ringway_numa::plan::{Numa, Wishes, Workers as WorkerWish};
@@ -162,12 +162,9 @@ fn sentence(changes: &Changes) -> String {
 fn setup(config: &Config, plan: &Plan) -> Setup {
     let interface = &config.interface;
     let own = interface.addresses.iter().map(|own| own.address);
-    let placements = plan.workers.iter();
     Setup {
         interface: interface.name.clone(),
-        placements: placements
-            .map(|seat| Placement { cpu: Some(seat.cpu), node: seat.node })
-            .collect(),
+        placements: placements(plan),
         udp: UdpOptions {
             port: interface.listen_port,
             mark: interface.fwmark,
@@ -196,6 +193,11 @@ fn setup(config: &Config, plan: &Plan) -> Setup {
     }
 }
 
+fn placements(plan: &Plan) -> Vec<Placement> {
+    let seats = plan.workers.iter();
+    seats.map(|seat| Placement { cpu: Some(seat.cpu), node: seat.node }).collect()
+}
+
 /// The folder of the counter pages, beside the stats socket; without one they are in memory only.
 fn pages(config: &Config) -> Option<PathBuf> {
     let folder = config.stats.socket.with_extension("pages");
@@ -207,6 +209,19 @@ fn pages(config: &Config) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// Where the workers of a bare interface run. Without any flag the scheduler decides, as with other
+/// WireGuard daemons.
+///
+/// # Errors
+/// Wishes that this machine cannot fulfil.
+pub fn place(flags: &Overrides) -> Result<Vec<Placement>, Failure> {
+    if *flags == Overrides::default() {
+        return Ok(vec![Placement::default()]);
+    }
+    let config = Config::parse("", "flags", Path::new("/"), flags)?;
+    plan(&config.workers).map(|plan| placements(&plan))
 }
 
 /// Who runs where, by the flags, the file and the machine.
@@ -294,7 +309,6 @@ fn refuse_conflicts(prepared: &Prepared) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     const KEY_A: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
     const KEY_B: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
@@ -334,6 +348,21 @@ mod tests {
             operations(&diff(&before, &after).unwrap()),
             [Operation::Peer(public), Operation::UpdateOnly, Operation::Remove]
         );
+    }
+
+    #[test]
+    fn a_bare_interface_is_placed_only_where_flags_ask_for_it() {
+        assert_eq!(place(&Overrides::default()), Ok(vec![Placement::default()]));
+        let flags = Overrides {
+            count: Some(WorkerCount::Exactly(3)),
+            oversubscribe: true,
+            ..Overrides::default()
+        };
+        let placed = place(&flags).unwrap();
+        assert_eq!(placed.len(), 3);
+        assert!(placed.iter().all(|placement| placement.cpu.is_some()));
+        let flags = Overrides { cpus: Some([4000].into_iter().collect()), ..flags };
+        assert_eq!(place(&flags).unwrap_err().status, Status::Config);
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn each_way_to_fail_has_its_exit_code_and_one_sentence() {
         (vec!["peer", "add", "a b", "-c", good], 2, "write a name of 1 to 64 letters"),
         (vec!["peer", "add", "a", "--endpoint", "fd00::1:5", "-c", good], 2, "without brackets"),
         (vec!["peer", "remove", "nobody", "-c", good], 2, "ringway peer list"),
-        (vec!["wg", "a/b"], 2, "write a name of 1 to 15 letters"),
+        (vec!["wg", "a/b"], 2, "cannot be the name of an interface"),
         (vec!["check", "-c", bad], 3, "bad.toml:2:15: listen_port = 99999 is out of range"),
         (vec!["run", "-c", bad], 3, "bad.toml:2:15:"),
         (vec!["peer", "add", "a", "-c", bad], 3, "bad.toml:2:15:"),
@@ -382,7 +382,12 @@ fn privileged_what_is_in_the_way_has_its_exit_code_and_leaves_nothing() {
     let text = format!("[stats]\nsocket = \"{}\"\n[interface]\nname = \"rw9\"\n", socket.display());
     let path = other.file("other.toml", &text);
     let places = ["--config", path.to_str().unwrap(), "--state-dir", other.0.to_str().unwrap()];
-    let busy = lab.inside(env!("CARGO_BIN_EXE_ringway"), &[["run"].as_slice(), &places].concat());
+    let run = [["run"].as_slice(), &places].concat();
+    let overlaps = lab.inside(env!("CARGO_BIN_EXE_ringway"), &run);
+    assert_eq!(code(&overlaps), 3, "{}", err(&overlaps));
+    assert!(err(&overlaps).contains("overlaps the network 10.77.0.0/24 of the interface ringway0"));
+    fs::write(&path, format!("{text}pools = [\"10.78.0.0/24\"]\n")).unwrap();
+    let busy = lab.inside(env!("CARGO_BIN_EXE_ringway"), &run);
     assert_eq!(code(&busy), 5, "{}", err(&busy));
     assert!(err(&busy).contains("51820"), "{}", err(&busy));
     assert!(!lab.tables().contains("rw9"));

@@ -110,7 +110,7 @@ pub(crate) struct WgArgs {
     #[arg(long, short = 'f')]
     pub(crate) foreground: bool,
     /// Name of the interface to make
-    #[arg(value_name = "IFNAME", value_parser = interface)]
+    #[arg(value_name = "IFNAME")]
     pub(crate) interface: String,
     #[command(flatten)]
     pub(crate) workers: WorkerArgs,

@@ -4,7 +4,6 @@ use std::env;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
-use ringway_numa::pin;
 use ringway_proto::crypto::{PrivateKey, Random as _};
 use zeroize::Zeroizing;
 
@@ -12,7 +11,7 @@ use super::args::{
     CheckArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, WgArgs, Where,
 };
 use super::{print, say};
-use crate::config::{Config, Overrides, WorkerCount, values};
+use crate::config::{Config, Overrides, values};
 use crate::failure::{Failure, Status};
 use crate::keys::{self, SystemRandom};
 use crate::peers::{self, AddRequest, qr};
@@ -32,13 +31,13 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
 }
 
 pub(super) fn wg(args: WgArgs) -> Result<Status, Failure> {
-    let workers = match args.workers.overrides().count {
-        Some(WorkerCount::Exactly(count)) => count,
-        Some(WorkerCount::Auto) => u16::try_from(pin::allowed_cpus().len()).unwrap_or(1),
-        None => 1,
+    let flags = args.workers.overrides();
+    let options = daemon::Options {
+        foreground: args.foreground,
+        interface: args.interface,
+        placements: crate::run::place(&flags)?,
+        control_cpu: flags.control_cpu,
     };
-    let options =
-        daemon::Options { foreground: args.foreground, interface: args.interface, workers };
     daemon::run(&options).map(|()| Status::Done)
 }
 
