@@ -45,6 +45,8 @@ fn privileged_a_tunnel_of_9000_carries_full_packets() {
 
 /// A download: repeated segments tell the gateway that the path swallows them. What a client sends in
 /// vain never reaches the gateway, so an upload depends on the client's own MTU and is not tested.
+/// Over IPv6, where nobody fragments, the gateway has to ask the client, for which it needs to know
+/// its own inner address: see `product`.
 ///
 /// ```text
 ///   cli ── 1500 ── rtr (routes of path_mtu, ICMP errors dropped) ── 1500 ── gw ── dst
@@ -73,11 +75,6 @@ fn privileged_a_mebibyte_crosses_a_black_hole_of_1420() {
 #[test]
 fn privileged_a_mebibyte_crosses_a_black_hole_of_1280() {
     a_mebibyte_gets_through(1280, Family::V4);
-}
-
-#[test]
-fn privileged_a_mebibyte_crosses_a_black_hole_of_1280_over_ipv6() {
-    a_mebibyte_gets_through(1280, Family::V6);
 }
 
 #[test]
