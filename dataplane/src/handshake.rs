@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use ringway_proto::crypto::Random;
-use ringway_proto::limits::{HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX};
+use ringway_proto::limits::{HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX, TIMERS_PER_TURN_MAX};
 use ringway_proto::wireguard::{
     CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge, Message, OpenedInitiation,
     OutgoingKind, SendState, Tunnel,
@@ -260,10 +260,12 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Fires the timers that are due. Returns whether there was one.
+    /// Fires some of the timers that are due; the rest has its turn next. Returns whether there was
+    /// one.
     pub(crate) fn fire_timers(&mut self, now: Now) -> bool {
         let mut fired = false;
-        while let Some(id) = self.timers.expire(now.mono) {
+        for _ in 0..TIMERS_PER_TURN_MAX {
+            let Some(id) = self.timers.expire(now.mono) else { return fired };
             self.unpublished = true;
             let Ok(events) = self.with_tunnel(id, now, |tunnel, cx| Ok(tunnel.handle_timeout(cx)))
             else {

@@ -1,6 +1,7 @@
 //! All state of one core, and its turn.
 
 use std::io;
+use std::time::Duration;
 
 use ringway_alloc::heap::ShardHeap;
 use ringway_flow::{Allowance, Policy};
@@ -22,6 +23,9 @@ use crate::peers::Peers;
 use crate::timers::Wheel;
 use crate::transmit::outside::Departure;
 use crate::transmit::{InsideQueue, Trains};
+
+/// When an answer that found control's channel full is tried again.
+const REPORT_RETRY: Duration = Duration::from_millis(1);
 
 /// What a shard is made with.
 pub struct ShardConfig {
@@ -148,10 +152,10 @@ impl<D: Driver> Shard<D> {
         &mut self.counters
     }
 
-    /// Whether commands of control wait.
+    /// Whether commands of control wait that can be taken: none is while an answer finds no room.
     #[must_use]
     pub fn has_commands(&self) -> bool {
-        !self.commands.is_empty()
+        self.unsent.is_none() && !self.commands.is_empty()
     }
 
     /// Tells control that the shard has ended. Its channel may be full of answers that nobody reads
@@ -186,6 +190,9 @@ impl<D: Driver> Shard<D> {
                 Some(Received::Inside(inside)) => self.to_client(&inside, now),
                 None => return count > 0,
             }
+            if self.trains.is_settling_due() {
+                self.settle_departed(now);
+            }
         }
         true
     }
@@ -194,11 +201,15 @@ impl<D: Driver> Shard<D> {
     fn commit(&mut self, now: Now) {
         self.inside.flush(&mut self.driver, &mut self.counters);
         self.flush_trains(now);
+        self.settle_departed(now);
+        // Settling may have let staged packets go.
+        self.flush_trains(now);
+    }
+
+    fn settle_departed(&mut self, now: Now) {
         while let Some(id) = self.trains.next_departed() {
             self.settle_data(id, false, now);
         }
-        // Settling may have let staged packets go.
-        self.flush_trains(now);
     }
 
     fn flush_trains(&mut self, now: Now) {
@@ -220,11 +231,16 @@ impl<D: Driver> Shard<D> {
             self.unpublished = false;
             self.housekeeping_due = now.mono + HOUSEKEEPING_PERIOD;
         }
-        let busy = !self.handshakes.is_empty() || !self.commands.is_empty();
+        let busy = !self.handshakes.is_empty() || self.has_commands();
         let mut wait = if busy { Wait::No } else { Wait::Forever };
         let publish_in = self.unpublished.then(|| self.housekeeping_due.since(now.mono));
-        for sleep in [self.timers.sleep(now.mono), publish_in].into_iter().flatten() {
+        // Control does not say when it has read its answers.
+        let report_in = self.unsent.is_some().then_some(REPORT_RETRY);
+        let sleeps = [self.timers.sleep(now.mono), publish_in, report_in];
+        for sleep in sleeps.into_iter().flatten() {
             wait = match wait {
+                // Timers that this turn had no more room for.
+                _ if sleep.is_zero() => Wait::No,
                 Wait::No => Wait::No,
                 Wait::AtMost(other) => Wait::AtMost(other.min(sleep)),
                 Wait::Forever => Wait::AtMost(sleep),

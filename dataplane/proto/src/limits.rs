@@ -23,6 +23,10 @@ pub const HANDSHAKES_QUEUED_MAX: usize = 4096;
 /// 0.5 ms.
 pub const HANDSHAKES_PER_TURN_MAX: usize = 4;
 
+/// Timers fired in one turn. Each may start a handshake, which is half the work of answering
+/// one, so this holds data back for at most about 1 ms, however many peers are asked at once.
+pub const TIMERS_PER_TURN_MAX: usize = 16;
+
 /// Commands taken in one turn.
 pub const COMMANDS_PER_TURN_MAX: usize = 64;
 

@@ -52,7 +52,7 @@ impl Trains {
     /// None open, with room for all that may be.
     #[must_use]
     pub fn new() -> Self {
-        Self { open: Vec::with_capacity(OPEN_MAX), departed: Vec::with_capacity(2 * OPEN_MAX) }
+        Self { open: Vec::with_capacity(OPEN_MAX), departed: Vec::with_capacity(3 * OPEN_MAX) }
     }
 
     /// Room for a packet of `padded` bytes in the peer's train: the returned slice takes exactly
@@ -91,6 +91,12 @@ impl Trains {
     /// A peer for whom something was sealed: sealing arms timers and may make a handshake due.
     pub fn next_departed(&mut self) -> Option<PeerId> {
         self.departed.pop()
+    }
+
+    /// Whether so many wait to be settled that the rest of the turn might not find room.
+    #[must_use]
+    pub const fn is_settling_due(&self) -> bool {
+        self.departed.len() >= OPEN_MAX
     }
 
     /// Seals and commits all trains, oldest first.
