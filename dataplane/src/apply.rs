@@ -128,6 +128,10 @@ impl<D: Driver> Shard<D> {
                 PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };
             let identity = self.identity.as_deref().unwrap_or(&self.nobody);
             peer.tunnel.identity_changed(identity, &mut indices);
+            // The handshake that staged packets waited for was forgotten with the key.
+            if !peer.staged.is_empty() && self.listening && self.identity.is_some() {
+                peer.tunnel.want_handshake(now);
+            }
         }
         self.settle(id, now);
     }
