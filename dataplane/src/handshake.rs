@@ -115,6 +115,12 @@ impl<D: Driver> Shard<D> {
         if !cookie_reply && !cookies.check_mac1(bytes) {
             return Err(DropReason::Mac1Wrong);
         }
+        if let Message::Response { receiver } | Message::Cookie { receiver } = message
+            && self.indices.lookup(receiver).is_none()
+        {
+            // It answers nothing, so it must not take the place of what does.
+            return Err(DropReason::IndexUnknown);
+        }
         if handshakes.queue.len() == HANDSHAKES_QUEUED_MAX {
             return Err(DropReason::HandshakeQueueFull);
         }
