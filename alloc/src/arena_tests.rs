@@ -72,6 +72,10 @@ proptest! {
             busy.dedup();
             prop_assert_eq!(arena.free(), COUNT as usize - busy.len());
             prop_assert_eq!(arena.take().is_some(), busy.len() < COUNT as usize);
+            for hold in &holds {
+                let owned = bufs.iter().any(|buf| buf.index() == hold.index());
+                prop_assert_eq!(hold.bytes().is_none(), owned);
+            }
             for buf in &bufs {
                 prop_assert_eq!(buf.len(), BYTES);
                 prop_assert!(buf.iter().all(|byte| *byte == buf[0]));
@@ -88,8 +92,10 @@ fn a_held_buffer_keeps_its_bytes_after_its_owner_has_gone() {
     let hold = buf.hold();
     let address = hold.address();
     assert_eq!(address, arena.address(0));
+    assert_eq!(hold.bytes(), None);
     drop(buf);
     assert!(arena.take().is_none());
+    assert_eq!(hold.bytes(), Some(&b"sixteen bytes ok"[..]));
     drop(hold);
     assert_eq!(&*arena.take().unwrap(), b"sixteen bytes ok");
 }
