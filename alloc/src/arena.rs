@@ -193,8 +193,8 @@ impl Deref for Buf {
 impl DerefMut for Buf {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; `&mut self` makes the access exclusive. Holds give no access to
-        // bytes.
+        // SAFETY: as in `deref`; `&mut self` makes the access exclusive. Holds give
+        // access only while there is no `Buf`.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.arena.buffer_bytes) }
     }
 }
