@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ringway_alloc::heap::SessionHeap;
 use ringway_flow::PathMtu;
 use ringway_proto::ip::Version;
-use ringway_proto::limits::COMMANDS_PER_TURN_MAX;
+use ringway_proto::limits::{COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX};
 use ringway_proto::wireguard::{Identity, PeerConfig, SendState, Tunnel};
 use ringway_proto::{DropReason, Now, PeerId};
 use ringway_ring::Driver;
@@ -23,8 +23,9 @@ impl<D: Driver> Shard<D> {
     /// Takes commands while there is room for the answers. Returns whether there were any.
     pub(crate) fn take_commands(&mut self, now: Now) -> bool {
         let mut reported = self.unsent.is_some();
+        let peers_max = self.peers.len() + PEERS_MADE_PER_TURN_MAX;
         for _ in 0..COMMANDS_PER_TURN_MAX {
-            if !self.flush_report() {
+            if !self.flush_report() || self.peers.len() >= peers_max {
                 return reported;
             }
             let Some(envelope) = self.commands.pop() else { return reported };

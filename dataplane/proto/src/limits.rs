@@ -30,6 +30,10 @@ pub const TIMERS_PER_TURN_MAX: usize = 16;
 /// Commands taken in one turn.
 pub const COMMANDS_PER_TURN_MAX: usize = 64;
 
+/// Peers created in one turn: each costs a Diffie-Hellman operation and tables that grow, about 50
+/// us, so that loading many holds data back for at most 0.4 ms at a time.
+pub const PEERS_MADE_PER_TURN_MAX: usize = 8;
+
 /// Completions taken in one turn, so that timers and commands are seen again within a millisecond.
 pub const COMPLETIONS_PER_TURN_MAX: usize = 128;
 
