@@ -4,11 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ringway_dataplane::{Command, Envelope, PeerChange};
+use ringway_flow::Policy;
 use ringway_proto::DropReason;
 use ringway_proto::crypto::PrivateKey;
 use ringway_proto::limits::TIMERS_PER_TURN_MAX;
 use ringway_proto::wireguard::Identity;
 use ringway_ring::{Ecn, Wait};
+use ringway_tests::client::Client;
 use ringway_tests::driver::Pools;
 use ringway_tests::gateway::{Gateway, Setup};
 use ringway_tests::packets::udp4;
@@ -106,4 +108,55 @@ fn an_answer_without_room_is_tried_again_soon_and_does_not_keep_the_core_busy() 
         answered += std::iter::from_fn(|| gateway.reports.pop()).count() as u64;
         assert!(answered > before, "no answer came");
     }
+}
+
+/// A segment of 1,200 bytes that begins at `sequence`. Nobody looks at its checksum.
+fn segment(sequence: u32) -> Vec<u8> {
+    let mut packet = vec![0; 1240];
+    packet[..4].copy_from_slice(&[0x45, 0, 0x04, 0xd8]);
+    packet[8..10].copy_from_slice(&[64, 6]);
+    packet[12..16].copy_from_slice(&BEYOND.octets());
+    packet[16..20].copy_from_slice(&INSIDE.octets());
+    packet[20..24].copy_from_slice(&[0x01, 0xbb, 0xc0, 0x01]);
+    packet[24..28].copy_from_slice(&sequence.to_be_bytes());
+    packet[32..34].copy_from_slice(&[0x50, 0x10]);
+    packet
+}
+
+#[test]
+fn asking_a_path_again_does_not_wake_a_tunnel_that_is_asleep() {
+    let policy = Policy { address_v4: Some(Ipv4Addr::new(10, 0, 0, 1)), ..Policy::default() };
+    let address = "198.51.100.1:51820".parse().expect("an address");
+    let mut gateway = Gateway::with(Setup { policy, ..Setup::new(SEED, address) });
+    let home = "203.0.113.5:40000".parse().expect("an address");
+    let mut client = Client::new(11, Gateway::public_of(SEED), home, [0; 32]);
+    gateway.add_peer(client.public(), &["10.0.0.2/32"]);
+    let mut outgoing = client.send(&udp4(INSIDE, BEYOND, b"hello"), gateway.now);
+    while let Some(datagram) = outgoing.pop() {
+        for sent in gateway.receive(&[datagram], home) {
+            outgoing.extend(client.receive(&sent.bytes, gateway.now));
+        }
+    }
+    gateway.advance(Duration::from_secs(10));
+    // The same segment again and again, while other things arrive: the path becomes narrower.
+    for _ in 0..5 {
+        gateway.inside(&segment(1));
+    }
+    for _ in 0..8 {
+        gateway.advance(Duration::from_secs(1));
+        for datagram in client.send(&udp4(INSIDE, BEYOND, b"I live"), gateway.now) {
+            gateway.receive(&[datagram], home);
+        }
+    }
+    let narrow = gateway.peers()[0].path_mtu;
+    assert!(narrow < Policy::INNER_MTU, "{narrow}");
+    // Everything dies down: what was unanswered was asked for, and was given up.
+    for _ in 0..200 {
+        gateway.advance(Duration::from_secs(1));
+    }
+    let mut sent = 0;
+    for _ in 0..1_000 {
+        sent += gateway.advance(Duration::from_secs(1)).len();
+    }
+    assert_eq!(sent, 0, "the path was asked without a session");
 }

@@ -278,13 +278,16 @@ impl<D: Driver> Shard<D> {
                 continue;
             };
             fired = true;
-            if let Some(peer) = self.peers.get_mut(id) {
+            if let Some(peer) = self.peers.get_mut(id)
+                && peer.tunnel.send_state(now) == SendState::Ready
+            {
+                // Asking the path must not wake a tunnel that is asleep: it waits for a session.
                 peer.path.handle_timeout(now.mono);
+                self.follow_path(id, now);
             }
-            self.follow_path(id, now);
             if events.gave_up {
                 self.counters.handshakes_abandoned += 1;
-                self.abandon_staged(id);
+                self.abandon_staged(id, now);
             }
             if events.clear_source
                 && let Some(endpoint) =
@@ -342,6 +345,9 @@ impl<D: Driver> Shard<D> {
         if live && let Some(expiry) = peer.tunnel.expires_at() {
             // No timer of the tunnel says that a session has ended.
             self.timers.arm(id, expiry);
+            if let Some(deadline) = peer.path.poll_timeout() {
+                self.timers.arm(id, deadline);
+            }
         }
         if live != peer.live {
             peer.live = live;
