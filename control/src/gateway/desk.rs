@@ -90,6 +90,7 @@ struct Inner {
     about: About,
     started: Instant,
     stopping: bool,
+    told_to_stop: bool,
     /// What ended the gateway, if it was not asked to.
     failed: Option<io::Error>,
 }
@@ -108,6 +109,7 @@ impl Desk {
             about,
             started: Instant::now(),
             stopping: false,
+            told_to_stop: false,
             failed: None,
         };
         Rc::new(Self { inner: RefCell::new(inner), progress: Notify::new() })
@@ -240,7 +242,9 @@ impl Desk {
     pub fn stop(&self) {
         {
             let mut inner = self.inner.borrow_mut();
-            if std::mem::replace(&mut inner.stopping, true) {
+            inner.stopping = true;
+            // Also when a core has ended by itself: the others do not know.
+            if std::mem::replace(&mut inner.told_to_stop, true) {
                 return;
             }
             inner.plane.broadcast(|_| Command::Stop);

@@ -166,3 +166,16 @@ fn all_cores_are_told_to_stop_once() {
         assert!(!desk.cores_answer().await);
     });
 }
+
+#[test]
+fn when_one_core_has_ended_the_others_are_told_to_stop() {
+    on_control_thread(async {
+        let (desk, told) = desk(2);
+        desk.core_ended(Err(io::Error::other("broken")));
+        desk.stop();
+        while told.stopped.get() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(desk.take_failure().is_some_and(|error| error.to_string() == "broken"));
+    });
+}

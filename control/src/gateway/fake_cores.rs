@@ -35,6 +35,7 @@ pub(crate) struct Told {
     pub(crate) sockets_replaced: Cell<u32>,
     pub(crate) inner_mtu: Cell<u16>,
     pub(crate) peers_max: Cell<usize>,
+    pub(crate) stopped: Cell<u32>,
     /// Whether they take nothing for the time being.
     pub(crate) deaf: Cell<bool>,
 }
@@ -94,6 +95,7 @@ impl Core {
                 self.to_control.push(Report::Done { sequence, outcome, spent }).unwrap();
                 self.wake_control.wake_always();
                 if stop {
+                    self.told.stopped.set(self.told.stopped.get() + 1);
                     return;
                 }
             }
