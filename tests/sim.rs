@@ -1,8 +1,8 @@
 //! Simulated runs: whatever the network, the clocks and an attacker do, nothing arrives that may
 //! not, and after the storm everything works.
 //!
-//! `RINGWAY_SEEDS` says how many seeds (`200`) or which (`1000..5000`, or `42..` for one). A failure
-//! names its seed, and the same seed fails the same way.
+//! `RINGWAY_SEEDS` says how many seeds (`200`) or which (`1000..5000`, or `42..` for one). A
+//! failure names its seed, and the same seed fails the same way.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -88,8 +88,8 @@ fn privileged_replayed_and_damaged_datagrams_never_get_inside() {
     });
 }
 
-/// Nothing is repeated or overtaken on a good wire, in sizes that cannot all be merged; and nothing is
-/// lost, but for what queues of the client drop while a busy machine lets it wait.
+/// Nothing is repeated or overtaken on a good wire, in sizes that cannot all be merged; and nothing
+/// is lost, but for what queues of the client drop while a busy machine lets it wait.
 #[test]
 fn privileged_packets_keep_their_order_in_both_directions() {
     let site = site();

@@ -43,10 +43,10 @@ fn privileged_a_tunnel_of_9000_carries_full_packets() {
     carries_full_packets(9100, 9000, Family::V4);
 }
 
-/// A download: repeated segments tell the gateway that the path swallows them. What a client sends in
-/// vain never reaches the gateway, so an upload depends on the client's own MTU and is not tested.
-/// Over IPv6, where nobody fragments, the gateway has to ask the client, for which it needs to know
-/// its own inner address: see `product`.
+/// A download: repeated segments tell the gateway that the path swallows them. What a client sends
+/// in vain never reaches the gateway, so an upload depends on the client's own MTU and is not
+/// tested. Over IPv6, where nobody fragments, the gateway has to ask the client, for which it needs
+/// to know its own inner address: see `product`.
 ///
 /// ```text
 ///   cli ── 1500 ── rtr (routes of path_mtu, ICMP errors dropped) ── 1500 ── gw ── dst

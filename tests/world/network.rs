@@ -1,7 +1,8 @@
 //! What lies between the gateway and its clients: two links for each client, and somebody who reads
 //! along and sends what he likes.
 //!
-//! The links are the seeded emulator's. A datagram to an address where nobody is (any more) is lost.
+//! The links are the seeded emulator's. A datagram to an address where nobody is (any more) is
+//! lost.
 
 use std::net::SocketAddr;
 

@@ -1,8 +1,8 @@
 //! What happens in a simulated run, all of it drawn from one number.
 //!
-//! A run has two parts: a storm, in which links are bad, clocks jump, peers come and go and somebody
-//! attacks, and a calm, in which everything has to work again. This module only decides; what is
-//! done about it is `simulation`'s.
+//! A run has two parts: a storm, in which links are bad, clocks jump, peers come and go and
+//! somebody attacks, and a calm, in which everything has to work again. This module only decides;
+//! what is done about it is `simulation`'s.
 
 use std::time::Duration;
 
