@@ -317,7 +317,8 @@ pub fn conditions(programs: &[Program]) -> String {
     }
     text.push_str(
         "\nServer alone on CPU 1; client and both traffic ends on CPU 0; namespaces cli – gw – dst, veth offloads \
-         at default, cubic. Programs interleaved, median (min–max) of the repetitions. CPU time is user plus \
+         at default, cubic. Programs interleaved, median (min–max) of the repetitions. \"single\" datagrams are split before \
+         the wire by the generator's kernel (no UDP segmentation on its link). CPU time is user plus \
          system time of the server and its children, soft interrupts in its context included.\n",
     );
     text

@@ -32,7 +32,7 @@ pub enum Scenario {
     Flood {
         /// Bytes of the inner packet.
         size: usize,
-        /// Whether datagrams arrive in GSO trains of up to 64, or alone.
+        /// Whether datagrams arrive in GSO trains of up to 64, or one by one.
         merged: bool,
         /// Whether inner UDP has a checksum.
         checksum: bool,
@@ -123,8 +123,7 @@ impl Scenario {
         let measured = match *self {
             Self::Tcp { streams, direction } => tcp::measure(server, settings, streams, direction),
             Self::Flood { size, merged, checksum } => {
-                let batch = if merged { 64 } else { 1 };
-                datagrams::decrypt(server, settings, size, batch, checksum)
+                datagrams::decrypt(server, settings, size, merged, checksum)
             }
             Self::Encrypt { size } => datagrams::encrypt(server, settings, size),
             Self::RoundTrips { transport } => latency::measure(server, settings, transport),
