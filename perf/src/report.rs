@@ -304,7 +304,8 @@ pub fn conditions(programs: &[Program]) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
     let mut text = format!(
-        "# Measured {}\n\n- command: `tools/perf {}`\n- kernel: {}\n- processor: {}, {} CPUs\n- commit: {}\n",
+        "# Measured {}\n\n- command: `tools/perf {}`\n- kernel: {}\n- processor: {}, {} CPUs\n\
+         - commit: {}\n",
         first_line("date", &["+%Y-%m-%d %H:%M %Z"]),
         command.join(" "),
         first_line("uname", &["-srm"]),
@@ -316,10 +317,11 @@ pub fn conditions(programs: &[Program]) -> String {
         let _ = writeln!(text, "- {program}: {}", program.version());
     }
     text.push_str(
-        "\nServer alone on CPU 1; client and both traffic ends on CPU 0; namespaces cli – gw – dst, veth offloads \
-         at default, cubic. Programs interleaved, median (min–max) of the repetitions. \"single\" datagrams are split before \
-         the wire by the generator's kernel (no UDP segmentation on its link). CPU time is user plus \
-         system time of the server and its children, soft interrupts in its context included.\n",
+        "\nServer alone on CPU 1; client and both traffic ends on CPU 0; namespaces cli – gw – dst, \
+         veth offloads at default, cubic. Programs interleaved, median (min–max) of the \
+         repetitions. \"single\" datagrams are split before the wire by the generator's kernel (no \
+         UDP segmentation on its link). CPU time is user plus system time of the server and its \
+         children, soft interrupts in its context included.\n",
     );
     text
 }
