@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ringway_dataplane::command::AllowedIpChange;
 use ringway_dataplane::{Command, Envelope, PeerChange};
 use ringway_flow::Policy;
 use ringway_proto::DropReason;
@@ -64,16 +65,38 @@ fn peers_that_are_due_together_are_asked_over_many_turns() {
 fn a_new_key_starts_the_handshake_that_staged_packets_wait_for() {
     let mut gateway = gateway();
     let mut change = silent(9);
-    change.allowed_ips = vec![ringway_dataplane::command::AllowedIpChange {
-        net: "10.0.0.2/32".parse().expect("a prefix"),
-        remove: false,
-    }];
+    change.allowed_ips =
+        vec![AllowedIpChange { net: "10.0.0.2/32".parse().expect("a prefix"), remove: false }];
     put(&mut gateway, change);
     let sent = gateway.inside(&udp4(BEYOND, INSIDE, b"wait"));
     assert_eq!(sent.len(), 1, "an initiation under the old key");
     let identity = Identity::new(PrivateKey::from_bytes([0x42; 32]));
     gateway.apply(Command::SetIdentity(Some(Box::new(identity))));
     assert_eq!(initiations(&mut gateway), 1, "an initiation under the new key");
+}
+
+#[test]
+fn the_first_single_address_of_a_peer_is_where_its_path_is_asked() {
+    let mut gateway = gateway();
+    let public = silent(9).public;
+    let mut inner_after = |nets: &[(&str, bool)]| {
+        let change = |&(net, remove): &(&str, bool)| AllowedIpChange {
+            net: net.parse().expect("a prefix"),
+            remove,
+        };
+        let allowed_ips = nets.iter().map(change).collect();
+        put(&mut gateway, PeerChange { allowed_ips, ..silent(9) });
+        let peers = gateway.shard.peers();
+        let id = peers.by_key(&public).expect("the peer");
+        peers.get(id).expect("the peer").inner.map(|inner| inner.map(|inner| inner.to_string()))
+    };
+    let v4 = |text: &str| Some(text.to_owned());
+    assert_eq!(inner_after(&[("10.1.0.0/16", false)]), [None, None]);
+    assert_eq!(inner_after(&[("10.0.0.2/32", false)]), [v4("10.0.0.2"), None]);
+    let both = [v4("10.0.0.2"), Some("fd00::2".to_owned())];
+    assert_eq!(inner_after(&[("10.0.0.3/32", false), ("fd00::2/128", false)]), both);
+    let other = [v4("10.0.0.3"), Some("fd00::2".to_owned())];
+    assert_eq!(inner_after(&[("10.0.0.2/32", true)]), other);
 }
 
 #[test]

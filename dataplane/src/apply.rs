@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use ringway_alloc::heap::SessionHeap;
 use ringway_flow::PathMtu;
+use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::ip::Version;
 use ringway_proto::limits::{COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX};
 use ringway_proto::wireguard::{Identity, PeerConfig, SendState, Tunnel};
@@ -166,27 +167,23 @@ impl<D: Driver> Shard<D> {
                 self.allowed_ips.insert(allowed.net, id);
             }
         }
-        let inner = self.inner_addresses(id);
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.inner = inner;
-        }
+        self.note_inner(id, change);
         self.settle(id, now);
         Ok(())
     }
 
-    /// The first single host of each family among the peer's allowed IPs.
-    fn inner_addresses(&self, id: PeerId) -> [Option<IpAddr>; 2] {
-        let mut inner = [None; 2];
-        for net in self.allowed_ips.of(id) {
-            let (family, host) = match net.address() {
-                IpAddr::V4(_) => (0, 32),
-                IpAddr::V6(_) => (1, 128),
-            };
-            if net.prefix() == host && inner[family].is_none() {
-                inner[family] = Some(net.address());
-            }
+    /// Remembers the first single host of each family among the peer's allowed IPs. All of them are
+    /// looked through only where some were taken away: a peer may have a hundred thousand.
+    fn note_inner(&mut self, id: PeerId, change: &PeerChange) {
+        let taken = change.replace_allowed_ips || change.allowed_ips.iter().any(|net| net.remove);
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if taken {
+            peer.inner = [None; 2];
+            self.allowed_ips.of(id).into_iter().for_each(|net| note_host(&mut peer.inner, net));
+        } else {
+            let given = change.allowed_ips.iter().map(|change| change.net);
+            given.for_each(|net| note_host(&mut peer.inner, net));
         }
-        inner
     }
 
     fn add_peer(&mut self, change: &PeerChange) -> PeerId {
@@ -263,5 +260,11 @@ impl<D: Driver> Shard<D> {
                 false
             }
         }
+    }
+}
+
+fn note_host(inner: &mut [Option<IpAddr>; 2], net: IpNet) {
+    if net.is_host() {
+        inner[usize::from(net.address().is_ipv6())].get_or_insert(net.address());
     }
 }
