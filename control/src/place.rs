@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use ringway_proto::crypto::{PrivateKey, Random};
 
 use crate::config::{Config, Overrides};
+use crate::exit::sysctl::Sysctls;
 use crate::failure::{Failure, Status};
 use crate::keys;
 
@@ -98,9 +99,10 @@ impl Places {
             said.push(format!("Made the state folder {}", self.state_dir.display()));
         }
         if !self.config_given && !self.config.exists() {
-            let text = first_configuration(random);
-            write_new(&self.config, &text)?;
-            said.push(format!("Made the configuration {}", self.config.display()));
+            let ipv6 = Sysctls::default().has_ipv6();
+            write_new(&self.config, &first_configuration(random, ipv6))?;
+            let without = if ipv6 { "" } else { " without IPv6, which is switched off here" };
+            said.push(format!("Made the configuration {}{without}", self.config.display()));
         }
         let config = Config::load(&self.config, &overrides)?;
         let key_path = &config.interface.private_key_file;
@@ -170,19 +172,20 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The configuration of a first start: the defaults, and a unique local IPv6 prefix (RFC 4193) of
-/// this gateway's own, so that networks can be joined later.
-fn first_configuration(random: &mut dyn Random) -> String {
+/// The configuration of a first start: the defaults, and where the host has IPv6 a unique local
+/// prefix (RFC 4193) of this gateway's own, so that networks can be joined later.
+fn first_configuration(random: &mut dyn Random, ipv6: bool) -> String {
+    let head = "# Ringway. \"ringway check\" explains every option,\n\
+                # \"ringway peer add NAME\" adds a client.\n\n[interface]\n";
+    if !ipv6 {
+        return format!("{head}# Inner addresses of clients.\npools = [\"10.77.0.0/24\"]\n");
+    }
     let mut global_id = [0; 5];
     random.fill(&mut global_id);
     let [a, b, c, d, e] = global_id;
     let prefix = format!("fd{a:02x}:{b:02x}{c:02x}:{d:02x}{e:02x}::/64");
     format!(
-        "# Ringway. \"ringway check\" explains every option,\n\
-         # \"ringway peer add NAME\" adds a client.\n\
-         \n\
-         [interface]\n\
-         # Inner addresses of clients. The IPv6 prefix was drawn at random for this gateway.\n\
+        "{head}# Inner addresses of clients. The IPv6 prefix was drawn at random for this gateway.\n\
          pools = [\"10.77.0.0/24\", \"{prefix}\"]\n"
     )
 }
@@ -219,6 +222,16 @@ mod tests {
         assert_eq!(first.private.public(), second.private.public());
         assert_eq!(first.config.interface, second.config.interface);
         assert!(second.reload().unwrap().peers.is_empty());
+    }
+
+    #[test]
+    fn a_first_configuration_is_valid_with_and_without_ipv6() {
+        for ipv6 in [false, true] {
+            let text = first_configuration(&mut SystemRandom, ipv6);
+            let config = Config::parse(&text, "t", Path::new("/"), &Overrides::default()).unwrap();
+            assert_eq!(config.interface.pool6.is_some(), ipv6);
+            assert!(config.interface.pool4.is_some() && config.warnings.is_empty());
+        }
     }
 
     #[test]

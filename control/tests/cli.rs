@@ -178,6 +178,14 @@ fn doctor_speaks_to_people_and_programs() {
     assert!(fs::read_dir(&folder.0).unwrap().next().is_none(), "looking makes nothing");
 }
 
+/// Starts the program with an empty folder for its sockets: `ip netns exec` gives every command
+/// mounts of its own, and tests beside each other would meet in the default one.
+const OWN_RUN: [&str; 3] = [
+    "-c",
+    "mkdir -p /run/ringway && mount -t tmpfs none /run/ringway && exec \"$0\" \"$@\"",
+    env!("CARGO_BIN_EXE_ringway"),
+];
+
 /// A network namespace with a gateway in it; both are gone when it is dropped.
 struct Lab {
     name: String,
@@ -211,15 +219,17 @@ impl Lab {
     }
 
     fn ringway(&self, arguments: &[&str]) -> Output {
-        let arguments = [arguments, &self.state()].concat();
-        self.inside(env!("CARGO_BIN_EXE_ringway"), &arguments)
+        let arguments = [&OWN_RUN, arguments, &self.state()].concat();
+        self.inside("sh", &arguments)
     }
 
     /// Starts the gateway and waits until it serves; gives what it said.
     fn start(&mut self) -> String {
         // `ip netns exec` becomes the program, so its number is the gateway's.
         let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.name, env!("CARGO_BIN_EXE_ringway"), "run"])
+            .args(["netns", "exec", &self.name, "sh"])
+            .args(OWN_RUN)
+            .arg("run")
             .args(self.state())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -310,6 +320,19 @@ fn privileged_a_first_start_serves_on_defaults_and_leaves_nothing() {
     assert_eq!(code(&ended), 0, "{}", err(&ended));
     assert_eq!(lab.tables(), "");
     assert!(!out(&lab.inside("ip", &["link"])).contains("ringway0"));
+}
+
+#[test]
+fn privileged_a_host_without_ipv6_is_served_over_ipv4() {
+    let mut lab = Lab::new("v4");
+    lab.inside("sysctl", &["-w", "net.ipv6.conf.default.disable_ipv6=1"]);
+    let path = lab.folder.0.join("ringway.toml");
+    let refused = lab.ringway(&["run"]);
+    assert_eq!(code(&refused), 3, "{}", err(&refused));
+    assert!(err(&refused).contains("IPv6 is switched off on this host"), "{}", err(&refused));
+    assert_eq!(lab.tables(), "");
+    fs::remove_file(&path).unwrap();
+    assert!(lab.start().contains("without IPv6, which is switched off here"));
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(super) fn examine(files: &Files, config: &Config) -> Vec<Finding> {
     findings.extend(limits(files));
     findings.extend(buffers(files));
     findings.extend(forwarding(files, config));
+    findings.extend(ipv6(files, config));
     findings.extend(pools(config));
     findings.push(firewall(config));
     findings.push(port(config));
@@ -170,6 +171,20 @@ fn advertised_routes(files: &Files) -> Vec<Finding> {
         })
     });
     judged.collect()
+}
+
+fn ipv6(files: &Files, config: &Config) -> Option<Finding> {
+    config.interface.pool6?;
+    let off = |scope: &&str| {
+        files.number(&format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")) == Some(1)
+    };
+    let scope = ["all", "default"].into_iter().find(off)?;
+    let text = "switched off on this host: the interface cannot have its IPv6 address";
+    let fix = format!(
+        "leave the IPv6 pool out of pools in [interface], or sysctl -w \
+         net.ipv6.conf.{scope}.disable_ipv6=0"
+    );
+    Some(Finding::missing(AREA, "IPv6", text, fix))
 }
 
 fn pools(config: &Config) -> Vec<Finding> {

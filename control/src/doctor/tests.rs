@@ -40,6 +40,7 @@ fn a_bare_host_is_told_what_is_missing_with_commands() {
             ("proc/sys/net/core/netdev_max_backlog", "1000\n"),
             ("proc/sys/net/ipv4/ip_forward", "0\n"),
             ("proc/sys/net/ipv6/conf/all/forwarding", "0\n"),
+            ("proc/sys/net/ipv6/conf/default/disable_ipv6", "1\n"),
         ],
     );
     let findings = host::examine(&files, &config("[interface]\nlisten_port = 53\n"));
@@ -54,6 +55,7 @@ fn a_bare_host_is_told_what_is_missing_with_commands() {
             State::Advice,
             "sysctl -w net.core.netdev_max_backlog=5000",
         ),
+        ("IPv6", State::Missing, "net.ipv6.conf.default.disable_ipv6=0"),
         ("IPv4 forwarding", State::Missing, "sysctl -w net.ipv4.ip_forward=1"),
         ("IPv6 forwarding", State::Missing, "enable_forwarding = true"),
     ] {

@@ -147,9 +147,16 @@ fn refused(name: &str, what: &str, error: &Error) -> Failure {
         | Error::InvalidNla(_) => 0,
     };
     let (status, hint) = match code {
-        libc::EPERM | libc::EACCES => (
+        libc::EPERM => (
             Status::Unsupported,
             "the capability CAP_NET_ADMIN is missing: run as root or by the systemd unit"
+                .to_owned(),
+        ),
+        // What IPv6 answers where it is switched off.
+        libc::EACCES => (
+            Status::Config,
+            "IPv6 is switched off on this host: leave its pool out of pools in [interface], or \
+             sysctl -w net.ipv6.conf.default.disable_ipv6=0"
                 .to_owned(),
         ),
         libc::EEXIST => (

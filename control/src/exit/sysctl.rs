@@ -77,6 +77,13 @@ impl Sysctls {
         })
     }
 
+    /// Whether a new interface may have IPv6 addresses.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        let switch = |scope: &str| self.read(&format!("net/ipv6/conf/{scope}/disable_ipv6"));
+        ["all", "default"].into_iter().all(|scope| switch(scope).is_ok_and(|value| value == "0"))
+    }
+
     /// What must be set so that the host forwards, in the order of setting it; nothing if it
     /// forwards already. Undoing goes backwards.
     ///
@@ -227,6 +234,17 @@ mod tests {
         assert_eq!(notes.len(), 1);
         assert!(notes[0].contains("left alone"), "{notes:?}");
         assert_eq!(sysctls.read("net/ipv6/conf/eth0/accept_ra").unwrap(), "0");
+    }
+
+    #[test]
+    fn a_kernel_without_ipv6_has_none() {
+        let on = ("net/ipv6/conf/all/disable_ipv6", "0");
+        let (_folder, nothing) = tree("sysctl_no_ipv6", &[]);
+        assert!(!nothing.has_ipv6());
+        let off = tree("sysctl_ipv6_off", &[on, ("net/ipv6/conf/default/disable_ipv6", "1")]);
+        assert!(!off.1.has_ipv6());
+        let good = tree("sysctl_ipv6_on", &[on, ("net/ipv6/conf/default/disable_ipv6", "0")]);
+        assert!(good.1.has_ipv6());
     }
 
     #[test]
