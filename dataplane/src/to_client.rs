@@ -100,16 +100,21 @@ impl<D: Driver> Shard<D> {
             self.counters.staged_packets = self.counters.staged_packets.saturating_sub(1);
             if let Err(reason) = self.send_to(id, &packet, now) {
                 self.counters.drop(reason);
+                self.refuse(&packet, reason, now);
             }
         }
     }
 
-    /// Nobody answered: what waited is lost.
-    pub(crate) fn abandon_staged(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let lost = peer.staged.clear() as u64;
-        self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
-        self.counters.drops[DropReason::StagedExpired as usize] += lost;
+    /// Nobody answered: what waited is lost, and its senders are told.
+    pub(crate) fn abandon_staged(&mut self, id: PeerId, now: Now) {
+        while let Some(packet) = self.peers.get_mut(id).and_then(|peer| peer.staged.pop()) {
+            self.counters.staged_packets = self.counters.staged_packets.saturating_sub(1);
+            self.counters.drop(DropReason::StagedExpired);
+            self.refuse(&packet, DropReason::StagedExpired, now);
+        }
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.staged.clear();
+        }
     }
 
     /// Tells the sending host why, where a router would (RFC 1812 section 4.3.3, RFC 4443 section
