@@ -265,6 +265,6 @@ impl<D: Driver> Shard<D> {
 
 fn note_host(inner: &mut [Option<IpAddr>; 2], net: IpNet) {
     if net.is_host() {
-        inner[usize::from(net.address().is_ipv6())].get_or_insert(net.address());
+        inner[usize::from(net.address().is_ipv6())].get_or_insert_with(|| net.address());
     }
 }
