@@ -100,6 +100,17 @@ fn the_first_single_address_of_a_peer_is_where_its_path_is_asked() {
 }
 
 #[test]
+fn an_initiation_that_has_nowhere_to_go_is_not_counted_as_sent() {
+    let mut gateway = gateway();
+    put(&mut gateway, PeerChange { keepalive_s: Some(25), endpoint: None, ..silent(9) });
+    assert_eq!(gateway.drops(DropReason::InsideNoEndpoint), 1);
+    assert_eq!(gateway.shard.counters_mut().handshakes_sent, 0);
+    put(&mut gateway, silent(9));
+    gateway.advance(Duration::from_secs(6));
+    assert_eq!(gateway.shard.counters_mut().handshakes_sent, 1);
+}
+
+#[test]
 fn what_answers_no_handshake_takes_no_place_in_the_queue() {
     let mut gateway = gateway();
     let mut cookie = vec![0xaa; 64];

@@ -231,18 +231,17 @@ impl<D: Driver> Shard<D> {
         while let Ok(Some(outgoing)) =
             self.with_tunnel(id, now, |tunnel, cx| Ok(tunnel.poll_transmit(cx, &mut message)))
         {
-            if outgoing.kind == OutgoingKind::Initiation {
-                self.counters.handshakes_sent += 1;
-            }
             let Some(endpoint) = self.peers.get(id).and_then(|peer| peer.endpoint) else {
                 self.counters.drop(DropReason::InsideNoEndpoint);
                 continue;
             };
             let bytes = &message[..outgoing.len];
-            if let Err(reason) =
-                self.send_single(bytes, endpoint.remote, endpoint.local, outgoing.tos >> 2)
-            {
-                self.counters.drop(reason);
+            match self.send_single(bytes, endpoint.remote, endpoint.local, outgoing.tos >> 2) {
+                Ok(()) if outgoing.kind == OutgoingKind::Initiation => {
+                    self.counters.handshakes_sent += 1;
+                }
+                Ok(()) => {}
+                Err(reason) => self.counters.drop(reason),
             }
         }
         self.note_liveness(id, now);
