@@ -185,7 +185,7 @@ fn first_configuration(random: &mut dyn Random, ipv6: bool) -> String {
     let [a, b, c, d, e] = global_id;
     let prefix = format!("fd{a:02x}:{b:02x}{c:02x}:{d:02x}{e:02x}::/64");
     format!(
-        "{head}# Inner addresses of clients. The IPv6 prefix was drawn at random for this gateway.\n\
+        "{head}# Inner addresses of clients. The IPv6 prefix was drawn at random.\n\
          pools = [\"10.77.0.0/24\", \"{prefix}\"]\n"
     )
 }

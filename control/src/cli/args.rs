@@ -70,7 +70,7 @@ pub(crate) struct RunArgs {
 /// Flags that win over `[workers]`.
 #[derive(Args, Debug, Default)]
 pub(crate) struct WorkerArgs {
-    /// Cores that carry traffic: a number, or "auto" for every CPU allowed
+    /// Cores that carry traffic: a number, or "auto" for one per physical core allowed
     #[arg(long, value_name = "N|auto", value_parser = workers)]
     workers: Option<WorkerCount>,
     /// Allow more workers than CPUs (for tests)
@@ -267,6 +267,29 @@ mod tests {
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
         WgCli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_manual_explains_every_command_and_flag() {
+        fn names(command: &clap::Command, path: &str, out: &mut Vec<String>) {
+            for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+                out.push(format!("`--{flag}"));
+            }
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name());
+                if !sub.has_subcommands() {
+                    out.push(format!("`{path}"));
+                }
+                names(sub, &path, out);
+            }
+        }
+        let manual = include_str!("../../manual/commands.md");
+        let mut wanted = Vec::new();
+        names(&Cli::command(), "ringway", &mut wanted);
+        assert!(wanted.len() > 30, "{wanted:?}");
+        for name in wanted {
+            assert!(manual.contains(&name), "control/manual/commands.md lacks {name}");
+        }
     }
 
     #[test]

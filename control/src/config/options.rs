@@ -102,7 +102,7 @@ options! {
         "Most peers in this file.";
     workers.count = "1",
         "a number from 1 to 1024, or \"auto\"",
-        "Cores that carry traffic; \"auto\" takes every CPU allowed.";
+        "Cores that carry traffic; \"auto\" is one per physical core allowed.";
     workers.oversubscribe = "false",
         "true or false",
         "Allow more workers than CPUs; for tests only.";

@@ -143,7 +143,7 @@ pub struct Workers {
 /// How many workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerCount {
-    /// One for each CPU allowed.
+    /// One for each physical core allowed.
     Auto,
     /// So many, at least 1.
     Exactly(u16),
