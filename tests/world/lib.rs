@@ -11,5 +11,6 @@ pub mod ledger;
 pub mod model;
 pub mod network;
 pub mod packets;
+pub mod pair;
 pub mod scenario;
 pub mod simulation;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ringway_dataplane::{Command, PeerChange};
 use ringway_flow::Policy;
 use ringway_proto::Instant;
-use ringway_proto::crypto::PublicKey;
+use ringway_proto::crypto::{PublicKey, hash};
 use ringway_ring::Ecn;
 
 use crate::client::Seeded;

@@ -105,7 +105,9 @@ impl World {
         for bytes in out {
             let datagram = Datagram { bytes, from: guest.client.address, to };
             self.trace = traced(self.trace, self.time, &datagram);
-            self.attacker.overhear(&datagram);
+            if self.next_attack.is_some() {
+                self.attacker.overhear(&datagram);
+            }
             guest.cable.send_up(datagram, self.time);
         }
     }
@@ -189,7 +191,9 @@ impl World {
         assert!(sent.bytes.len() <= most, "{} bytes", sent.bytes.len());
         let datagram = Datagram { bytes: sent.bytes, from, to: sent.to };
         self.trace = traced(self.trace, self.time, &datagram);
-        self.attacker.overhear(&datagram);
+        if self.next_attack.is_some() {
+            self.attacker.overhear(&datagram);
+        }
         let guest = self.guests.iter_mut().find(|guest| guest.client.address == datagram.to);
         if let Some(guest) = guest {
             guest.cable.send_down(datagram, self.time);
@@ -219,11 +223,11 @@ fn mergeable(datagrams: &[Datagram]) -> usize {
     count
 }
 
-/// One step of a hash over what happens (FNV-1a).
+/// One step of a hash over what happens.
 fn traced(trace: u64, time: Instant, datagram: &Datagram) -> u64 {
     let place = |address: SocketAddr| u64::from(address.port());
-    let words = [time.as_nanos(), place(datagram.from), place(datagram.to)];
-    let words = words.into_iter().flat_map(u64::to_le_bytes);
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    words.chain(datagram.bytes.iter().copied()).fold(trace, step)
+    let words = [trace, time.as_nanos(), place(datagram.from), place(datagram.to)];
+    let words = words.map(u64::to_le_bytes);
+    let digest = hash(&[words.as_flattened(), &datagram.bytes]);
+    digest.first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }

@@ -1,0 +1,368 @@
+//! What one session does over time and along its path: sizes, marks, keepalives, rekeying, roaming,
+//! and the search for what a path carries.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringway_dataplane::{Command, PeerChange};
+use ringway_flow::Policy;
+use ringway_proto::DropReason;
+use ringway_proto::ip::checksum;
+use ringway_proto::wireguard::{KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REKEY_AFTER_TIME};
+use ringway_ring::Ecn;
+use ringway_tests::driver::Sent;
+use ringway_tests::packets::{TcpPacket, echo_reply};
+use ringway_tests::pair::{Families, Pair};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Bytes of the virtio header.
+const VNET: usize = 10;
+
+fn kinds(sent: &[Sent]) -> Vec<u8> {
+    sent.iter().map(|sent| sent.bytes[0]).collect()
+}
+
+#[test]
+fn packets_of_both_families_pass_in_tunnels_of_both_families() {
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        let (out, back) = (pair.to_exit(b"out"), pair.to_client(b"back"));
+        pair.send(&out);
+        assert_eq!(pair.gateway.written[0][VNET..], out, "{families:?}");
+        let sent = pair.inside(&back);
+        assert_eq!(sent[0].from.unwrap().address, families.gateway().ip());
+        assert_eq!(pair.client.received, [back], "{families:?}");
+        assert_eq!(pair.gateway.all_drops(), 0);
+    }
+}
+
+#[test]
+fn padding_fills_sixteen_bytes_and_never_goes_beyond_the_mtu() {
+    for mtu in [1_280_u16, 1_389, 1_420] {
+        let mut pair = Pair::connected();
+        let policy = Policy { inner_mtu: mtu, ..Policy::default() };
+        pair.gateway.command(Command::SetPolicy(Box::new(policy)));
+        for len in (28..100).chain(usize::from(mtu) - 40..=usize::from(mtu)) {
+            let sent = pair.inside(&pair.to_client(&vec![1; len - 28]));
+            let padded = len.next_multiple_of(16).min(usize::from(mtu));
+            assert_eq!(sent[0].bytes.len(), 32 + padded, "{len} bytes of at most {mtu}");
+        }
+        let count = 72 + 41;
+        assert_eq!(pair.client.received.len(), count);
+    }
+}
+
+#[test]
+fn congestion_marks_go_in_and_come_out() {
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        for mark in 0..4_u8 {
+            let mut packet = pair.to_client(b"marked");
+            set_mark(&mut packet, mark);
+            assert_eq!(
+                pair.inside(&packet)[0].ecn,
+                Ecn(mark),
+                "the outer header has the inner mark"
+            );
+        }
+        for (inner, outer, expected) in [(0, 3, 0), (1, 3, 3), (2, 3, 3), (2, 1, 2), (3, 0, 3)] {
+            let mut packet = pair.to_exit(b"marked");
+            set_mark(&mut packet, inner);
+            let sealed = pair.client.send(&packet, pair.gateway.now);
+            let (from, to) = (pair.client.address, pair.gateway.ip());
+            pair.gateway.deliver(&sealed, from, to, Ecn(outer));
+            pair.gateway.run();
+            set_mark(&mut packet, expected);
+            let written = pair.gateway.written.pop().unwrap();
+            assert_eq!(written[VNET..], packet, "{inner} inside, {outer} outside");
+        }
+    }
+}
+
+fn set_mark(packet: &mut [u8], mark: u8) {
+    if packet[0] >> 4 == 6 {
+        packet[1] = packet[1] & 0xcf | mark << 4;
+        return;
+    }
+    packet[1] = packet[1] & 0xfc | mark;
+    packet[10..12].fill(0);
+    let header = checksum::sum(&packet[..20]).finish();
+    packet[10..12].copy_from_slice(&header.to_be_bytes());
+}
+
+#[test]
+fn segment_sizes_in_handshakes_are_reduced_both_ways_and_only_if_too_large() {
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        let (own, beyond) = (families.inside(), families.beyond());
+        let most = if families.inside_v6 { 1_360_u16 } else { 1_380 };
+        for announced in [536, most, most + 1, 1_460, 8_960] {
+            let [high, low] = announced.to_be_bytes();
+            let syn = |path| {
+                let options = &[2, 4, high, low];
+                TcpPacket { path, sequence: 5, flags: 2, options, payload: &[] }.build()
+            };
+            let at = if families.inside_v6 { 62 } else { 42 };
+            let size = |packet: &[u8]| u16::from_be_bytes([packet[at], packet[at + 1]]);
+            pair.send(&syn((own, beyond)));
+            let written = pair.gateway.written.pop().unwrap();
+            assert_eq!(size(&written[VNET..]), announced.min(most));
+            assert!(transport_holds(&written[VNET..]));
+            pair.inside(&syn((beyond, own)));
+            let received = pair.client.received.pop().unwrap();
+            assert_eq!(size(&received), announced.min(most));
+            assert!(transport_holds(&received));
+        }
+    }
+}
+
+fn transport_holds(packet: &[u8]) -> bool {
+    let start = if packet[0] >> 4 == 6 { 40 } else { 20 };
+    let len = (packet.len() - start) as u32;
+    (checksum::pseudo_of(packet, 6, len) + checksum::sum(&packet[start..])).finish() == 0
+}
+
+#[test]
+fn a_packet_that_is_too_big_is_answered_with_what_fits() {
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        let headers = if families.inside_v6 { 48 } else { 28 };
+        let big = pair.to_client(&vec![1; 1_421 - headers]);
+        assert!(pair.inside(&big).is_empty());
+        assert_eq!(pair.drops(DropReason::InsideTooBig), 1);
+        let error = &pair.gateway.written[0][VNET..];
+        let (start, kind, mtu_at) = if families.inside_v6 { (40, 2, 46) } else { (20, 3, 26) };
+        assert_eq!(error[start], kind);
+        assert_eq!(u16::from_be_bytes([error[mtu_at], error[mtu_at + 1]]), 1_420);
+        assert!(error[start + 8..].starts_with(&big[..start]), "it quotes the packet");
+        pair.inside(&pair.to_client(&vec![1; 1_420 - headers]));
+        assert_eq!(pair.client.received.len(), 1);
+    }
+}
+
+#[test]
+fn a_passive_keepalive_answers_data_once_after_ten_seconds() {
+    let mut pair = Pair::connected();
+    pair.send(&pair.to_exit(b"no answer to this"));
+    let started = pair.now().mono;
+    let sent = pair.pass_alone(60 * SECOND);
+    assert_eq!(sent.len(), 1, "one keepalive, and then silence");
+    assert_eq!((sent[0].1.bytes[0], sent[0].1.bytes.len()), (4, 32));
+    let after = sent[0].0.since(started);
+    assert!((KEEPALIVE_TIMEOUT..KEEPALIVE_TIMEOUT + Duration::from_millis(10)).contains(&after));
+}
+
+#[test]
+fn an_answer_makes_a_passive_keepalive_needless() {
+    let mut pair = Pair::connected();
+    pair.send(&pair.to_exit(b"question"));
+    pair.pass_alone(5 * SECOND);
+    pair.inside(&pair.to_client(b"answer"));
+    // The client, too, has something to answer after ten seconds, but the gateway not.
+    assert!(pair.pass(14 * SECOND).is_empty());
+}
+
+#[test]
+fn persistent_keepalives_come_at_their_interval_with_and_without_a_session() {
+    let mut pair = Pair::connected();
+    let public = pair.client.public();
+    let change = PeerChange { keepalive_s: Some(20), ..PeerChange::of(public) };
+    pair.gateway.put_peer(change);
+    let sent = pair.gateway.run();
+    assert_eq!(sent.len(), 1, "the first one at once");
+    pair.answer(sent);
+    let sent = pair.pass(101 * SECOND);
+    assert_eq!(sent.len(), 5);
+    assert!(sent.iter().all(|(_, sent)| sent.bytes.len() == 32));
+    // Long after all keys are gone it still tries, so that a hole in a firewall stays open.
+    pair.pass_alone(1_000 * SECOND);
+    let sent = pair.pass_alone(100 * SECOND);
+    assert!(sent.iter().any(|(_, sent)| sent.bytes[0] == 1), "an initiation");
+    pair.gateway.put_peer(PeerChange { keepalive_s: Some(0), ..PeerChange::of(public) });
+    pair.pass_alone(120 * SECOND);
+    assert!(pair.pass_alone(600 * SECOND).is_empty(), "off is off");
+}
+
+#[test]
+fn a_session_is_renewed_before_its_end_by_whoever_began_it() {
+    for gateway_begins in [true, false] {
+        let mut pair = if gateway_begins { Pair::reachable() } else { Pair::connected() };
+        if gateway_begins {
+            pair.inside(&pair.to_client(b"first"));
+            assert!(pair.client.ready(pair.now()));
+        }
+        let mut initiations = Vec::new();
+        let start = pair.now().mono;
+        for second in 0..400_u32 {
+            let before = pair.client.received.len();
+            let sent = pair.inside(&pair.to_client(&second.to_be_bytes()));
+            assert_eq!(pair.client.received.len(), before + 1, "second {second}");
+            initiations.extend(kinds(&sent).contains(&1).then(|| pair.now().mono.since(start)));
+            pair.send(&pair.to_exit(&second.to_be_bytes()));
+            pair.pass(SECOND);
+        }
+        assert_eq!(pair.gateway.all_drops(), 0);
+        let counters = pair.gateway.shard.counters_mut();
+        let (begun, answered) =
+            (counters.handshakes_completed_initiator, counters.handshakes_completed_responder);
+        if gateway_begins {
+            assert_eq!((begun, answered), (4, 0));
+            assert!(initiations[0] >= REKEY_AFTER_TIME, "{initiations:?}");
+        } else {
+            assert_eq!((begun, answered), (0, 4));
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_lost_its_keys_is_found_again_by_its_silence() {
+    let mut pair = Pair::connected();
+    let public = ringway_tests::gateway::Gateway::public_of(ringway_tests::pair::SEED);
+    pair.client.restart(public);
+    let packet = pair.to_client(b"are you there?");
+    let start = pair.now().mono;
+    pair.inside(&packet);
+    assert!(pair.client.received.is_empty());
+    let sent = pair.pass(20 * SECOND);
+    let (at, _) = sent.iter().find(|(_, sent)| sent.bytes[0] == 1).unwrap();
+    let after = at.since(start);
+    let jitter = Duration::from_millis(345);
+    assert!((NEW_HANDSHAKE_AFTER..NEW_HANDSHAKE_AFTER + jitter).contains(&after), "{after:?}");
+    assert!(pair.client.ready(pair.now()));
+}
+
+#[test]
+fn an_endpoint_moves_only_after_authentication() {
+    let mut pair = Pair::connected();
+    let home = pair.client.address;
+    let away: SocketAddr = "203.0.113.77:7777".parse().unwrap();
+    let old = pair.client.send(&pair.to_exit(b"old"), pair.now()).remove(0);
+    pair.talk(vec![old.clone()]);
+    let fresh = pair.client.send(&pair.to_exit(b"fresh"), pair.now()).remove(0);
+    let mut forged = fresh.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for datagram in [old, forged, vec![0; 100]] {
+        pair.gateway.receive(&[datagram], away);
+        assert_eq!(pair.gateway.peers()[0].endpoint, Some(home));
+    }
+    pair.gateway.receive(&[fresh], away);
+    assert_eq!(pair.gateway.peers()[0].endpoint, Some(away));
+    assert_eq!(pair.gateway.shard.counters_mut().roamed, 1);
+    assert_eq!(pair.inside(&pair.to_client(b"hello there"))[0].to, away);
+}
+
+/// Largest inner packet that fits a datagram of `outer` bytes, of those that the search asks for.
+fn expected_mtu(outer: usize, families: Families) -> u16 {
+    let fits = outer - if families.outside_v6 { 80 } else { 60 };
+    let sizes = [576, 768, 1024, 1200, 1280, 1380, 1420];
+    sizes.into_iter().filter(|size| usize::from(*size) <= fits).max().unwrap()
+}
+
+/// A TCP sender beyond the gateway, whose segment nobody acknowledges, over a path that swallows
+/// datagrams of more than `outer` bytes. Returns the pair and whether the segment arrived at last.
+fn search(outer: usize, families: Families) -> (Pair, bool) {
+    let mut pair = Pair::connected_over(families);
+    let policy = Policy {
+        address_v4: Some([10, 0, 0, 1].into()),
+        address_v6: Some("fd00::1".parse().unwrap()),
+        ..Policy::default()
+    };
+    pair.gateway.command(Command::SetPolicy(Box::new(policy)));
+    let path = (families.beyond(), families.inside());
+    let headers = if families.inside_v6 { 60 } else { 40 };
+    let mut size = 1_420 - headers;
+    let mut timeout = Duration::from_millis(200);
+    for _ in 0..12 {
+        let payload = vec![3; size];
+        let segment =
+            TcpPacket { path, sequence: 1_000, flags: 0x10, options: &[], payload: &payload };
+        let segment = segment.build();
+        let sent = pair.gateway.inside(&segment);
+        pass_narrow(&mut pair, sent, outer);
+        if pair.client.received.contains(&segment) {
+            return (pair, true);
+        }
+        if let Some(error) = pair.gateway.written.pop() {
+            let at = VNET + if families.inside_v6 { 46 } else { 26 };
+            size = usize::from(u16::from_be_bytes([error[at], error[at + 1]])) - headers;
+            continue;
+        }
+        let until = pair.now().mono + timeout;
+        while let Some(next) = pair.gateway.wake_at.filter(|next| *next < until) {
+            let sent = pair.gateway.advance(next.since(pair.now().mono));
+            pass_narrow(&mut pair, sent, outer);
+        }
+        let sent = pair.gateway.advance(until.since(pair.now().mono));
+        pass_narrow(&mut pair, sent, outer);
+        timeout *= 2;
+    }
+    (pair, false)
+}
+
+/// What is small enough reaches the client, which answers echo requests as a host does.
+fn pass_narrow(pair: &mut Pair, sent: Vec<Sent>, outer: usize) {
+    let headers = if pair.families.outside_v6 { 48 } else { 28 };
+    let before = pair.client.received.len();
+    let narrow = sent.into_iter().filter(|sent| sent.bytes.len() + headers <= outer).collect();
+    pair.answer(narrow);
+    let replies: Vec<_> =
+        pair.client.received[before..].iter().filter_map(|packet| echo_reply(packet)).collect();
+    for reply in replies {
+        let out = pair.client.send(&reply, pair.gateway.now);
+        let (from, to) = (pair.client.address, pair.gateway.ip());
+        for datagram in out {
+            pair.gateway.deliver(&[datagram], from, to, Ecn::default());
+            let sent = pair.gateway.run();
+            pass_narrow(pair, sent, outer);
+        }
+    }
+}
+
+#[test]
+fn the_search_for_a_black_hole_finds_what_the_path_carries() {
+    for families in Families::ALL {
+        for outer in [1_124, 1_280, 1_339, 1_340, 1_400, 1_459, 1_480, 1_500] {
+            let expected = expected_mtu(outer, families);
+            let (mut pair, arrived) = search(outer, families);
+            let context = format!("{families:?} over {outer}");
+            assert!(arrived, "{context}");
+            assert_eq!(pair.gateway.peers()[0].path_mtu, expected, "{context}");
+            let counters = pair.gateway.shard.counters_mut();
+            assert_eq!(counters.path_probes > 0, expected < 1_420, "{context}");
+            assert!(pair.gateway.written.is_empty(), "answers to probes stay here: {context}");
+            assert!(pair.gateway.shard.driver_mut().at_rest());
+        }
+    }
+}
+
+#[test]
+fn a_path_that_was_narrow_is_tried_again_after_ten_minutes() {
+    let (mut pair, arrived) = search(1_340, Families::V4);
+    assert!(arrived);
+    assert_eq!(pair.gateway.peers()[0].path_mtu, 1_280);
+    let end = pair.now().mono + 700 * SECOND;
+    while let Some(next) = pair.gateway.wake_at.filter(|next| *next < end) {
+        let sent = pair.gateway.advance(next.since(pair.now().mono));
+        pass_narrow(&mut pair, sent, 1_500);
+    }
+    // Keys are gone by then: a packet makes a new session and the next one knows the path.
+    for _ in 0..4 {
+        let sent = pair.gateway.inside(&pair.to_client(b"still there?"));
+        pass_narrow(&mut pair, sent, 1_500);
+        let sent = pair.gateway.advance(SECOND);
+        pass_narrow(&mut pair, sent, 1_500);
+    }
+    assert_eq!(pair.gateway.peers()[0].path_mtu, 1_420);
+}
+
+#[test]
+fn a_peer_that_roams_has_an_unknown_path() {
+    let (mut pair, _) = search(1_340, Families::V4);
+    assert_eq!(pair.gateway.peers()[0].path_mtu, 1_280);
+    pair.client.address = "203.0.113.78:7878".parse().unwrap();
+    pair.send(&pair.to_exit(b"moved"));
+    assert_eq!(pair.gateway.peers()[0].path_mtu, 1_420);
+}
