@@ -13,12 +13,12 @@ use crate::repo::{File, Repo};
 const ARROWS: &[(&str, &[&str])] = &[
     ("ringway-numa", &[]),
     ("ringway-alloc", &["numa"]),
-    ("ringway-proto", &[]),
+    ("ringway-proto", &["simd"]),
     ("ringway-flow", &["proto"]),
     ("ringway-link", &[]),
     ("ringway-ring", &["alloc", "numa", "proto"]),
     ("ringway-simd", &[]),
-    ("ringway-dataplane", &["alloc", "numa", "proto", "flow", "link", "ring", "simd"]),
+    ("ringway-dataplane", &["alloc", "numa", "proto", "flow", "link", "ring"]),
     ("ringway-control", &["alloc", "numa", "proto", "flow", "link", "ring", "dataplane"]),
     // A black box: UDP, TCP, the API and the stats socket; keys and messages come from proto.
     ("ringway-perf", &["proto"]),
@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         // perf: the lab drives gateways and clients with the same toolbox that measures them.
         "ringway-tests",
-        &["alloc", "numa", "proto", "flow", "link", "ring", "simd", "dataplane", "control", "perf"],
+        &["alloc", "numa", "proto", "flow", "link", "ring", "dataplane", "control", "perf"],
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! What the kernel can do: io_uring and its operations, UDP offloads, the TUN driver, the crypto.
 
-use ringway_proto::crypto::PROVIDER;
+use ringway_proto::crypto::provider;
 use ringway_ring::Features;
 
 use super::Finding;
@@ -28,7 +28,8 @@ fn judge(features: &Features) -> Vec<Finding> {
         max => Finding::ok(AREA, "UDP_SEGMENT", format!("up to {max} datagrams in one send")),
     });
     findings.extend(tun(features));
-    findings.push(Finding::ok(AREA, "crypto", format!("ChaCha20-Poly1305 and X25519: {PROVIDER}")));
+    let text = format!("ChaCha20-Poly1305 and X25519: {}", provider());
+    findings.push(Finding::ok(AREA, "crypto", text));
     findings
 }
 

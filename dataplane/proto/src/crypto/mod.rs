@@ -4,7 +4,7 @@
 //! BLAKE2s in the three ways WireGuard uses it, XChaCha20-Poly1305 for cookies. ChaCha20-Poly1305
 //! and X25519 have two providers with one shape: `aws_lc` (C and assembly, about three times as
 //! fast) and `portable` (pure Rust). The feature `aws-lc` chooses; tests compile both and compare
-//! them.
+//! them. Runs of data messages go to `ringway-simd` on machines that can ([`AeadKey::batch`]).
 //!
 //! This module must not know messages, peers or time, and draws no randomness of its own:
 //! [`Random`] is an argument.
@@ -27,6 +27,8 @@ use portable as provider;
 pub use hash::{HASH_BYTES, MAC_BYTES, hash, hmac, kdf, mac};
 pub use keys::{PresharedKey, PrivateKey, PublicKey};
 
+pub use ringway_simd::{Batch, Packet};
+
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -38,9 +40,13 @@ pub const TAG_BYTES: usize = 16;
 /// Bytes of an XChaCha20-Poly1305 nonce.
 pub const XNONCE_BYTES: usize = 24;
 
-/// Which provider does ChaCha20-Poly1305 and X25519 in this build, for the start-up line and
-/// `doctor`.
-pub const PROVIDER: &str = provider::NAME;
+/// What does ChaCha20-Poly1305 and X25519 in this build and on this machine, for the start-up line
+/// and `doctor`.
+#[must_use]
+pub fn provider() -> String {
+    let batches = if Batch::detect().is_some() { " + AVX-512 batches" } else { "" };
+    format!("{}{batches}", provider::NAME)
+}
 
 /// A source of cryptographically secure randomness. The shard passes the operating system's, the
 /// simulated world a seeded one.
@@ -71,19 +77,27 @@ pub struct AeadKey {
     /// The provider's context, about 600 bytes on the heap with `aws-lc`; absent in an erased or a
     /// dormant key.
     ready: Option<provider::Aead>,
+    batch: Option<Batch>,
 }
 
 impl AeadKey {
     /// Prepares a key.
     #[must_use]
     pub fn new(bytes: &[u8; KEY_BYTES]) -> Self {
-        Self { bytes: *bytes, ready: Some(provider::Aead::new(bytes)) }
+        Self { ready: Some(provider::Aead::new(bytes)), ..Self::dormant(bytes) }
     }
 
     /// Keeps a key that is not used yet: no provider context is made until [`AeadKey::prepare`].
     #[must_use]
     pub fn dormant(bytes: &[u8; KEY_BYTES]) -> Self {
-        Self { bytes: *bytes, ready: None }
+        Self { bytes: *bytes, ready: None, batch: Batch::detect() }
+    }
+
+    /// The same key without [`AeadKey::batch`], as on a machine that has none.
+    #[cfg(test)]
+    pub(crate) fn without_batch(mut self) -> Self {
+        self.batch = None;
+        self
     }
 
     /// Makes the provider context of a dormant key. Allocates.
@@ -103,6 +117,13 @@ impl AeadKey {
     #[must_use]
     pub fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.bytes
+    }
+
+    /// What does several messages of this key per call, with [`AeadKey::bytes`], if the machine has
+    /// it. It makes the same bytes as [`AeadKey::seal`] without additional data.
+    #[must_use]
+    pub fn batch(&self) -> Option<Batch> {
+        self.batch
     }
 
     /// Encrypts `text` in place and returns the tag. `counter` must never repeat under one key.

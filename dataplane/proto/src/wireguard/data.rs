@@ -1,10 +1,11 @@
 //! Transport messages in runs (section 5.4.6): what arrived, or leaves, together for one tunnel.
 //!
 //! A run goes through three passes. Headers: counters are read (or given out) and tested.
-//! Cryptography: all messages under one key, in a row, so that an implementation that takes several
-//! per call fits under [`open_batch`] and [`seal_batch`]. Marks: replay window, timers and
-//! statistics, once. Nothing is allocated and nothing is copied.
+//! Cryptography: all messages under one key, in a row, several per call where the machine can
+//! ([`super::batch`]). Marks: replay window, timers and statistics, once. Nothing is allocated and
+//! nothing is copied.
 
+use super::batch::{open_batch, seal_batch};
 use super::keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, Slot};
 use super::messages::{
     DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Message, classify, counter_of, write_data_header,
@@ -14,7 +15,7 @@ use super::timers::{
     KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REJECT_AFTER_TIME, REKEY_AFTER_TIME, Timer,
 };
 use super::tunnel::Tunnel;
-use crate::crypto::{AeadKey, TAG_BYTES};
+use crate::crypto::TAG_BYTES;
 use crate::limits::RUN_MAX;
 use crate::{DropReason, Instant, Now, ReceiverIndex};
 
@@ -242,31 +243,6 @@ fn acceptable(bytes: &[u8], ours: ReceiverIndex, replay: &ReplayWindow) -> Resul
         Message::Data { .. } => Err(DropReason::DataReplayed),
         Message::Initiation | Message::Response { .. } | Message::Cookie { .. } => {
             Err(DropReason::MessageTypeUnknown)
-        }
-    }
-}
-
-/// Decrypts every pending message in place; those that do not verify are dropped. Headers stay.
-fn open_batch(key: &AeadKey, run: &mut [Datagram<'_>]) {
-    for datagram in run.iter_mut().filter(|datagram| datagram.outcome == Outcome::Pending) {
-        let counter = counter_of(datagram.bytes);
-        let sealed = &mut datagram.bytes[DATA_HEADER_BYTES..];
-        let opened = match sealed.split_last_chunk_mut::<TAG_BYTES>() {
-            Some((text, tag)) => key.open(counter, &[], text, tag).is_ok(),
-            None => false,
-        };
-        if !opened {
-            datagram.outcome = Outcome::Dropped(DropReason::DataUndecryptable);
-        }
-    }
-}
-
-/// Encrypts every packet in place, behind its header, under consecutive counters.
-fn seal_batch(key: &AeadKey, run: &mut [Plain<'_>], first: u64) {
-    for (packet, counter) in run.iter_mut().zip(first..) {
-        let body = &mut packet.bytes[DATA_HEADER_BYTES..];
-        if let Some((text, tag)) = body.split_last_chunk_mut::<TAG_BYTES>() {
-            *tag = key.seal(counter, &[], text);
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod messages;
 pub mod noise;
 pub mod tunnel;
 
+mod batch;
 mod data;
 mod handshake;
 mod keypair;

@@ -1,0 +1,254 @@
+//! Up to eight packets together, one in each lane of the authenticator and, with two blocks each,
+//! in the 16 lanes of the cipher. Their lengths may differ: a lane that has come to its end rests.
+//!
+//! The ciphertext of a step (64 bytes of each packet) goes from the registers of the cipher into
+//! those of the authenticator: one pass over the packets, each byte read and written once.
+
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi32, _mm512_and_si512, _mm512_cmpeq_epi64_mask, _mm512_cmpgt_epi64_mask,
+    _mm512_maskz_mov_epi8, _mm512_or_si512, _mm512_set_epi32, _mm512_setzero_si512,
+    _mm512_sub_epi64, _mm512_xor_si512,
+};
+
+use super::chacha::{everywhere, head, sixteen_blocks};
+use super::poly::{CLAMP, END_BIT, Limbs, Multiplier, Product, number};
+use super::vector::{
+    BLOCK, first, load, load_part, of_numbers, store, store_part, to_numbers, transpose_numbers,
+};
+use crate::{Key, LANES, Packet, TAG_BYTES};
+
+/// Seals up to [`LANES`] packets.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+pub(super) fn seal(key: Key<'_>, packets: &mut [Packet<'_>]) {
+    let [low, high] = crypt::<true>(key, packets);
+    let halves = to_numbers(low).into_iter().zip(to_numbers(high));
+    for (packet, (low, high)) in packets.iter_mut().zip(halves) {
+        if let Some((_, tag)) = packet.bytes.split_last_chunk_mut::<TAG_BYTES>() {
+            *tag = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
+        }
+    }
+}
+
+/// Opens up to [`LANES`] packets; the text of those that are not authentic becomes zeros.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+pub(super) fn open(key: Key<'_>, packets: &mut [Packet<'_>]) {
+    let (mut lows, mut highs) = ([0; LANES], [0; LANES]);
+    for ((packet, low), high) in packets.iter().zip(&mut lows).zip(&mut highs) {
+        let tag = packet.bytes.last_chunk().map_or(0, |tag| u128::from_le_bytes(*tag));
+        (*low, *high) = (tag as u64, (tag >> 64) as u64);
+    }
+    let [low, high] = crypt::<false>(key, packets);
+    let low = _mm512_xor_si512(low, of_numbers(&lows));
+    let high = _mm512_xor_si512(high, of_numbers(&highs));
+    let different = _mm512_or_si512(low, high);
+    let verified = _mm512_cmpeq_epi64_mask(different, _mm512_setzero_si512());
+    for (lane, packet) in packets.iter_mut().enumerate() {
+        packet.authentic = verified >> lane & 1 == 1;
+        if !packet.authentic {
+            let text = packet.bytes.len() - TAG_BYTES;
+            packet.bytes[..text].fill(0);
+        }
+    }
+}
+
+/// The text of a packet in blocks.
+#[derive(Default)]
+struct Lane<'a> {
+    whole: &'a mut [[u8; BLOCK]],
+    /// What is left behind them, less than a block.
+    rest: &'a mut [u8],
+}
+
+/// Encrypts (`SEAL`) or decrypts every text in place and returns the tags of the ciphertexts, as
+/// two little-endian halves.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+fn crypt<const SEAL: bool>(key: Key<'_>, packets: &mut [Packet<'_>]) -> [__m512i; 2] {
+    let (mut counters, mut text_bytes) = ([0; LANES], [0; LANES]);
+    // Lanes without a packet have no text, no tag is asked of them, and no memory is touched.
+    let mut lanes: [Lane<'_>; LANES] = Default::default();
+    let mut steps = 0;
+    for (at, packet) in packets.iter_mut().take(LANES).enumerate() {
+        let len = packet.bytes.len() - TAG_BYTES;
+        (counters[at], text_bytes[at]) = (packet.counter, len as u64);
+        steps = steps.max(len.div_ceil(BLOCK));
+        let (whole, rest) = packet.bytes[..len].as_chunks_mut();
+        lanes[at] = Lane { whole, rest };
+    }
+
+    let mut start = start_of(key, &counters);
+    let [keys, mut keystream] = halves(sixteen_blocks(&start));
+    let mut mac = Mac::new(&keys, &text_bytes);
+    let mut step = 0;
+    loop {
+        if step == steps {
+            break;
+        }
+        mac.absorb(crypt_step::<SEAL>(&mut lanes, step, &keystream));
+        step += 1;
+        if step == steps {
+            break;
+        }
+        start[12] = _mm512_add_epi32(start[12], everywhere(2));
+        let [even, odd] = halves(sixteen_blocks(&start));
+        mac.absorb(crypt_step::<SEAL>(&mut lanes, step, &even));
+        step += 1;
+        keystream = odd;
+    }
+    mac.tags()
+}
+
+/// The words of block 0 of eight packets, and of block 1 of the same packets.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+fn start_of(key: Key<'_>, counters: &[u64; LANES]) -> [__m512i; 16] {
+    let mut rows = [_mm512_setzero_si512(); 16];
+    for (row, word) in rows.iter_mut().zip(head(key.bytes)) {
+        *row = everywhere(word);
+    }
+    rows[12] = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+    rows[13] = everywhere(key.nonce_head);
+    let mut words = [[0; 8]; 2];
+    let [lows, highs] = &mut words;
+    for ((counter, low), high) in counters.chunks(2).zip(lows).zip(highs) {
+        *low = counter[0] & 0xffff_ffff | counter[1] << 32;
+        *high = counter[0] >> 32 | counter[1] >> 32 << 32;
+    }
+    for (row, words) in rows[14..].iter_mut().zip(&mut words) {
+        words.copy_within(..4, 4);
+        *row = of_numbers(words);
+    }
+    rows
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+fn halves(blocks: [__m512i; 16]) -> [[__m512i; LANES]; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = blocks;
+    [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]]
+}
+
+/// Applies a block of keystream to block `step` of each text; returns the blocks of ciphertext,
+/// with zeros behind the end of a text.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+fn crypt_step<const SEAL: bool>(
+    lanes: &mut [Lane<'_>; LANES],
+    step: usize,
+    keystream: &[__m512i; LANES],
+) -> [__m512i; LANES] {
+    let mut cipher = [_mm512_setzero_si512(); LANES];
+    for ((lane, keystream), cipher) in lanes.iter_mut().zip(keystream).zip(&mut cipher) {
+        if let Some(block) = lane.whole.get_mut(step) {
+            let before = load(block);
+            let after = _mm512_xor_si512(before, *keystream);
+            store(block, after);
+            *cipher = if SEAL { after } else { before };
+        } else if lane.whole.len() == step && !lane.rest.is_empty() {
+            let before = load_part(lane.rest);
+            let after = _mm512_xor_si512(before, *keystream);
+            store_part(lane.rest, after);
+            let after = _mm512_maskz_mov_epi8(first(lane.rest.len()), after);
+            *cipher = if SEAL { after } else { before };
+        }
+    }
+    cipher
+}
+
+/// Eight authenticators, each at its own place in a message of its own length.
+pub(super) struct Mac {
+    sum: Limbs,
+    /// The first to the fourth power of each packet's `r`.
+    powers: [Multiplier; 4],
+    /// What is added at the end.
+    pad: [__m512i; 2],
+    /// Blocks of 16 bytes still to come, the block of lengths included; below zero at rest.
+    left: __m512i,
+    /// The block of lengths: no additional data, then the bytes of the text.
+    lengths: Limbs,
+}
+
+impl Mac {
+    /// `keys` is block 0 of each packet's keystream.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+    pub(super) fn new(keys: &[__m512i; LANES], text_bytes: &[u64; LANES]) -> Self {
+        let [low, high, pad_low, pad_high, ..] = transpose_numbers(keys);
+        let zero = _mm512_setzero_si512();
+        let low = _mm512_and_si512(low, number(CLAMP[0]));
+        let high = _mm512_and_si512(high, number(CLAMP[1]));
+        let r = Limbs::of_halves(low, high, zero);
+        let first = Multiplier::new(r);
+        let r2 = r.times(&first);
+        let second = Multiplier::new(r2);
+        let third = Multiplier::new(r2.times(&first));
+        let fourth = Multiplier::new(r2.times(&second));
+        let blocks = text_bytes.map(|bytes| bytes.div_ceil(16) + 1);
+        Self {
+            sum: Limbs::zero(),
+            powers: [first, second, third, fourth],
+            pad: [pad_low, pad_high],
+            left: of_numbers(&blocks),
+            lengths: Limbs::of_halves(zero, of_numbers(text_bytes), number(END_BIT)),
+        }
+    }
+
+    /// Takes 64 bytes of each ciphertext.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+    pub(super) fn absorb(&mut self, cipher: [__m512i; LANES]) {
+        let words = transpose_numbers(&cipher);
+        let end = number(END_BIT);
+        let message = [
+            Limbs::of_halves(words[0], words[1], end),
+            Limbs::of_halves(words[2], words[3], end),
+            Limbs::of_halves(words[4], words[5], end),
+            Limbs::of_halves(words[6], words[7], end),
+        ];
+        let awake = _mm512_cmpgt_epi64_mask(self.left, _mm512_setzero_si512());
+        let beyond = _mm512_cmpgt_epi64_mask(self.left, number(4));
+        if awake == beyond {
+            self.take_four(awake, &message);
+        } else {
+            self.take_ends(message);
+        }
+        self.left = _mm512_sub_epi64(self.left, number(4));
+    }
+
+    /// Four blocks at once, in the lanes of `awake`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+    fn take_four(&mut self, awake: u8, message: &[Limbs; 4]) {
+        let mut product = Product::zero();
+        product.add(message[3], &self.powers[0]);
+        product.add(message[2], &self.powers[1]);
+        product.add(message[1], &self.powers[2]);
+        product.add(message[0].plus(self.sum), &self.powers[3]);
+        self.sum = self.sum.replaced(awake, product.reduced());
+    }
+
+    /// Up to four blocks one by one, with the block of lengths where a text has ended.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+    fn take_ends(&mut self, message: [Limbs; 4]) {
+        for (at, block) in message.into_iter().enumerate() {
+            let awake = _mm512_cmpgt_epi64_mask(self.left, number(at as u64));
+            if awake == 0 {
+                break;
+            }
+            let last = _mm512_cmpeq_epi64_mask(self.left, number(at as u64 + 1));
+            let sum = self.sum.plus(block.replaced(last, self.lengths));
+            self.sum = self.sum.replaced(awake, sum.times(&self.powers[0]));
+        }
+    }
+
+    /// The tags, once every text has been taken.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+    pub(super) fn tags(mut self) -> [__m512i; 2] {
+        // A text of whole steps has its block of lengths still to come: it is the only one left.
+        let last = _mm512_cmpeq_epi64_mask(self.left, number(1));
+        let sum = self.sum.plus(self.lengths).times(&self.powers[0]);
+        self.sum = self.sum.replaced(last, sum);
+        self.sum.tag(self.pad)
+    }
+}
