@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use toml::Spanned;
+use zeroize::Zeroize as _;
 
 /// A value with its place, if the key is there.
 pub(super) type Value = Option<Spanned<Scalar>>;
@@ -69,6 +70,15 @@ pub(super) struct RawFile {
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+impl Drop for Scalar {
+    /// A text may be a key.
+    fn drop(&mut self) {
+        if let Self::Text(text) = self {
+            text.zeroize();
+        }
     }
 }
 
