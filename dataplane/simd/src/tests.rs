@@ -162,7 +162,7 @@ fn lengths_that_differ_by_a_little_agree_in_one_group() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn a_call_agrees_whatever_its_lengths_and_counters(
