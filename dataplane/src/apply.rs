@@ -71,7 +71,11 @@ impl<D: Driver> Shard<D> {
                         self.set_listening(opened, now);
                         (Ok(()), Command::ReplaceSockets(old.map(Box::new)))
                     }
-                    Err(_) => (Err(Refusal::Sockets), Command::ReplaceSockets(None)),
+                    Err(_) => {
+                        // The old ones are gone, whatever became of the new ones.
+                        self.listening = false;
+                        (Err(Refusal::Sockets), Command::ReplaceSockets(None))
+                    }
                 }
             }
             Command::SetPolicy(policy) => {
@@ -152,6 +156,9 @@ impl<D: Driver> Shard<D> {
             peer.tunnel.set_preshared(preshared);
         }
         if let Some(remote) = change.endpoint {
+            if peer.endpoint.is_some_and(|endpoint| endpoint.remote != remote) {
+                peer.path.reset(self.policy.inner_mtu);
+            }
             peer.endpoint = Some(Endpoint { remote, local: None });
         }
         if let Some(seconds) = change.keepalive_s {

@@ -158,6 +158,7 @@ counters! {
     sessions: u64, Gauge, "Peers with a keypair that may be used now.";
     handshakes_queued: u64, Gauge, "Handshake messages waiting for their turn.";
     staged_packets: u64, Gauge, "Packets waiting for a handshake.";
+    receives_revived: u64, Counter, "Times UDP receives that had failed for good were started again.";
     arenas_off_node: u64, Gauge, "Packet arenas that are not on the node of their core.";
     session_bytes: u64, Gauge, "Bytes held for sessions, fixed part and variable part.";
     under_load: u64, Gauge, "1 while the core answers initiations with cookies.";
@@ -211,6 +212,7 @@ impl Default for Counters {
             sessions: 0,
             handshakes_queued: 0,
             staged_packets: 0,
+            receives_revived: 0,
             arenas_off_node: 0,
             session_bytes: 0,
             under_load: 0,

@@ -39,8 +39,10 @@ impl<D: Driver> Shard<D> {
         match peer.tunnel.send_state(now) {
             SendState::Ready => self.send_to(id, bytes, now),
             SendState::HandshakeNeeded => {
+                let before = peer.staged.len();
                 let lost = peer.staged.push(&mut peer.heap, bytes);
-                self.counters.staged_packets += u64::from(lost.is_none());
+                self.counters.staged_packets += peer.staged.len() as u64;
+                self.counters.staged_packets -= before as u64;
                 if self.listening {
                     peer.tunnel.want_handshake(now);
                 }

@@ -19,6 +19,7 @@ use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_numa::Region;
 use ringway_numa::region::RegionOptions;
 use ringway_proto::crypto::Random;
+use ringway_proto::limits::HOUSEKEEPING_PERIOD;
 use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::{
     BUFFER_BYTES, Driver, Features, PoolSizes, Pools, TunQueue, UdpSockets, UringConfig,
@@ -241,6 +242,11 @@ fn drive(mut shard: Shard<UringDriver>, mut link: LoopLink) -> io::Result<()> {
                 wait = Wait::No;
             }
         }
+        if shard.driver_mut().health().outside.is_some() {
+            shard.counters_mut().receives_revived += 1;
+            shard.driver_mut().revive();
+            wait = pace(wait);
+        }
         let turned = shard.driver_mut().turn(wait);
         link.sleeper.awake();
         if let Err(error) = turned {
@@ -253,6 +259,15 @@ fn drive(mut shard: Shard<UringDriver>, mut link: LoopLink) -> io::Result<()> {
     shard.end(None);
     link.wake_control.wake_always();
     ended
+}
+
+/// No longer than until the next attempt to receive.
+fn pace(wait: Wait) -> Wait {
+    match wait {
+        Wait::No => Wait::No,
+        Wait::AtMost(time) => Wait::AtMost(time.min(HOUSEKEEPING_PERIOD)),
+        Wait::Forever => Wait::AtMost(HOUSEKEEPING_PERIOD),
+    }
 }
 
 fn read_clock() -> Now {

@@ -205,6 +205,11 @@ impl Inbound {
         self.receives.iter_mut().for_each(Arm::reset);
     }
 
+    /// Sockets that were given up may be tried again, with the next turn.
+    pub(crate) fn revive_outside(&mut self) {
+        self.receives.iter_mut().filter(|arm| arm.broken().is_some()).for_each(Arm::reset);
+    }
+
     /// A new TUN: what failed before no longer counts.
     pub(crate) fn reset_inside(&mut self) {
         self.reads.iter_mut().for_each(Arm::reset);

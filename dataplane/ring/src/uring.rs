@@ -185,6 +185,13 @@ impl UringDriver {
         Health { outside, inside }
     }
 
+    /// Starts the receives of the UDP sockets again that were given up after failing over and over.
+    /// What made them fail (no memory, mostly) may have passed; the caller paces the attempts. The
+    /// TUN is left alone: it breaks when its interface was deleted.
+    pub fn revive(&mut self) {
+        self.inbound.revive_outside();
+    }
+
     /// What was counted so far, with gauges as of now.
     pub fn stats(&mut self) -> &DriverStats {
         let (outside, inside) = self.inbound.free();
