@@ -272,7 +272,11 @@ fn privileged_the_stats_socket_answers_socat() {
         ("help", "metrics"),
     ] {
         let line = format!("echo {question} | socat -t 5 - UNIX-CONNECT:{socket}");
-        let answer = Launch::new("sh").args(["-c", &line]).run().unwrap();
-        assert!(answer.contains(expected), "{question}: {answer}");
+        let ask = Launch::new("sh").args(["-c", &line]);
+        // The cores publish their counters every 100 ms.
+        wait_for(&format!("{expected} in the answer to {question}"), SOON, || {
+            ask.run().unwrap().contains(expected)
+        })
+        .unwrap_or_else(|e| panic!("{e}: {:?}", ask.run()));
     }
 }
