@@ -2,114 +2,183 @@
 //!
 //! The program's allocator counts; the guard panics at the place of the first allocation.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
+use std::time::Duration;
 
 use ringway_alloc::guard::{Counting, Mimalloc, count_allocs, deny_alloc};
-use ringway_ring::{Ecn, Local};
-use ringway_tests::client::Client;
-use ringway_tests::driver::Pools;
-use ringway_tests::gateway::Gateway;
-use ringway_tests::packets::udp4;
+use ringway_dataplane::PeerChange;
+use ringway_ring::Ecn;
+use ringway_tests::packets::{TcpPacket, udp};
+use ringway_tests::pair::{Families, Pair};
 
 #[global_allocator]
 static ALLOCATOR: Counting<Mimalloc> = Counting::new(Mimalloc);
 
-const SEED: u64 = 3;
-const INSIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const BEYOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-
-fn warm() -> (Gateway, Client, SocketAddr) {
-    let address: SocketAddr = "203.0.113.5:40000".parse().unwrap();
-    let mut gateway = Gateway::new(SEED, "198.51.100.1:51820".parse().unwrap(), Pools::default());
-    let mut client = Client::new(4, Gateway::public_of(SEED), address, [0; 32]);
-    gateway.add_peer(client.public(), &["10.0.0.2/32"]);
-    let mut outgoing = client.send(&udp4(INSIDE, BEYOND, b"hello"), gateway.now);
-    while let Some(datagram) = outgoing.pop() {
-        for sent in gateway.receive(&[datagram], address) {
-            outgoing.extend(client.receive(&sent.bytes, gateway.now));
-        }
-    }
-    assert!(client.ready(gateway.now));
-    (gateway, client, address)
+/// The gateway turns without allocating anything, and what it wants to send is thrown away.
+fn turn(pair: &mut Pair) {
+    let now = pair.gateway.now;
+    deny_alloc(|| {
+        pair.gateway.shard.turn(now);
+        pair.gateway.shard.driver_mut().swallow();
+    });
 }
 
-fn local() -> Option<Local> {
-    Some(Local { address: "198.51.100.1".parse().unwrap(), interface: 1 })
+/// Datagrams that arrived together.
+fn arrive(pair: &mut Pair, datagrams: &[Vec<u8>]) {
+    let (from, to) = (pair.client.address, pair.gateway.ip());
+    pair.gateway.deliver(datagrams, from, to, Ecn(3));
 }
 
 #[test]
 fn merged_datagrams_reach_the_tun_without_allocating() {
-    let (mut gateway, mut client, address) = warm();
-    for round in 0..50_u8 {
-        let datagrams: Vec<_> = (0..40_u8)
-            .flat_map(|n| client.send(&udp4(INSIDE, BEYOND, &[n ^ round; 700]), gateway.now))
-            .collect();
-        let now = gateway.now;
-        let driver = gateway.shard.driver_mut();
-        driver.inject_outside(&datagrams, address, local(), Ecn::default());
-        deny_alloc(|| {
-            gateway.shard.turn(now);
-            gateway.shard.driver_mut().swallow();
-        });
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        for round in 0..50_u8 {
+            let datagrams: Vec<_> = (0..40_u8)
+                .flat_map(|n| {
+                    let packet = pair.to_exit(&[n ^ round; 700]);
+                    pair.client.send(&packet, pair.gateway.now)
+                })
+                .collect();
+            arrive(&mut pair, &datagrams);
+            turn(&mut pair);
+        }
+        assert_eq!(pair.gateway.all_drops(), 0);
+        assert_eq!(pair.gateway.shard.counters_mut().to_exit_packets, 1 + 50 * 40);
     }
-    assert_eq!(gateway.all_drops(), 0);
-    assert_eq!(gateway.shard.counters_mut().to_exit_packets, 1 + 50 * 40);
 }
 
 #[test]
 fn single_datagrams_reach_the_tun_without_allocating() {
-    let (mut gateway, mut client, address) = warm();
-    for round in 0..50_u8 {
-        let now = gateway.now;
-        for n in 0..20_u8 {
-            // Different lengths, so that some merge and some do not.
-            let payload = vec![round; 40 + usize::from(n % 3) * 500];
-            let datagrams = client.send(&udp4(INSIDE, BEYOND, &payload), now);
-            let driver = gateway.shard.driver_mut();
-            driver.inject_outside(&datagrams, address, local(), Ecn::default());
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        for round in 0..50_u8 {
+            for n in 0..20_u8 {
+                // Different lengths, so that some merge and some do not.
+                let packet = pair.to_exit(&vec![round; 40 + usize::from(n % 3) * 500]);
+                let datagrams = pair.client.send(&packet, pair.gateway.now);
+                arrive(&mut pair, &datagrams);
+            }
+            turn(&mut pair);
         }
-        deny_alloc(|| {
-            gateway.shard.turn(now);
-            gateway.shard.driver_mut().swallow();
-        });
+        assert_eq!(pair.gateway.all_drops(), 0);
     }
-    assert_eq!(gateway.all_drops(), 0);
+}
+
+#[test]
+fn segments_of_tcp_flows_are_merged_without_allocating() {
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        let path = (families.inside(), families.beyond());
+        let mut sequence = 1_u32;
+        for _ in 0..50 {
+            let mut datagrams = Vec::new();
+            for _ in 0..40 {
+                let segment =
+                    TcpPacket { path, sequence, flags: 0x10, options: &[], payload: &[7; 1_300] };
+                datagrams.extend(pair.client.send(&segment.build(), pair.gateway.now));
+                sequence += 1_300;
+            }
+            arrive(&mut pair, &datagrams);
+            turn(&mut pair);
+        }
+        assert_eq!(pair.gateway.all_drops(), 0);
+        assert_eq!(pair.gateway.shard.counters_mut().tun_coalesced_packets, 50 * 40);
+    }
 }
 
 #[test]
 fn packets_from_the_tun_reach_their_client_without_allocating() {
-    let (mut gateway, _client, _) = warm();
-    for round in 0..50_u8 {
-        for n in 0..20_u8 {
-            let packet = udp4(BEYOND, INSIDE, &vec![round; 40 + usize::from(n % 5) * 300]);
-            gateway.shard.driver_mut().inject_packet(&packet);
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        for round in 0..50_u8 {
+            for n in 0..20_u8 {
+                pair.leave_inside(&vec![round; 40 + usize::from(n % 5) * 300]);
+            }
+            turn(&mut pair);
         }
-        let now = gateway.now;
-        deny_alloc(|| {
-            gateway.shard.turn(now);
-            gateway.shard.driver_mut().swallow();
-        });
+        assert_eq!(pair.gateway.all_drops(), 0);
+        assert_eq!(pair.gateway.shard.counters_mut().to_client_packets, 50 * 20);
     }
-    assert_eq!(gateway.all_drops(), 0);
-    assert_eq!(gateway.shard.counters_mut().to_client_packets, 50 * 20);
+}
+
+#[test]
+fn super_packets_from_the_tun_are_cut_and_sealed_without_allocating() {
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        let path = (families.beyond(), families.inside());
+        let payload = vec![5; 40 * 1_300];
+        for round in 0..50_u32 {
+            let sequence = round * 52_000;
+            let segment =
+                TcpPacket { path, sequence, flags: 0x10, options: &[], payload: &payload };
+            pair.gateway.shard.driver_mut().inject_inside(&segment.build_super(1_300));
+            turn(&mut pair);
+        }
+        assert_eq!(pair.gateway.all_drops(), 0);
+        assert_eq!(pair.gateway.shard.counters_mut().to_client_packets, 50 * 40);
+    }
 }
 
 #[test]
 fn refused_datagrams_allocate_nothing_either() {
-    let (mut gateway, _client, address) = warm();
+    let mut pair = Pair::connected();
     let noise: Vec<Vec<u8>> = (0..30_u8).map(|n| vec![n; 60 + usize::from(n) * 4]).collect();
     for datagram in noise {
-        let driver = gateway.shard.driver_mut();
-        driver.inject_outside(&[datagram], address, local(), Ecn::default());
-        let now = gateway.now;
-        deny_alloc(|| {
-            gateway.shard.turn(now);
-            gateway.shard.driver_mut().swallow();
-        });
+        arrive(&mut pair, &[datagram]);
+        turn(&mut pair);
     }
-    assert_eq!(gateway.all_drops(), 30);
+    assert_eq!(pair.gateway.all_drops(), 30);
+}
+
+#[test]
+fn senders_are_told_what_was_wrong_without_allocating() {
+    for families in Families::ALL {
+        let mut pair = Pair::connected_over(families);
+        let nobody = if families.inside_v6 {
+            IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 99])
+        } else {
+            IpAddr::from([10, 9, 9, 9])
+        };
+        for round in 0..40_u8 {
+            // Too big, for nobody, and not even a packet.
+            pair.leave_inside(&vec![round; 1_450]);
+            let lost = udp(families.beyond(), nobody, b"anybody?");
+            pair.gateway.shard.driver_mut().inject_packet(&lost);
+            pair.gateway.shard.driver_mut().inject_packet(&[round & 0x0f; 30]);
+            turn(&mut pair);
+        }
+        assert_eq!(pair.gateway.all_drops(), 3 * 40);
+        // The rest found the allowance used up.
+        assert_eq!(pair.gateway.shard.counters_mut().icmp_sent, 50);
+    }
+}
+
+#[test]
+fn timers_fire_and_peers_roam_without_allocating() {
+    let mut pair = Pair::connected();
+    let change = PeerChange { keepalive_s: Some(3), ..PeerChange::of(pair.client.public()) };
+    pair.gateway.put_peer(change);
+    let sent = pair.gateway.shard.counters_mut().trains_sent;
+    let bytes = pair.gateway.peers()[0].tx_bytes;
+    for round in 0..100_u16 {
+        // Younger than two minutes: nobody shakes hands.
+        pair.gateway.now.mono = pair.gateway.now.mono + Duration::from_secs(1);
+        pair.client.address.set_port(40_001 + round / 10);
+        if round % 7 == 0 {
+            let packet = pair.to_exit(&[1; 100]);
+            let datagrams = pair.client.send(&packet, pair.gateway.now);
+            arrive(&mut pair, &datagrams);
+            pair.leave_inside(&[2; 100]);
+        }
+        turn(&mut pair);
+    }
+    let counters = pair.gateway.shard.counters_mut();
+    assert_eq!((counters.roamed, counters.handshakes_sent), (10, 0));
+    assert_eq!(counters.trains_sent - sent, 15);
+    assert_eq!(pair.gateway.all_drops(), 0);
+    let keepalives = (pair.gateway.peers()[0].tx_bytes - bytes - 15 * (32 + 128)) / 32;
+    assert!((10..30).contains(&keepalives), "{keepalives} keepalives");
 }
 
 #[test]

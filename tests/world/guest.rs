@@ -87,9 +87,10 @@ impl Guest {
         }
     }
 
-    /// Moves it to another address and port.
+    /// Moves it to another address and port, now and then of the other family.
     pub fn roam(&mut self) {
         self.moves += 1;
+        self.plan.outside_v6 ^= self.moves.is_multiple_of(3) || self.number.is_multiple_of(4);
         self.client.address = address(&self.plan, self.number, self.moves);
     }
 

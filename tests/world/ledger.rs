@@ -20,7 +20,7 @@ pub struct Ledger {
 }
 
 /// Reasons for which only packets from the TUN are dropped.
-const INSIDE: [DropReason; 9] = [
+const INSIDE: [DropReason; 10] = [
     DropReason::InsideNotIp,
     DropReason::InsideOffloadBad,
     DropReason::InsideNoPeer,
@@ -30,6 +30,8 @@ const INSIDE: [DropReason; 9] = [
     DropReason::StagedExpired,
     DropReason::SessionBudget,
     DropReason::PeerGone,
+    // Answers to handshakes, too, but no run has so many.
+    DropReason::TransmitExhausted,
 ];
 
 impl Ledger {

@@ -78,6 +78,8 @@ pub enum Event {
     Restored(usize),
     /// Another largest inner packet.
     InnerMtu(u16),
+    /// So many worthless initiations at once.
+    Flood(u16),
 }
 
 /// A run.
@@ -202,7 +204,7 @@ fn event(storm: Duration, guests: usize, random: &mut Seeded) -> (Duration, Even
     let who = random.below(guests as u64) as usize;
     let host = if random.below(2) == 0 { Host::Gateway } else { Host::Guest(who) };
     let span = MS * (100 + random.below(storm.as_millis() as u64 / 2) as u32);
-    let event = match random.below(16) {
+    let event = match random.below(17) {
         0..=2 => Event::Roam(who),
         3 | 4 => Event::WallJump(host, random.below(100_000) as i64 - 50_000),
         5 | 6 => Event::Suspend(host, Duration::from_secs(random.below(900))),
@@ -212,6 +214,7 @@ fn event(storm: Duration, guests: usize, random: &mut Seeded) -> (Duration, Even
         11 | 12 => Event::GatewayRestart,
         13 => Event::GuestRestart(who),
         14 => Event::Outage(who, span),
+        15 => Event::Flood(100 + random.below(700) as u16),
         _ => Event::InnerMtu(1_280 + random.below(200) as u16),
     };
     (at, event)

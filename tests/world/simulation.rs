@@ -14,12 +14,12 @@ use ringway_proto::crypto::{PublicKey, hash};
 use ringway_ring::Ecn;
 
 use crate::client::Seeded;
-use crate::driver::Sent;
+use crate::driver::{Pools, Sent};
 use crate::gateway::{Gateway, Setup, identity_of};
 use crate::guest::{Clock, Guest, gateway_address, inner};
 use crate::ledger::Ledger;
 use crate::model::{Model, Way, merged};
-use crate::network::{Attacker, Datagram};
+use crate::network::{Attacker, Datagram, initiation};
 use crate::scenario::{Event, Host, Scenario, calm_link, dead_link};
 
 #[path = "traffic.rs"]
@@ -222,6 +222,7 @@ impl World {
                 let guest = &mut self.guests[number];
                 guest.cable.set(guest.plan.up, guest.plan.down);
             }
+            Event::Flood(count) => self.flood(count),
             Event::InnerMtu(inner_mtu) => {
                 self.inner_mtu = inner_mtu;
                 self.command(Command::SetPolicy(Box::new(policy(inner_mtu))));
@@ -294,8 +295,11 @@ impl World {
     }
 }
 
+/// A gateway with so many transmit buffers that a full staging queue, of which every packet may need
+/// a train of its own, does not exhaust them.
 fn setup(key_seed: u64, seed: u64) -> Setup {
-    Setup { key_seed, ..Setup::new(seed, gateway_address(false)) }
+    let pools = Pools { transmit: 256, ..Pools::default() };
+    Setup { key_seed, pools, ..Setup::new(seed, gateway_address(false)) }
 }
 
 fn policy(inner_mtu: u16) -> Policy {

@@ -98,6 +98,18 @@ impl World {
         }
     }
 
+    /// Many handshakes that lead nowhere, at once.
+    pub(super) fn flood(&mut self, count: u16) {
+        let victim = self.public();
+        let to = gateway_address(false);
+        let from = SocketAddr::new([203, 0, 113, 67].into(), 667);
+        let flood: Vec<_> = (0..count)
+            .map(|_| Datagram { bytes: initiation(&mut self.random, &victim), from, to })
+            .collect();
+        flood.chunks(MERGED_MAX).for_each(|merged| self.deliver(merged));
+        self.run_gateway();
+    }
+
     /// What a client sends goes into its cable.
     pub(super) fn send_up(&mut self, number: usize, out: Vec<Vec<u8>>) {
         let guest = &mut self.guests[number];
