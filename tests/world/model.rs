@@ -237,3 +237,61 @@ pub fn merged(packets: &[Vec<u8>]) -> Vec<u8> {
     whole.extend(bytes);
     whole
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+    const BEYOND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    /// A model of two clients, and three packets for the first.
+    fn model() -> (Model, Vec<Vec<u8>>) {
+        let mut model = Model::new(2, true);
+        let packet = |_| model.packet(Way::ToClient, 0, (BEYOND, INSIDE), 100, Instant::ZERO);
+        let packets = (0..3).map(packet).collect();
+        (model, packets)
+    }
+
+    fn objects(model: &mut Model, client: usize, packet: &[u8]) -> bool {
+        catch_unwind(AssertUnwindSafe(|| model.received(client, packet))).is_err()
+    }
+
+    #[test]
+    fn packets_may_arrive_once_in_order_and_with_gaps() {
+        let (mut model, packets) = model();
+        model.received(0, &packets[0]);
+        model.received(0, &packets[2]);
+        assert_eq!(model.count(|_| true), (3, 2));
+    }
+
+    #[test]
+    fn what_may_not_be_is_objected_to() {
+        let (mut model, packets) = model();
+        assert!(objects(&mut model, 1, &packets[0]), "a stranger");
+        let mut changed = packets[0].clone();
+        *changed.last_mut().expect("bytes") ^= 1;
+        assert!(objects(&mut model, 0, &changed), "other contents");
+        model.received(0, &packets[1]);
+        assert!(objects(&mut model, 0, &packets[1]), "twice");
+        assert!(objects(&mut model, 0, &packets[0]), "too late");
+        let invented = udp(BEYOND, INSIDE, &contents(99, 100));
+        assert!(objects(&mut model, 0, &invented), "never sent");
+        let forbidden = model.packet(Way::ToClient, 0, (BEYOND, INSIDE), 9, Instant::ZERO);
+        model.forbid_last();
+        assert!(objects(&mut model, 0, &forbidden), "forbidden");
+        assert!(objects(&mut model, 0, &udp(BEYOND, INSIDE, b"something else")), "not ours");
+    }
+
+    #[test]
+    fn a_super_packet_stands_for_its_packets() {
+        let mut model = Model::new(1, true);
+        let mut packet = |len| model.packet(Way::ToExit, 0, (INSIDE, BEYOND), len, Instant::ZERO);
+        let packets = [packet(300), packet(300), packet(40)];
+        model.written(&merged(&packets));
+        assert_eq!(model.count(|_| true), (3, 3));
+    }
+}
