@@ -111,7 +111,8 @@ impl<D: Driver> Shard<D> {
     }
 
     fn set_identity(&mut self, identity: Option<Box<Identity>>, now: Now) -> Option<Box<Identity>> {
-        self.handshakes.set_identity(identity.as_deref());
+        let stale = self.handshakes.set_identity(identity.as_deref());
+        self.counters.drops[DropReason::Mac1Wrong as usize] += stale as u64;
         let old = std::mem::replace(&mut self.identity, identity);
         if let Some(own) = self.identity.as_deref().map(Identity::public)
             && let Some(id) = self.peers.by_key(&own)

@@ -57,10 +57,12 @@ impl HandshakeQueue {
     }
 
     /// MACs are keyed with the gateway's public key: a new identity brings new ones, and what waits
-    /// is stale.
-    pub fn set_identity(&mut self, identity: Option<&Identity>) {
+    /// is stale. Returns how many messages that were.
+    pub fn set_identity(&mut self, identity: Option<&Identity>) -> usize {
+        let stale = self.queue.len();
         self.queue.clear();
         self.cookies = identity.map(CookieChecker::new);
+        stale
     }
 
     /// How many wait.
