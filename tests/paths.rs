@@ -359,10 +359,19 @@ fn a_path_that_was_narrow_is_tried_again_after_ten_minutes() {
 }
 
 #[test]
-fn a_peer_that_roams_has_an_unknown_path() {
+fn a_peer_that_moves_or_is_moved_has_an_unknown_path() {
+    let away: SocketAddr = "203.0.113.78:7878".parse().unwrap();
     let (mut pair, _) = search(1_340, Families::V4);
     assert_eq!(pair.gateway.peers()[0].path_mtu, 1_280);
-    pair.client.address = "203.0.113.78:7878".parse().unwrap();
+    pair.client.address = away;
     pair.send(&pair.to_exit(b"moved"));
+    assert_eq!(pair.gateway.peers()[0].path_mtu, 1_420);
+
+    let (mut pair, _) = search(1_340, Families::V4);
+    let public = pair.client.public();
+    let moved = |to| PeerChange { endpoint: Some(to), ..PeerChange::of(public) };
+    pair.gateway.put_peer(moved(pair.client.address));
+    assert_eq!(pair.gateway.peers()[0].path_mtu, 1_280, "that is where it was");
+    pair.gateway.put_peer(moved(away));
     assert_eq!(pair.gateway.peers()[0].path_mtu, 1_420);
 }

@@ -35,7 +35,10 @@ fn whatever_happens_nothing_wrong_arrives_and_after_it_everything_works() {
                 delivered += outcome.delivered;
                 lost += outcome.lost;
             }
-            None => failed.push(seed),
+            None => {
+                eprintln!("seed {seed} failed");
+                failed.push(seed);
+            }
         }
     }
     eprintln!("{sent} packets sent, {delivered} delivered, {lost} datagrams lost on the way");

@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ringway_dataplane::Command;
 use ringway_proto::DropReason;
 use ringway_proto::crypto::{MAC_BYTES, hash, mac, xopen};
 use ringway_proto::limits::{HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX};
 use ringway_proto::wireguard::REKEY_TIMEOUT;
 use ringway_tests::client::Seeded;
 use ringway_tests::driver::Pools;
-use ringway_tests::gateway::{Gateway, Setup};
+use ringway_tests::gateway::{Gateway, Setup, identity_of};
 use ringway_tests::network::initiation;
 use ringway_tests::pair::{Families, Pair, SEED};
 
@@ -118,6 +119,18 @@ fn under_load_a_client_gets_in_with_the_cookie_it_is_sent() {
     pair.pass(Duration::from_millis(900));
     assert!(pair.client.ready(pair.now()));
     assert_eq!(pair.gateway.written.len(), 1, "what waited has arrived");
+}
+
+#[test]
+fn handshakes_for_an_identity_that_is_gone_are_counted_too() {
+    let from = "203.0.113.66:666".parse().unwrap();
+    let mut flood = Flood { pair: roomy(), random: Seeded(5), from };
+    pour(&mut flood, 100);
+    let gateway = &mut flood.pair.gateway;
+    gateway.command(Command::SetIdentity(Some(Box::new(identity_of(99)))));
+    gateway.run();
+    assert_eq!(gateway.drops(DropReason::Mac1Wrong), 100 - HANDSHAKES_PER_TURN_MAX as u64);
+    assert_eq!(gateway.all_drops(), 100);
 }
 
 #[test]
