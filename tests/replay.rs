@@ -25,7 +25,7 @@ fn every_target_keeps_its_promises_over_its_corpus() {
         for input in inputs {
             let bytes = std::fs::read(&input).expect("readable");
             // Shown only if the test fails.
-            println!("{} over {}", target.name, input.display());
+            eprintln!("{} over {}", target.name, input.display());
             (target.run)(&bytes);
         }
     }
