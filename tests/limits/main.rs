@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod channels;
+mod crowds;
 mod drops;
 mod floods;
 mod pools;
