@@ -5,6 +5,7 @@
 //! failure names its seed, and the same seed fails the same way.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use ringway_tests::scenario::Scenario;
 use ringway_tests::simulation::{Outcome, World};
@@ -27,6 +28,7 @@ fn outcome_of(seed: u64) -> Option<Outcome> {
 #[test]
 fn whatever_happens_nothing_wrong_arrives_and_after_it_everything_works() {
     let (mut sent, mut delivered, mut lost) = (0, 0, 0);
+    let mut slowest = (Duration::ZERO, 0);
     let mut failed = Vec::new();
     for seed in seeds() {
         match outcome_of(seed) {
@@ -34,6 +36,7 @@ fn whatever_happens_nothing_wrong_arrives_and_after_it_everything_works() {
                 sent += outcome.sent;
                 delivered += outcome.delivered;
                 lost += outcome.lost;
+                slowest = slowest.max((outcome.recovery, seed));
             }
             None => {
                 eprintln!("seed {seed} failed");
@@ -42,6 +45,7 @@ fn whatever_happens_nothing_wrong_arrives_and_after_it_everything_works() {
         }
     }
     eprintln!("{sent} packets sent, {delivered} delivered, {lost} datagrams lost on the way");
+    eprintln!("slowest recovery {:?}, seed {}", slowest.0, slowest.1);
     assert!(failed.is_empty(), "seeds {failed:?}; one again: RINGWAY_SEEDS={0}..", failed[0]);
     assert!(delivered > sent / 4, "a world in which nothing works proves nothing");
 }

@@ -55,6 +55,8 @@ pub struct Outcome {
     pub delivered: usize,
     /// Datagrams that the network lost.
     pub lost: u64,
+    /// How long after the end of all trouble the last packet was lost.
+    pub recovery: Duration,
 }
 
 /// A running scenario.
@@ -136,7 +138,7 @@ impl World {
         self.clear_out();
         let (sent, delivered) = self.model.count(|_| true);
         let lost = self.guests.iter().map(|guest| guest.cable.lost()).sum();
-        Outcome { trace: self.trace, sent, delivered, lost }
+        Outcome { trace: self.trace, sent, delivered, lost, recovery: self.recovery(storm_ends) }
     }
 
     /// Goes from one thing to the next.

@@ -1,6 +1,7 @@
 //! The end of a simulated run: after all trouble everything works, and nothing is left behind.
 
 use super::*;
+use crate::model::Record;
 
 impl World {
     /// Ends all trouble.
@@ -46,6 +47,13 @@ impl World {
             let (sent, delivered) = self.model.count(|record| !record.forbidden);
             assert_eq!(sent, delivered, "a gentle world loses nothing");
         }
+    }
+
+    /// How long after the end of all trouble the last packet was lost that should have arrived.
+    pub(super) fn recovery(&self, storm_ends: Instant) -> Duration {
+        let lost = |record: &&Record| !record.delivered && !record.forbidden;
+        let last = self.model.records().iter().rev().find(lost);
+        last.map_or(Duration::ZERO, |record| record.at.since(storm_ends))
     }
 
     /// Gauges say what is.
