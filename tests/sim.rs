@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use ringway_tests::scenario::Scenario;
-use ringway_tests::simulation::{Outcome, World};
+use ringway_tests::simulation::World;
 
 fn seeds() -> std::ops::Range<u64> {
     let wanted = std::env::var("RINGWAY_SEEDS").unwrap_or_else(|_| "200".to_owned());
@@ -20,30 +20,59 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-/// Runs one seed; `None` if it failed. What was wrong has been printed by then.
-fn outcome_of(seed: u64) -> Option<Outcome> {
-    catch_unwind(AssertUnwindSafe(|| World::new(Scenario::new(seed)).run())).ok()
+/// What became of many seeds.
+#[derive(Default)]
+struct Sum {
+    sent: usize,
+    delivered: usize,
+    lost: u64,
+    slowest: (Duration, u64),
+    failed: Vec<u64>,
+}
+
+impl Sum {
+    /// Runs one seed. If it fails, what was wrong has been printed by then.
+    fn run(&mut self, seed: u64) {
+        let run = AssertUnwindSafe(|| World::new(Scenario::new(seed)).run());
+        let Ok(outcome) = catch_unwind(run) else {
+            eprintln!("seed {seed} failed");
+            self.failed.push(seed);
+            return;
+        };
+        self.sent += outcome.sent;
+        self.delivered += outcome.delivered;
+        self.lost += outcome.lost;
+        self.slowest = self.slowest.max((outcome.recovery, seed));
+    }
+
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.slowest = self.slowest.max(other.slowest);
+        self.failed.extend(other.failed);
+    }
 }
 
 #[test]
 fn whatever_happens_nothing_wrong_arrives_and_after_it_everything_works() {
-    let (mut sent, mut delivered, mut lost) = (0, 0, 0);
-    let mut slowest = (Duration::ZERO, 0);
-    let mut failed = Vec::new();
-    for seed in seeds() {
-        match outcome_of(seed) {
-            Some(outcome) => {
-                sent += outcome.sent;
-                delivered += outcome.delivered;
-                lost += outcome.lost;
-                slowest = slowest.max((outcome.recovery, seed));
+    // Worlds are independent: each CPU takes its share.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut sum = Sum::default();
+    std::thread::scope(|scope| {
+        let share = |first| {
+            move || {
+                let mut sum = Sum::default();
+                seeds().skip(first).step_by(threads).for_each(|seed| sum.run(seed));
+                sum
             }
-            None => {
-                eprintln!("seed {seed} failed");
-                failed.push(seed);
-            }
+        };
+        let shares: Vec<_> = (0..threads).map(|first| scope.spawn(share(first))).collect();
+        for share in shares {
+            sum.add(share.join().expect("failures were caught"));
         }
-    }
+    });
+    let Sum { sent, delivered, lost, slowest, failed } = sum;
     eprintln!("{sent} packets sent, {delivered} delivered, {lost} datagrams lost on the way");
     eprintln!("slowest recovery {:?}, seed {}", slowest.0, slowest.1);
     assert!(failed.is_empty(), "seeds {failed:?}; one again: RINGWAY_SEEDS={0}..", failed[0]);
