@@ -6,9 +6,11 @@
 mod allowed_ips;
 mod cmsg;
 mod configuration;
+mod flow;
 mod input;
 mod ip;
 mod offload;
+mod sums;
 mod wireguard;
 
 /// A parser and its promises.
@@ -33,4 +35,6 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "cmsg", run: cmsg::control_messages_are_read_within_bounds },
     Target { name: "uapi", run: configuration::requests_are_parsed_whatever_the_chunks },
     Target { name: "config", run: configuration::a_file_is_accepted_or_refused_with_a_line },
+    Target { name: "flow", run: flow::packets_stay_sound_and_answers_are_not_answered },
+    Target { name: "path_mtu", run: flow::a_path_stays_within_its_bounds },
 ];

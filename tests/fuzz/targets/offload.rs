@@ -5,6 +5,7 @@ use ringway_proto::offload::coalesce::HEADERS_MAX;
 use ringway_proto::offload::{Candidate, Class, Group, GsoType, Segments, VnetHeader};
 
 use super::input::Input;
+use super::sums::{is_sound, ones_sum, transport_sum};
 
 /// Bytes of the longest IP packet.
 const PACKET_MAX: usize = 65_575;
@@ -171,38 +172,4 @@ fn headers_len(packet: &[u8], parsed: &Packet, gso: GsoType) -> usize {
             }
             GsoType::UdpL4 => 8,
         }
-}
-
-/// Header and transport checksums hold (or there is none, for UDP).
-fn is_sound(packet: &[u8]) -> bool {
-    let parsed = Packet::parse(packet).expect("a packet");
-    let ip = parsed.version() == Version::V6
-        || ones_sum(&packet[..parsed.transport_offset()], 0) == u16::MAX;
-    let none = parsed.protocol() == protocol::UDP
-        && packet[parsed.transport_offset() + 6..parsed.transport_offset() + 8] == [0, 0];
-    ip && (none || transport_sum(packet, parsed.transport_offset()) == u16::MAX)
-}
-
-/// Of the pseudo-header and everything from `transport` on.
-fn transport_sum(packet: &[u8], transport: usize) -> u16 {
-    let parsed = Packet::parse(packet).expect("a packet");
-    let addresses = match parsed.version() {
-        Version::V4 => &packet[12..20],
-        Version::V6 => &packet[8..40],
-    };
-    let len = packet.len() - transport;
-    let pseudo = u64::from(parsed.protocol()) + len as u64 + u64::from(ones_sum(addresses, 0));
-    ones_sum(&packet[transport..], pseudo)
-}
-
-/// The ones' complement sum, two bytes at a time (RFC 1071).
-fn ones_sum(bytes: &[u8], start: u64) -> u16 {
-    let words = bytes
-        .chunks(2)
-        .map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0)));
-    let mut sum = start + words.sum::<u64>();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }
