@@ -8,7 +8,7 @@ use ringway_dataplane::Command;
 use ringway_proto::DropReason;
 use ringway_proto::crypto::{MAC_BYTES, hash, mac, xopen};
 use ringway_proto::limits::{HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX};
-use ringway_proto::wireguard::REKEY_TIMEOUT;
+use ringway_proto::wireguard::{CookieChecker, REKEY_TIMEOUT};
 use ringway_tests::client::Seeded;
 use ringway_tests::driver::Pools;
 use ringway_tests::gateway::{Gateway, Setup, identity_of};
@@ -177,4 +177,30 @@ fn a_source_with_cookies_has_its_share_and_no_more() {
     let opened = pair.drops(DropReason::HandshakeUndecryptable) - opened;
     assert_eq!(opened, 5 + 16);
     assert_eq!(pair.drops(DropReason::HandshakeRateLimited), 90 - opened);
+}
+
+#[test]
+fn the_gateway_shows_a_cookie_that_it_was_sent_with_its_next_try() {
+    let mut pair = Pair::reachable();
+    let ask = pair.gateway.inside(&pair.to_client(b"are you there?")).remove(0);
+    // The client is under load.
+    let mut checker = CookieChecker::new(&identity_of(11));
+    let (home, away) = (Families::V4.gateway(), "203.0.113.66:666".parse().unwrap());
+    let mut reply = [0; 64];
+    let now = pair.now().mono;
+    checker.reply(&ask.bytes, home, now, &mut Seeded(3), &mut reply).unwrap();
+    let mut forged = reply;
+    forged[63] ^= 1;
+    assert!(pair.gateway.receive(&[forged.to_vec()], away).is_empty());
+    assert_eq!(pair.drops(DropReason::HandshakeUndecryptable), 1);
+    assert!(pair.gateway.receive(&[reply.to_vec()], away).is_empty(), "nothing at once");
+    assert_eq!(pair.gateway.shard.counters_mut().cookies_received, 1);
+    assert!(pair.gateway.receive(&[reply.to_vec()], away).is_empty());
+    assert_eq!(pair.drops(DropReason::HandshakeUnexpected), 1, "one for each message");
+    assert_eq!(pair.gateway.peers()[0].endpoint, Some(pair.client.address));
+
+    let again = pair.pass_alone(REKEY_TIMEOUT + Duration::from_millis(350)).remove(0).1;
+    assert!(checker.check_mac2(&again.bytes, home, pair.now().mono));
+    pair.answer(vec![again]);
+    assert_eq!(pair.client.received.len(), 1);
 }
