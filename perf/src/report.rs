@@ -300,18 +300,20 @@ impl Folder {
 /// The circumstances: command, date, machine, versions.
 #[must_use]
 pub fn conditions(programs: &[Program]) -> String {
-    let command: Vec<String> = std::env::args().skip(1).collect();
+    let command: Vec<String> = std::env::args().skip(2).collect(); // the program and `run`
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
     let mut text = format!(
         "# Measured {}\n\n- command: `tools/perf {}`\n- kernel: {}\n- processor: {}, {} CPUs\n\
-         - commit: {}\n",
+         - commit: {}\n- load average when written (1, 5, 15 minutes): {}\n",
         first_line("date", &["+%Y-%m-%d %H:%M %Z"]),
         command.join(" "),
         first_line("uname", &["-srm"]),
         model.trim_start_matches([' ', '\t', ':']),
         std::thread::available_parallelism().map_or(0, usize::from),
         first_line("git", &["rev-parse", "--short", "HEAD"]),
+        load.split(' ').take(3).collect::<Vec<_>>().join(" "),
     );
     for program in programs {
         let _ = writeln!(text, "- {program}: {}", program.version());
