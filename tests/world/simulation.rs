@@ -297,8 +297,8 @@ impl World {
     }
 }
 
-/// A gateway with so many transmit buffers that a full staging queue, of which every packet may need
-/// a train of its own, does not exhaust them.
+/// A gateway with so many transmit buffers that a full staging queue, of which every packet may
+/// need a train of its own, does not exhaust them.
 fn setup(key_seed: u64, seed: u64) -> Setup {
     let pools = Pools { transmit: 256, ..Pools::default() };
     Setup { key_seed, pools, ..Setup::new(seed, gateway_address(false)) }
