@@ -34,6 +34,8 @@ pub struct GuestPlan {
     pub gateway_keepalive_s: u16,
     /// Nobody configured it: nothing it sends may arrive.
     pub stranger: bool,
+    /// It never moves, and in the calm it only listens: the gateway has to find it again by itself.
+    pub mute: bool,
     /// Until the calm its preshared key is not the gateway's.
     pub wrong_preshared: bool,
     /// What the way to the gateway does.
@@ -109,7 +111,8 @@ impl Scenario {
     pub fn new(seed: u64) -> Self {
         let mut random = Seeded(seed.wrapping_mul(0x9e37_79b9).wrapping_add(7));
         let gentle = random.below(6) == 0;
-        let guests: Vec<_> = (0..1 + random.below(8)).map(|_| guest(gentle, &mut random)).collect();
+        let mut guests: Vec<_> =
+            (0..1 + random.below(8)).map(|_| guest(gentle, &mut random)).collect();
         let (storm_s, gap) = match random.below(4) {
             0 => (15, 40 * MS),
             1 | 2 => (70, 250 * MS),
@@ -121,6 +124,12 @@ impl Scenario {
             (0..count).map(|_| event(storm, guests.len(), &mut random)).collect();
         events.sort_by_key(|(at, _)| *at);
         let attacked = !gentle && random.below(2) == 0;
+        for guest in &mut guests {
+            // A copy that arrives first from elsewhere moves its endpoint.
+            guest.mute &= !attacked;
+        }
+        let moves = |event: &Event| matches!(event, Event::Roam(who) if guests[*who].mute);
+        events.retain(|(_, event)| !moves(event));
         Self {
             seed,
             guests,
@@ -170,6 +179,7 @@ fn guest(gentle: bool, random: &mut Seeded) -> GuestPlan {
         endpoint_known,
         gateway_keepalive_s: if endpoint_known { pick(&[0, 0, 0, 7, 25], random) } else { 0 },
         stranger: !gentle && random.below(12) == 0,
+        mute: endpoint_known && random.below(3) == 0,
         wrong_preshared: !gentle && random.below(12) == 0,
         up: link(gentle, random),
         down: link(gentle, random),

@@ -4,6 +4,7 @@
 //! Nothing here decides what happens (`scenario`) or what is right (`model`, `ledger`); the same
 //! scenario gives the same run, to the last datagram.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct World {
     inner_mtu: u16,
     guests: Vec<Guest>,
     attacker: Attacker,
+    /// Digests of the transport messages that this gateway has seen.
+    arrived: BTreeSet<u64>,
     model: Model,
     ledger: Ledger,
     events: Vec<(Instant, Event)>,
@@ -102,6 +105,7 @@ impl World {
             inner_mtu: Policy::INNER_MTU,
             guests,
             attacker: Attacker::new(seed ^ 0xbad),
+            arrived: BTreeSet::new(),
             model,
             ledger: Ledger { started: time, ..Ledger::default() },
             events,
@@ -282,6 +286,7 @@ impl World {
         let setup = Setup { now, ..setup(self.key_seed, self.random.draw()) };
         self.gateway = Gateway::with(Setup { policy: policy(self.inner_mtu), ..setup });
         self.ledger = Ledger { started: self.time, ..Ledger::default() };
+        self.arrived.clear();
         for number in 0..self.guests.len() {
             if self.guests[number].configured {
                 self.add(number);

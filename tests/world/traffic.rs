@@ -8,7 +8,9 @@ impl World {
         if self.calm {
             self.next_burst = self.time + Duration::from_secs(1);
             for number in 0..self.guests.len() {
-                self.send(number, Way::ToExit, 1, 100);
+                if !self.guests[number].plan.mute {
+                    self.send(number, Way::ToExit, 1, 100);
+                }
                 self.send(number, Way::ToClient, 1, 100);
             }
             return;
@@ -87,15 +89,30 @@ impl World {
         if self.random.below(3) == 0 {
             let guest = &self.guests[number];
             let victim = guest.client.public();
-            let hostile = self.attacker.invent(guest.client.address, &victim);
+            let (hostile, _) = self.attacker.invent(guest.client.address, &victim);
             self.arrive(number, &hostile.bytes);
         } else {
             let to = gateway_address(self.guests[number].plan.outside_v6);
             let victim = self.public();
-            let hostile = self.attacker.invent(to, &victim);
+            let (hostile, authentic) = self.attacker.invent(to, &victim);
+            let copy = self.arrived.contains(&digest(&hostile.bytes));
+            let authentic = authentic && !copy;
+            let before = self.endpoints();
             self.deliver(&[hostile]);
             self.run_gateway();
+            assert!(authentic || self.endpoints() == before, "a forgery moved an endpoint");
         }
+    }
+
+    fn endpoints(&self) -> Vec<Option<SocketAddr>> {
+        let peers = self.gateway.shard.peers();
+        let mut found = Vec::new();
+        let mut cursor = 0;
+        while let Some((id, peer)) = peers.next_from(cursor) {
+            cursor = id.slot + 1;
+            found.push(peer.endpoint.map(|endpoint| endpoint.remote));
+        }
+        found
     }
 
     /// Many handshakes that lead nowhere, at once.
@@ -138,6 +155,10 @@ impl World {
         while !arrived.is_empty() {
             let count = if self.scenario.offloads { mergeable(&arrived) } else { 1 };
             let rest = arrived.split_off(count);
+            if self.next_attack.is_some() && self.scenario.offloads && self.random.below(8) == 0 {
+                // Somebody sends it twice, so fast that both are merged.
+                arrived.insert(0, arrived[0].clone());
+            }
             self.deliver(&arrived);
             arrived = rest;
             handed += 1;
@@ -153,6 +174,11 @@ impl World {
         let Some(first) = merged.first().filter(|first| !first.bytes.is_empty()) else { return };
         let (from, to) = (first.from, first.to);
         let bytes: Vec<_> = merged.iter().map(|datagram| datagram.bytes.clone()).collect();
+        if self.next_attack.is_some() {
+            // A refused handshake message may be accepted later; a transport message never.
+            let data = bytes.iter().filter(|bytes| bytes[0] == 4);
+            self.arrived.extend(data.map(|bytes| digest(bytes)));
+        }
         let ecn = Ecn(self.random.below(4) as u8);
         self.gateway.deliver(&bytes, from, to.ip(), ecn);
         self.ledger.datagrams += bytes.len() as u64;
@@ -240,6 +266,9 @@ fn traced(trace: u64, time: Instant, datagram: &Datagram) -> u64 {
     let place = |address: SocketAddr| u64::from(address.port());
     let words = [trace, time.as_nanos(), place(datagram.from), place(datagram.to)];
     let words = words.map(u64::to_le_bytes);
-    let digest = hash(&[words.as_flattened(), &datagram.bytes]);
-    digest.first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+    digest(&[words.as_flattened(), &datagram.bytes].concat())
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    hash(&[bytes]).first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }

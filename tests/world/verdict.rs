@@ -34,7 +34,8 @@ impl World {
                 let (sent, delivered) = self.model.count(|record| {
                     record.client == number && record.way == way && record.at >= works_from
                 });
-                assert!(sent >= 5, "client {number} sent {sent}");
+                let mute = guest.plan.mute && way == Way::ToExit;
+                assert!(sent >= 5 || mute, "client {number} sent {sent}");
                 assert!(
                     sent - delivered <= tolerated,
                     "client {number} {way:?}: {delivered} of {sent}; {:?} {:?}",
