@@ -20,9 +20,8 @@ impl<D: Driver> Shard<D> {
     /// Sends the probes that are due and counts what has changed.
     pub(crate) fn follow_path(&mut self, id: PeerId, now: Now) {
         while let Some(probe) = self.peers.get_mut(id).and_then(|peer| peer.path.poll_probe()) {
-            match self.send_probe(id, probe, now) {
-                Ok(()) => self.counters.path_probes += 1,
-                Err(reason) => self.counters.drop(reason),
+            if let Err(reason) = self.send_probe(id, probe, now) {
+                self.counters.drop(reason);
             }
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
@@ -79,6 +78,7 @@ impl<D: Driver> Shard<D> {
         let room = self.trains.room(id, padded, Ecn::default(), &mut out)?;
         let written = write_echo(from, to, ECHO_IDENTIFIER, probe.sequence, &mut room[..len]);
         assert!(written, "a probe has room for its headers and one address family");
+        self.counters.path_probes += 1;
         Ok(())
     }
 }
