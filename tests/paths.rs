@@ -261,16 +261,23 @@ fn expected_mtu(outer: usize, families: Families) -> u16 {
     sizes.into_iter().filter(|size| usize::from(*size) <= fits).max().unwrap()
 }
 
-/// A TCP sender beyond the gateway, whose segment nobody acknowledges, over a path that swallows
-/// datagrams of more than `outer` bytes. Returns the pair and whether the segment arrived at last.
+/// A search by a gateway with inner addresses, from which it can ask.
 fn search(outer: usize, families: Families) -> (Pair, bool) {
-    let mut pair = Pair::connected_over(families);
     let policy = Policy {
         address_v4: Some([10, 0, 0, 1].into()),
         address_v6: Some("fd00::1".parse().unwrap()),
         ..Policy::default()
     };
+    search_as(policy, outer, families)
+}
+
+/// A TCP sender beyond the gateway, whose segment nobody acknowledges, over a path that swallows
+/// datagrams of more than `outer` bytes. Returns the pair and whether the segment arrived at last.
+fn search_as(policy: Policy, outer: usize, families: Families) -> (Pair, bool) {
+    let mut pair = Pair::connected_over(families);
     pair.gateway.command(Command::SetPolicy(Box::new(policy)));
+    // A flow is watched once none was for a while.
+    pair.pass(10 * SECOND);
     let path = (families.beyond(), families.inside());
     let headers = if families.inside_v6 { 60 } else { 40 };
     let mut size = 1_420 - headers;
@@ -290,34 +297,54 @@ fn search(outer: usize, families: Families) -> (Pair, bool) {
             size = usize::from(u16::from_be_bytes([error[at], error[at + 1]])) - headers;
             continue;
         }
+        // Something small comes from the client meanwhile: the path is not down.
         let until = pair.now().mono + timeout;
-        while let Some(next) = pair.gateway.wake_at.filter(|next| *next < until) {
-            let sent = pair.gateway.advance(next.since(pair.now().mono));
+        while pair.now().mono < until {
+            let span = until.since(pair.now().mono).min(SECOND);
+            pass_time(&mut pair, span, outer);
+            let out = pair.client.send(&pair.to_exit(b"still here"), pair.gateway.now);
+            let sent = narrow_up(&mut pair, out);
             pass_narrow(&mut pair, sent, outer);
+            pair.gateway.written.clear();
         }
-        let sent = pair.gateway.advance(until.since(pair.now().mono));
-        pass_narrow(&mut pair, sent, outer);
         timeout *= 2;
     }
     (pair, false)
 }
 
-/// What is small enough reaches the client, which answers echo requests as a host does.
-fn pass_narrow(pair: &mut Pair, sent: Vec<Sent>, outer: usize) {
+/// What is small enough reaches the client, which answers echo requests as a host does, and so on.
+fn pass_narrow(pair: &mut Pair, mut sent: Vec<Sent>, outer: usize) {
     let headers = if pair.families.outside_v6 { 48 } else { 28 };
-    let before = pair.client.received.len();
-    let narrow = sent.into_iter().filter(|sent| sent.bytes.len() + headers <= outer).collect();
-    pair.answer(narrow);
-    let replies: Vec<_> =
-        pair.client.received[before..].iter().filter_map(|packet| echo_reply(packet)).collect();
-    for reply in replies {
-        let out = pair.client.send(&reply, pair.gateway.now);
-        let (from, to) = (pair.client.address, pair.gateway.ip());
-        for datagram in out {
-            pair.gateway.deliver(&[datagram], from, to, Ecn::default());
-            let sent = pair.gateway.run();
-            pass_narrow(pair, sent, outer);
+    let now = pair.now();
+    while !sent.is_empty() {
+        let mut out = Vec::new();
+        for sent in sent.iter().filter(|sent| sent.bytes.len() + headers <= outer) {
+            let before = pair.client.received.len();
+            out.extend(pair.client.receive(&sent.bytes, now));
+            let reply = pair.client.received[before..].last().and_then(|packet| echo_reply(packet));
+            out.extend(reply.into_iter().flat_map(|reply| pair.client.send(&reply, now)));
         }
+        sent = narrow_up(pair, out);
+    }
+}
+
+/// The client's datagrams are small. Returns what the gateway sends then.
+fn narrow_up(pair: &mut Pair, out: Vec<Vec<u8>>) -> Vec<Sent> {
+    let from = pair.client.address;
+    out.into_iter().flat_map(|datagram| pair.gateway.receive(&[datagram], from)).collect()
+}
+
+/// Time passes, and both do what is due.
+fn pass_time(pair: &mut Pair, span: Duration, outer: usize) {
+    let end = pair.now().mono + span;
+    while pair.now().mono < end {
+        let next = pair.gateway.wake_at.into_iter().chain(pair.client.deadline()).min();
+        let at = next.unwrap_or(end).clamp(pair.now().mono, end);
+        let sent = pair.gateway.advance(at.since(pair.now().mono));
+        pass_narrow(pair, sent, outer);
+        let out = pair.client.wake(pair.gateway.now);
+        let sent = narrow_up(pair, out);
+        pass_narrow(pair, sent, outer);
     }
 }
 
@@ -339,21 +366,25 @@ fn the_search_for_a_black_hole_finds_what_the_path_carries() {
 }
 
 #[test]
+fn without_an_address_to_ask_from_sizes_go_down_step_by_step() {
+    let (mut pair, arrived) = search_as(Policy::default(), 1_340, Families::V4);
+    assert!(arrived);
+    assert_eq!(pair.gateway.peers()[0].path_mtu, 1_280);
+    let counters = pair.gateway.shard.counters_mut();
+    assert_eq!((counters.path_probes, counters.path_narrowed), (0, 2));
+}
+
+#[test]
 fn a_path_that_was_narrow_is_tried_again_after_ten_minutes() {
     let (mut pair, arrived) = search(1_340, Families::V4);
     assert!(arrived);
     assert_eq!(pair.gateway.peers()[0].path_mtu, 1_280);
-    let end = pair.now().mono + 700 * SECOND;
-    while let Some(next) = pair.gateway.wake_at.filter(|next| *next < end) {
-        let sent = pair.gateway.advance(next.since(pair.now().mono));
-        pass_narrow(&mut pair, sent, 1_500);
-    }
-    // Keys are gone by then: a packet makes a new session and the next one knows the path.
+    pass_time(&mut pair, 700 * SECOND, 1_500);
+    // Keys are gone by then: a packet makes a new session, and the answers follow.
     for _ in 0..4 {
         let sent = pair.gateway.inside(&pair.to_client(b"still there?"));
         pass_narrow(&mut pair, sent, 1_500);
-        let sent = pair.gateway.advance(SECOND);
-        pass_narrow(&mut pair, sent, 1_500);
+        pass_time(&mut pair, SECOND, 1_500);
     }
     assert_eq!(pair.gateway.peers()[0].path_mtu, 1_420);
 }
