@@ -132,7 +132,6 @@ impl Model {
         assert!(at.is_none_or(|client| client == record.client), "packet {number} at a stranger");
         assert!(!record.forbidden, "packet {number} has a foreign source: {record:?}");
         assert!(!record.delivered, "packet {number} arrived twice");
-        record.delivered = true;
         let expected = udp(record.path.0, record.path.1, &contents(number, record.payload));
         assert_eq!(unnumbered(packet), expected, "packet {number} was changed");
         let family = usize::from(record.path.0.is_ipv6()) + 2 * usize::from(way == Way::ToClient);
@@ -142,6 +141,7 @@ impl Model {
             "packet {number} arrived after {last:?}"
         );
         *last = Some(number);
+        record.delivered = true;
     }
 
     /// An ICMP error has to be about a packet that was sent to a client and is still missing.
