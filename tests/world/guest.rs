@@ -30,6 +30,8 @@ pub struct Clock {
     pub ahead: Duration,
     /// Seconds by which somebody stepped the wall clock.
     pub stepped_s: i64,
+    /// The most it ever was.
+    pub stepped_max_s: i64,
 }
 
 impl Clock {
@@ -39,6 +41,12 @@ impl Clock {
         let mono = time + self.ahead;
         let epoch_s = 1_700_000_000_u64.saturating_add_signed(self.stepped_s);
         Now { mono, wall: Duration::from_secs(epoch_s) + mono.since(Instant::ZERO) }
+    }
+
+    /// Steps the wall clock.
+    pub fn step(&mut self, seconds: i64) {
+        self.stepped_s += seconds;
+        self.stepped_max_s = self.stepped_max_s.max(self.stepped_s);
     }
 
     /// When the world is where this clock shows `mono`; the past counts as the start.

@@ -103,6 +103,8 @@ pub struct Scenario {
     pub offloads: bool,
     /// Nothing bad happens: all that is sent has to arrive.
     pub gentle: bool,
+    /// In the storm the gateway has too few buffers of every kind.
+    pub scarce: bool,
 }
 
 impl Scenario {
@@ -138,6 +140,7 @@ impl Scenario {
             burst_gap: gap,
             attack_gap: attacked.then(|| MS * (50 + random.below(2_000) as u32)),
             offloads: random.below(3) > 0,
+            scarce: !gentle && random.below(4) == 0,
             gentle,
         }
     }

@@ -95,7 +95,8 @@ impl World {
             .collect();
         let model = Model::new(guests.len(), scenario.keeps_order());
         let events = scenario.events.iter().map(|(at, event)| (time + *at, *event)).collect();
-        let setup = Setup { now: Clock::default().now(time), ..setup(seed, seed) };
+        let now = Clock::default().now(time);
+        let setup = Setup { now, ..setup(seed, seed, scenario.scarce) };
         let mut world = Self {
             random: Seeded(seed ^ 0x7a3d),
             time,
@@ -197,7 +198,7 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Roam(number) => self.guests[number].roam(),
-            Event::WallJump(host, seconds) => self.clock_of(host).stepped_s += seconds,
+            Event::WallJump(host, seconds) => self.clock_of(host).step(seconds),
             Event::Suspend(host, span) => self.clock_of(host).ahead += span,
             Event::Remove(number, back_after) => {
                 self.remove(number);
@@ -279,11 +280,15 @@ impl World {
         }
     }
 
-    fn restart_gateway(&mut self) {
+    pub(super) fn restart_gateway(&mut self) {
         self.ledger.audit(&mut self.gateway, self.time);
         assert!(self.gateway.shard.driver_mut().at_rest());
+        // With a clock that was set back it would show stamps that its peers have seen, and could
+        // begin no handshake: only stamps that are kept help against that.
+        self.clock.stepped_s = self.clock.stepped_max_s;
         let now = self.clock.now(self.time);
-        let setup = Setup { now, ..setup(self.key_seed, self.random.draw()) };
+        let scarce = self.scenario.scarce && !self.calm;
+        let setup = Setup { now, ..setup(self.key_seed, self.random.draw(), scarce) };
         self.gateway = Gateway::with(Setup { policy: policy(self.inner_mtu), ..setup });
         self.ledger = Ledger { started: self.time, ..Ledger::default() };
         self.arrived.clear();
@@ -302,10 +307,14 @@ impl World {
     }
 }
 
-/// A gateway with so many transmit buffers that a full staging queue, of which every packet may
-/// need a train of its own, does not exhaust them.
-fn setup(key_seed: u64, seed: u64) -> Setup {
-    let pools = Pools { transmit: 256, ..Pools::default() };
+/// A gateway with so many transmit buffers that a full staging queue, of which every packet may need
+/// a train of its own, does not exhaust them, or one with too few of everything.
+fn setup(key_seed: u64, seed: u64, scarce: bool) -> Setup {
+    let pools = if scarce {
+        Pools { receive: 3, transmit: 2, tun: 2 }
+    } else {
+        Pools { transmit: 256, ..Pools::default() }
+    };
     Setup { key_seed, pools, ..Setup::new(seed, gateway_address(false)) }
 }
 

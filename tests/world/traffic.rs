@@ -67,16 +67,18 @@ impl World {
     fn send_inside(&mut self, packets: &[Vec<u8>]) {
         let equal = packets[..packets.len() - 1].iter().all(|p| p.len() == packets[0].len());
         let driver = self.gateway.shard.driver_mut();
-        self.ledger.inside_packets += packets.len() as u64;
-        if self.scenario.offloads && packets.len() > 1 && equal {
+        let before = driver.refused;
+        let (handed, each) = if self.scenario.offloads && packets.len() > 1 && equal {
             driver.inject_inside(&merged(packets));
-            self.ledger.inside += 1;
-            self.ledger.occasions += 1;
+            (1, packets.len() as u64)
         } else {
             packets.iter().for_each(|packet| driver.inject_packet(packet));
-            self.ledger.inside += packets.len() as u64;
-            self.ledger.occasions += packets.len() as u64;
-        }
+            (packets.len() as u64, 1)
+        };
+        let taken = handed - (driver.refused - before);
+        self.ledger.inside += taken;
+        self.ledger.inside_packets += taken * each;
+        self.ledger.occasions += handed;
         self.run_gateway();
     }
 
@@ -174,14 +176,16 @@ impl World {
         let Some(first) = merged.first().filter(|first| !first.bytes.is_empty()) else { return };
         let (from, to) = (first.from, first.to);
         let bytes: Vec<_> = merged.iter().map(|datagram| datagram.bytes.clone()).collect();
-        if self.next_attack.is_some() {
+        let ecn = Ecn(self.random.below(4) as u8);
+        let before = self.gateway.shard.driver_mut().refused;
+        self.gateway.deliver(&bytes, from, to.ip(), ecn);
+        let refused = self.gateway.shard.driver_mut().refused - before;
+        self.ledger.datagrams += bytes.len() as u64 - refused;
+        if self.next_attack.is_some() && refused == 0 {
             // A refused handshake message may be accepted later; a transport message never.
             let data = bytes.iter().filter(|bytes| bytes[0] == 4);
             self.arrived.extend(data.map(|bytes| digest(bytes)));
         }
-        let ecn = Ecn(self.random.below(4) as u8);
-        self.gateway.deliver(&bytes, from, to.ip(), ecn);
-        self.ledger.datagrams += bytes.len() as u64;
         self.ledger.occasions += bytes.len() as u64;
     }
 

@@ -17,6 +17,9 @@ impl World {
             }
         }
         missing.into_iter().for_each(|number| self.add(number));
+        if self.scenario.scarce {
+            self.restart_gateway();
+        }
         for guest in &mut self.guests {
             guest.cable.set(calm_link(), calm_link());
             guest.client.set_preshared(guest.preshared);
