@@ -307,8 +307,8 @@ impl World {
     }
 }
 
-/// A gateway with so many transmit buffers that a full staging queue, of which every packet may need
-/// a train of its own, does not exhaust them, or one with too few of everything.
+/// A gateway with so many transmit buffers that a full staging queue, of which every packet may
+/// need a train of its own, does not exhaust them, or one with too few of everything.
 fn setup(key_seed: u64, seed: u64, scarce: bool) -> Setup {
     let pools = if scarce {
         Pools { receive: 3, transmit: 2, tun: 2 }
