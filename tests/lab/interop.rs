@@ -46,8 +46,8 @@ pairs! {
     privileged_we_connect_to_gotatun_over_ipv6: Program::Gotatun, gateway(), Family::V6;
 }
 
-/// Both ends count the same bytes: what one says it sent, the other says it received. With pings, of
-/// which a slow client loses none.
+/// Both ends count the same bytes: what one says it sent, the other says it received. With pings,
+/// of which a slow client loses none.
 #[test]
 fn privileged_counters_agree_with_those_of_the_client() {
     let site = connected(Plan::new(gateway(), crate::setup::stock_client()));
