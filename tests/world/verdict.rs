@@ -20,9 +20,14 @@ impl World {
         if self.scenario.scarce {
             self.restart_gateway();
         }
+        let public = self.public();
         for guest in &mut self.guests {
             guest.cable.set(calm_link(), calm_link());
             guest.client.set_preshared(guest.preshared);
+            if guest.plan.mute && !self.scenario.gentle {
+                // It says nothing and knows nothing: the gateway's timers have to find it.
+                guest.client.restart(public);
+            }
         }
     }
 
