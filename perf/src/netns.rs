@@ -4,13 +4,15 @@
 //! the leavings of a killed run from the namespaces of a live one.
 
 use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use crate::process::Launch;
+use crate::process::{Launch, SCRATCH_PREFIX};
 
 const PREFIX: &str = "rw-";
 
@@ -27,6 +29,10 @@ impl Netns {
     /// Without the privilege to make namespaces; the message says what is needed.
     pub fn new(role: &str) -> Result<Self> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| {
+            sweep();
+        });
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{serial}-{role}", std::process::id());
         Launch::new("ip").args(["netns", "add", &name]).run().context(
@@ -158,21 +164,29 @@ pub fn veth(left: (&Netns, &str), right: (&Netns, &str), mtu: u16) -> Result<()>
     Ok(())
 }
 
-/// Deletes the namespaces of runs that no longer live. Returns how many there were.
+/// Deletes the namespaces and scratch folders of runs that no longer live; the first namespace of a
+/// process does this too. Returns how many namespaces there were.
 pub fn sweep() -> usize {
-    let Ok(entries) = fs::read_dir("/run/netns") else { return 0 };
-    let dead = |name: &str| {
+    for folder in names_in(&std::env::temp_dir()) {
+        if folder.strip_prefix(SCRATCH_PREFIX).is_some_and(is_dead) {
+            let _ = fs::remove_dir_all(std::env::temp_dir().join(folder));
+        }
+    }
+    let dead = |name: &String| {
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !alive(pid))
+        pid.is_some_and(is_dead)
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| dead(name))
+    names_in(Path::new("/run/netns"))
+        .filter(dead)
         .filter(|name| Launch::new("ip").args(["netns", "del", name]).run().is_ok())
         .count()
 }
 
-fn alive(pid: &str) -> bool {
-    fs::exists(format!("/proc/{pid}")).unwrap_or(true)
+fn names_in(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+fn is_dead(pid: &str) -> bool {
+    pid.parse::<u32>().is_ok() && !fs::exists(format!("/proc/{pid}")).unwrap_or(true)
 }

@@ -21,6 +21,9 @@ use crate::wait;
 /// How long a process may take to obey SIGTERM before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
+/// Beginning of the names of scratch folders; the PID follows.
+pub const SCRATCH_PREFIX: &str = "ringway-lab-";
+
 /// A command line to be run: where (namespace), on which CPUs, with what environment.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -236,7 +239,7 @@ impl Drop for Process {
 /// # Errors
 /// When the temporary folder cannot be written.
 pub fn scratch() -> Result<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("ringway-lab-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("{SCRATCH_PREFIX}{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("Creating {}", folder.display()))?;
     Ok(folder)
 }
