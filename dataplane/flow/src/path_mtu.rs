@@ -2,8 +2,9 @@
 //!
 //! The path starts at the ceiling that the operator set. Two things bring it down:
 //!
-//! - A router's report that a datagram was too big ([`PathMtu::outer_too_big`]). It is believed at
-//!   once: it can be forged, but then costs only speed, and only for a while.
+//! - A router's report that a datagram was too big ([`PathMtu::outer_too_big`]; no driver reads
+//!   such reports yet). It is believed at once: it can be forged, but then costs only speed, and
+//!   only for a while.
 //! - A black hole: large segments of a TCP flow are sent again and again ([`PathMtu::sent`] watches
 //!   one flow at a time). Then ICMP echo requests of several sizes ask the client itself, and the
 //!   largest size that is answered is the new one. A client that lives but answers none is believed

@@ -34,7 +34,9 @@ pub const COMMANDS_PER_TURN_MAX: usize = 64;
 /// us, so that loading many holds data back for at most 0.4 ms at a time.
 pub const PEERS_MADE_PER_TURN_MAX: usize = 8;
 
-/// Completions taken in one turn, so that timers and commands are seen again within a millisecond.
+/// Completions taken in one turn before timers and commands are looked at again. A completion may
+/// be a full run of [`RUN_MAX`] datagrams, so a turn under a merged flood can take several
+/// milliseconds (the histogram `turn_ns` tells).
 pub const COMPLETIONS_PER_TURN_MAX: usize = 128;
 
 /// Time between two publications of the counters.

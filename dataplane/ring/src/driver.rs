@@ -26,8 +26,8 @@ pub const TUN_PIECES_MAX: usize = 65;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ecn(pub u8);
 
-/// The local half of a path: the address a datagram came to and the interface it came in by; a
-/// reply leaves the same way.
+/// The local half of a path: the address a datagram came to and the interface it came in by. A
+/// reply leaves from that address; by that interface only if the address is link-local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Local {
     /// Destination address of the datagram.
