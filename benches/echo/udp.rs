@@ -7,7 +7,7 @@ use std::rc::Rc;
 use anyhow::Context;
 use ringway_alloc::Buf;
 use ringway_ring::{
-    Driver, Outside, Received, Train, UdpOptions, UdpSockets, UringConfig, UringDriver, Wait,
+    Driver, DriverConfig, Outside, Received, Train, UdpOptions, UdpSockets, UringDriver, Wait,
 };
 
 use super::Contender;
@@ -55,7 +55,7 @@ fn ring(ready: fn(u16)) -> anyhow::Result<()> {
 
 /// A driver with one IPv4 socket, and the port of that.
 pub(super) fn driver() -> anyhow::Result<(UringDriver, u16)> {
-    let mut driver = UringDriver::new(UringConfig::new()?)?;
+    let mut driver = UringDriver::new(DriverConfig::new()?)?;
     let options =
         UdpOptions { ipv4: Some(Ipv4Addr::LOCALHOST), ipv6: None, ..UdpOptions::default() };
     let sockets = UdpSockets::bind(&options)?;

@@ -22,7 +22,7 @@ use ringway_proto::crypto::Random;
 use ringway_proto::limits::HOUSEKEEPING_PERIOD;
 use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::{
-    BUFFER_BYTES, Driver, Features, PoolSizes, Pools, TunQueue, UdpSockets, UringConfig,
+    BUFFER_BYTES, Backend, DriverConfig, Features, PoolSizes, Pools, TunQueue, UdpSockets,
     UringDriver, Wait, ZeroCopyMode, clock,
 };
 
@@ -138,7 +138,7 @@ pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
     let (ready, started) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(format!("ringway-{}", config.core.0))
-        .spawn(move || work(config, &ready))?;
+        .spawn(move || work::<UringDriver>(config, &ready))?;
     match started.recv() {
         Ok(Ok(())) => Ok(WorkerHandle { thread }),
         Ok(Err(error)) => Err(error),
@@ -146,8 +146,11 @@ pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
     }
 }
 
-fn work(config: WorkerConfig, ready: &mpsc::SyncSender<io::Result<()>>) -> io::Result<()> {
-    let (shard, link) = match start(config) {
+fn work<B: Backend>(
+    config: WorkerConfig,
+    ready: &mpsc::SyncSender<io::Result<()>>,
+) -> io::Result<()> {
+    let (shard, link) = match start::<B>(config) {
         Ok(started) => started,
         Err(error) => {
             // The starter is waiting for this; if it has gone there is nobody to tell.
@@ -166,13 +169,13 @@ struct LoopLink {
     page: PageWriter,
 }
 
-fn start(config: WorkerConfig) -> io::Result<(Shard<UringDriver>, LoopLink)> {
+fn start<B: Backend>(config: WorkerConfig) -> io::Result<(Shard<B>, LoopLink)> {
     if let Some(cpu) = config.cpu {
         ringway_numa::pin::pin_to(cpu).map_err(io::Error::other)?;
     }
     let WorkerLink { commands, reports, sleeper, wake_control, page } = config.link;
     let (pools, off_node) = pools(config.pools, config.node)?;
-    let mut driver = UringDriver::new(UringConfig {
+    let mut driver = B::make(DriverConfig {
         pools,
         features: config.features,
         zero_copy: config.zero_copy,
@@ -216,7 +219,7 @@ fn pools(sizes: PoolSizes, node: Option<u32>) -> io::Result<(Pools, u64)> {
 }
 
 /// Turns until told to stop.
-fn drive(mut shard: Shard<UringDriver>, mut link: LoopLink) -> io::Result<()> {
+fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> {
     let mut words = vec![0; page::WORDS];
     loop {
         let now = read_clock();

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringway_ring::{
-    Driver, Ecn, Received, Train, UdpOptions, UdpSockets, UringConfig, UringDriver, Wait,
+    Driver, DriverConfig, Ecn, Received, Train, UdpOptions, UdpSockets, UringDriver, Wait,
 };
 
 const RUN: Duration = Duration::from_secs(2);
@@ -100,7 +100,7 @@ fn send(to: SocketAddr, bytes: usize, datagrams: usize, stop: &AtomicBool) -> Si
 }
 
 fn new_driver(sockets: Option<UdpSockets>) -> Result<UringDriver, String> {
-    let config = UringConfig::new().map_err(|error| error.to_string())?;
+    let config = DriverConfig::new().map_err(|error| error.to_string())?;
     let mut driver = UringDriver::new(config).map_err(|error| error.to_string())?;
     driver.set_sockets(sockets).map_err(|error| error.to_string())?;
     Ok(driver)

@@ -9,13 +9,13 @@
 use std::error::Error;
 use std::time::Duration;
 
-use ringway_ring::{Driver, Received, TunOptions, TunQueue, UringConfig, UringDriver, Wait};
+use ringway_ring::{Driver, DriverConfig, Received, TunOptions, TunQueue, UringDriver, Wait};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = std::env::args().skip(1).take(2).collect();
     let mut drivers = Vec::new();
     for name in &names {
-        let mut driver = UringDriver::new(UringConfig::new()?)?;
+        let mut driver = UringDriver::new(DriverConfig::new()?)?;
         driver.set_tun(Some(TunQueue::open(&TunOptions::named(name))?))?;
         drivers.push(driver);
     }

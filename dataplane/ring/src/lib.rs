@@ -4,13 +4,15 @@
 //! owned buffers, trains and TUN writes go into it by reference. The io_uring driver
 //! ([`UringDriver`]) is one implementation; the simulated world is another.
 //!
-//! Reading order: [`driver`] (the seam), [`uring`] (one turn), `inbound`, `send` and `write` (what
+//! Reading order: [`driver`] (the seam for a shard), [`backend`] (the seam for the thread around it),
+//! [`uring`] (one turn), `inbound`, `send` and `write` (what
 //! comes in and what leaves), `ring` and `provided` (queues and receive buffers), then [`listen`]
 //! and [`tun`] (what is opened) and [`features`] (what the kernel can do).
 //!
 //! This crate must not know what the bytes mean.
 
 mod addr;
+pub mod backend;
 pub mod clock;
 pub mod cmsg;
 pub mod driver;
@@ -34,6 +36,7 @@ mod wake;
 mod write;
 pub mod zerocopy;
 
+pub use backend::{Backend, DriverConfig, Health};
 pub use driver::{Driver, Ecn, Inside, Local, Outside, Piece, Received, Train, TunWrite, Wait};
 pub use error::RingError;
 pub use features::Features;
@@ -43,7 +46,7 @@ pub use ring::RingMode;
 pub use stats::DriverStats;
 pub use tun::{TunError, TunOffloads, TunOptions, TunQueue};
 pub use tun_view::{TunState, TunView};
-pub use uring::{Health, UringConfig, UringDriver};
+pub use uring::UringDriver;
 pub use zerocopy::ZeroCopyMode;
 
 #[cfg(test)]

@@ -8,21 +8,21 @@
 #![allow(unsafe_code, reason = "this file submits cancellations and registers memory")]
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{cqueue, opcode, squeue};
 use ringway_alloc::{Arena, Buf};
 
+use crate::backend::{Backend, DriverConfig, Health};
 use crate::driver::{Driver, Received, Train, TunWrite, VNET_HEADER_BYTES, Wait};
 use crate::error::RingError;
-use crate::features::Features;
 pub use crate::inbound::INSIDE_START;
 use crate::inbound::Inbound;
 use crate::listen::UdpSockets;
 use crate::op::{Op, Token, give_up};
-use crate::pools::{BUFFER_BYTES, PoolSizes, Pools};
+use crate::pools::BUFFER_BYTES;
 use crate::provided::Provided;
 use crate::ring::{FILE_IPV4, FILE_IPV6, FILE_TUN, FILE_WAKE, FILES, Ring, RingMode};
 use crate::send::{Exits, Outbound};
@@ -49,43 +49,6 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 const _: () = assert!(BUFFER_BYTES >= udp::OUTSIDE_START + 65_535);
 const _: () = assert!(BUFFER_BYTES >= INSIDE_START + VNET_HEADER_BYTES + 65_535);
 
-/// What a driver is made of.
-#[derive(Debug)]
-pub struct UringConfig {
-    /// Buffers.
-    pub pools: Pools,
-    /// What the kernel can do.
-    pub features: Features,
-    /// Whether sends may be zero copy.
-    pub zero_copy: ZeroCopyMode,
-    /// The eventfd by which other threads wake this core; made if absent.
-    pub waker: Option<OwnedFd>,
-}
-
-impl UringConfig {
-    /// Buffers of the default sizes, features as probed now, no zero copy, an own eventfd.
-    ///
-    /// # Errors
-    /// What mapping the buffers says.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            pools: Pools::new(PoolSizes::default())?,
-            features: Features::probe(),
-            zero_copy: ZeroCopyMode::default(),
-            waker: None,
-        })
-    }
-}
-
-/// Receives that the kernel ended for good, by error number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// The UDP sockets, if one of them cannot be received from any more.
-    pub outside: Option<i32>,
-    /// The TUN, if it cannot be read any more: usually the interface was deleted.
-    pub inside: Option<i32>,
-}
-
 /// The io_uring driver. It belongs to the thread that made it.
 pub struct UringDriver {
     ring: Ring,
@@ -108,14 +71,14 @@ impl UringDriver {
     ///
     /// # Panics
     /// If buffers are smaller than [`BUFFER_BYTES`] or a pool has more than 32,768 of them.
-    pub fn new(config: UringConfig) -> Result<Self, RingError> {
+    pub fn new(config: DriverConfig) -> Result<Self, RingError> {
         Self::with_mode(config, RingMode::Deferred)
     }
 
     /// As [`UringDriver::new`], with task work run no better than `best`: what an older kernel
     /// would do.
-    pub(crate) fn with_mode(config: UringConfig, best: RingMode) -> Result<Self, RingError> {
-        let UringConfig { pools, features, zero_copy, waker } = config;
+    pub(crate) fn with_mode(config: DriverConfig, best: RingMode) -> Result<Self, RingError> {
+        let DriverConfig { pools, features, zero_copy, waker } = config;
         for arena in [&pools.outside, &pools.inside, &pools.trains] {
             assert!(arena.buffer_bytes() >= BUFFER_BYTES);
         }
@@ -411,6 +374,44 @@ impl Driver for UringDriver {
 
     fn set_sockets(&mut self, sockets: Option<UdpSockets>) -> io::Result<Option<UdpSockets>> {
         Self::set_sockets(self, sockets)
+    }
+}
+
+impl Backend for UringDriver {
+    fn make(config: DriverConfig) -> Result<Self, RingError> {
+        Self::new(config)
+    }
+
+    fn set_tun(&mut self, tun: Option<TunQueue>) -> io::Result<Option<TunQueue>> {
+        Self::set_tun(self, tun)
+    }
+
+    fn sockets(&self) -> Option<&UdpSockets> {
+        Self::sockets(self)
+    }
+
+    fn tun(&self) -> Option<&TunQueue> {
+        Self::tun(self)
+    }
+
+    fn waker_fd(&self) -> BorrowedFd<'_> {
+        Self::waker_fd(self)
+    }
+
+    fn health(&self) -> Health {
+        Self::health(self)
+    }
+
+    fn revive(&mut self) {
+        Self::revive(self);
+    }
+
+    fn stats(&mut self) -> &DriverStats {
+        Self::stats(self)
+    }
+
+    fn shutdown(&mut self) -> io::Result<()> {
+        Self::shutdown(self)
     }
 }
 

@@ -9,20 +9,21 @@ mod tun;
 
 use std::time::Duration;
 
+use crate::backend::DriverConfig;
 use crate::driver::{Driver, Ecn, Received, Train, Wait};
 use crate::features::Features;
 use crate::listen::{UdpOptions, UdpSockets};
 use crate::pools::{PoolSizes, Pools};
-use crate::uring::{UringConfig, UringDriver};
+use crate::uring::UringDriver;
 use crate::zerocopy::ZeroCopyMode;
 use std::net::SocketAddr;
 
 /// Pools that are quickly made and quickly exhausted.
 const SMALL: PoolSizes = PoolSizes { outside: 16, inside: 16, trains: 16, tun_writes: 8 };
 
-fn config(sizes: PoolSizes) -> (UringConfig, Pools) {
+fn config(sizes: PoolSizes) -> (DriverConfig, Pools) {
     let pools = Pools::new(sizes).unwrap();
-    let config = UringConfig {
+    let config = DriverConfig {
         pools: pools.clone(),
         features: Features::probe(),
         zero_copy: ZeroCopyMode::Off,
