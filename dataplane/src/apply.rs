@@ -17,6 +17,7 @@ use ringway_ring::Driver;
 use crate::command::{Command, PeerChange, PeerPage, PeerStatus, Refusal, Report};
 use crate::handshake::PeerIndices;
 use crate::peers::{Endpoint, Peer};
+use crate::routes::Route;
 use crate::shard::Shard;
 use crate::staging::Staged;
 
@@ -77,6 +78,10 @@ impl<D: Driver> Shard<D> {
                         (Err(Refusal::Sockets), Command::ReplaceSockets(None))
                     }
                 }
+            }
+            Command::PutRoutes(changes) => {
+                self.put_routes(&changes);
+                (Ok(()), Command::PutRoutes(changes))
             }
             Command::SetPolicy(policy) => {
                 let old = std::mem::replace(&mut self.policy, policy);
@@ -166,13 +171,13 @@ impl<D: Driver> Shard<D> {
             peer.tunnel.set_keepalive(seconds, now);
         }
         if change.replace_allowed_ips {
-            self.allowed_ips.remove_all(id);
+            self.allowed_ips.remove_all(Route::Peer(id));
         }
         for allowed in &change.allowed_ips {
             if allowed.remove {
-                self.allowed_ips.remove(allowed.net, id);
+                self.allowed_ips.remove(allowed.net, Route::Peer(id));
             } else {
-                self.allowed_ips.insert(allowed.net, id);
+                self.allowed_ips.insert(allowed.net, Route::Peer(id));
             }
         }
         self.note_inner(id, change);
@@ -187,7 +192,8 @@ impl<D: Driver> Shard<D> {
         let Some(peer) = self.peers.get_mut(id) else { return };
         if taken {
             peer.inner = [None; 2];
-            self.allowed_ips.of(id).into_iter().for_each(|net| note_host(&mut peer.inner, net));
+            let nets = self.allowed_ips.of(Route::Peer(id));
+            nets.into_iter().for_each(|net| note_host(&mut peer.inner, net));
         } else {
             let given = change.allowed_ips.iter().map(|change| change.net);
             given.for_each(|net| note_host(&mut peer.inner, net));
@@ -216,7 +222,7 @@ impl<D: Driver> Shard<D> {
 
     fn remove_peer(&mut self, id: PeerId) {
         self.timers.retire(id);
-        self.allowed_ips.remove_all(id);
+        self.allowed_ips.remove_all(Route::Peer(id));
         let Some(mut peer) = self.peers.remove(id) else { return };
         let mut indices =
             PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringway_flow::Policy;
+use ringway_proto::CoreId;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
 use ringway_proto::wireguard::Identity;
@@ -38,6 +39,8 @@ pub enum Command {
     /// Receives and sends through these sockets from now on (`None`: through none). The old ones
     /// are closed.
     ReplaceSockets(Option<Box<UdpSockets>>),
+    /// Says of prefixes which other core serves them: at most [`ROUTES_PER_COMMAND_MAX`].
+    PutRoutes(Box<Vec<RouteChange>>),
     /// Replaces the policy on inner packets.
     SetPolicy(Box<Policy>),
     /// Ends the shard after what is in flight has left.
@@ -86,6 +89,20 @@ pub struct AllowedIpChange {
     pub net: IpNet,
     /// Take it away instead of giving it.
     pub remove: bool,
+}
+
+/// Changes in one [`Command::PutRoutes`]: at about 0.2 us each, one command holds data back for
+/// 50 us.
+pub const ROUTES_PER_COMMAND_MAX: usize = 256;
+
+/// Which core serves an allowed prefix. Every core but the owner of its peer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteChange {
+    /// The prefix, as some peer has it among its allowed IPs.
+    pub net: IpNet,
+    /// The core of that peer; `None` when no other core serves the prefix any more. A prefix that
+    /// a peer of this core has stays with it then.
+    pub core: Option<CoreId>,
 }
 
 /// State of some peers, filled by the shard without allocating: at most the capacity of `peers`.

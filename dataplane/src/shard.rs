@@ -6,13 +6,12 @@ use std::time::Duration;
 use ringway_alloc::heap::ShardHeap;
 use ringway_flow::{Allowance, Policy};
 use ringway_link::spsc;
-use ringway_proto::allowed_ips::AllowedIps;
 use ringway_proto::crypto::{PrivateKey, Random};
 use ringway_proto::limits::{
     COMPLETIONS_PER_TURN_MAX, HOUSEKEEPING_PERIOD, ICMP_ANSWERS_BURST, ICMP_ANSWERS_PER_SECOND,
 };
 use ringway_proto::wireguard::Identity;
-use ringway_proto::{CoreId, Instant, Now, PeerId};
+use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::{Driver, Received, Wait};
 
 use crate::command::{Envelope, Report};
@@ -20,6 +19,7 @@ use crate::counters::Counters;
 use crate::handshake::HandshakeQueue;
 use crate::index_table::{IndexLayout, IndexTable};
 use crate::peers::Peers;
+use crate::routes::Routes;
 use crate::timers::Wheel;
 use crate::transmit::outside::Departure;
 use crate::transmit::{InsideQueue, Trains};
@@ -49,10 +49,11 @@ pub struct ShardConfig {
 
 /// Everything one core owns.
 pub struct Shard<D: Driver> {
+    pub(crate) core: CoreId,
     pub(crate) driver: D,
     pub(crate) peers: Peers,
     pub(crate) indices: IndexTable,
-    pub(crate) allowed_ips: AllowedIps<PeerId>,
+    pub(crate) allowed_ips: Routes,
     pub(crate) trains: Trains,
     pub(crate) inside: InsideQueue,
     pub(crate) handshakes: HandshakeQueue,
@@ -102,10 +103,11 @@ impl<D: Driver> Shard<D> {
         let mut key = [0; 32];
         config.random.fill(&mut key);
         Self {
+            core: config.core,
             driver,
             peers: Peers::default(),
             indices: IndexTable::new(config.layout, config.core),
-            allowed_ips: AllowedIps::new(),
+            allowed_ips: Routes::new(),
             trains: Trains::new(),
             inside: InsideQueue::new(),
             handshakes: HandshakeQueue::new(&mut *config.random),

@@ -13,6 +13,7 @@ use ringway_proto::{DropReason, Now, PeerId, ip};
 use ringway_ring::driver::VNET_HEADER_BYTES;
 use ringway_ring::{Driver, Ecn, Inside};
 
+use crate::routes::Route;
 use crate::shard::Shard;
 use crate::transmit::outside::Departure;
 
@@ -31,7 +32,8 @@ impl<D: Driver> Shard<D> {
     fn route(&mut self, bytes: &[u8], now: Now) -> Result<(), DropReason> {
         let (_, packet) = VnetHeader::parse(bytes)?;
         let view = ip::Packet::parse(packet).map_err(|_| DropReason::InsideNotIp)?;
-        let id = self.allowed_ips.lookup(view.destination()).ok_or(DropReason::InsideNoPeer)?;
+        let route = self.allowed_ips.lookup(view.destination()).ok_or(DropReason::InsideNoPeer)?;
+        let Route::Peer(id) = route else { return Err(DropReason::InsideNoPeer) };
         let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
         if peer.endpoint.is_none() {
             return Err(DropReason::InsideNoEndpoint);
@@ -142,7 +144,9 @@ impl<D: Driver> Shard<D> {
         ip::Packet::parse(packet)
             .ok()
             .and_then(|view| {
-                let id = self.allowed_ips.lookup(view.destination())?;
+                let Route::Peer(id) = self.allowed_ips.lookup(view.destination())? else {
+                    return None;
+                };
                 Some(self.peers.get(id)?.path.mtu(view.version()))
             })
             .unwrap_or(self.policy.inner_mtu)

@@ -16,6 +16,7 @@ use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex, ip};
 use ringway_ring::{Driver, Outside};
 
 use crate::classify::{self, Run};
+use crate::routes::Route;
 use crate::shard::Shard;
 use crate::transmit::inside::Place;
 
@@ -117,7 +118,7 @@ impl<D: Driver> Shard<D> {
         // Cryptokey routing: a peer may only speak for addresses that we would route back to it.
         let source = packet.source();
         if sender.allowed_source != Some(source) {
-            if self.allowed_ips.lookup(source) != Some(sender.id) {
+            if self.allowed_ips.lookup(source) != Some(Route::Peer(sender.id)) {
                 return Err(DropReason::SourceNotAllowed);
             }
             sender.allowed_source = Some(source);

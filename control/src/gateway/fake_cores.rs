@@ -145,7 +145,7 @@ impl Core {
                 self.told.inner_mtu.set(policy.inner_mtu);
                 Command::SetPolicy(policy)
             }
-            command @ (Command::SetIdentity(_) | Command::Stop) => command,
+            command @ (Command::SetIdentity(_) | Command::PutRoutes(_) | Command::Stop) => command,
         };
         (outcome, spent)
     }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use ringway_dataplane::command::{Command, Envelope, PeerChange, Refusal};
+use ringway_dataplane::owner::owner_of;
 use ringway_proto::CoreId;
 use ringway_proto::crypto::PublicKey;
 
@@ -131,15 +132,6 @@ impl Lines {
         self.lines[usize::from(core.0)].waiting.push_back((envelope, creates));
         sequence
     }
-}
-
-/// The owner of a peer among `cores`. Keys are as good as random, but whoever adds a peer may have
-/// chosen its key, so all of it counts (FNV-1a).
-fn owner_of(public: &PublicKey, cores: u16) -> CoreId {
-    let hash = public.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    CoreId((hash % u64::from(cores)) as u16)
 }
 
 impl Line {

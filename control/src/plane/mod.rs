@@ -159,6 +159,7 @@ impl Plane {
                     | Command::RemovePeer(_)
                     | Command::RemoveAllPeers
                     | Command::ReplaceSockets(_)
+                    | Command::PutRoutes(_)
                     | Command::SetPolicy(_)
                     | Command::Stop => Answer::Noted,
                 }

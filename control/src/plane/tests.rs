@@ -36,6 +36,7 @@ impl Core {
             Command::PutPeer(change) => return self.put(change),
             Command::ReadPeers(_)
             | Command::ReplaceSockets(_)
+            | Command::PutRoutes(_)
             | Command::SetPolicy(_)
             | Command::Stop => {}
         }

@@ -123,6 +123,12 @@ impl<V: Copy + Eq + Hash> AllowedIps<V> {
         }
     }
 
+    /// The owner of exactly this prefix.
+    #[must_use]
+    pub fn owner(&self, net: IpNet) -> Option<V> {
+        self.entry(net).map(|(_, owner)| owner)
+    }
+
     /// What `owner` has, in the order in which it was given.
     #[must_use]
     pub fn of(&self, owner: V) -> Vec<IpNet> {
