@@ -10,7 +10,11 @@ use ringway_numa::CpuList;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::PublicKey;
 
-use crate::config::{DriverChoice, NumaChoice, Overrides, WorkerCount, options, values};
+use crate::config::values::SPIN_US_MAX;
+use crate::config::{
+    DriverChoice, NumaChoice, Overrides, SandboxChoice, SteeringChoice, WorkerCount, options,
+    values,
+};
 use crate::keys;
 
 /// `ringway …`.
@@ -86,8 +90,17 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "N")]
     control_cpu: Option<u32>,
     /// How packets are moved
-    #[arg(long, value_name = "auto|uring", value_parser = driver)]
+    #[arg(long, value_name = "auto|uring|epoll", value_parser = driver)]
     driver: Option<DriverChoice>,
+    /// Whether the kernel brings packets to the worker that owns their session
+    #[arg(long, value_name = "auto|off", value_parser = steering)]
+    steering: Option<SteeringChoice>,
+    /// Microseconds that a worker looks for work before it sleeps
+    #[arg(long, value_name = "N", value_parser = spin_us)]
+    spin_us: Option<u16>,
+    /// Whether workers give up what they do not need
+    #[arg(long, value_name = "on|off", value_parser = sandbox)]
+    sandbox: Option<SandboxChoice>,
 }
 
 impl WorkerArgs {
@@ -99,6 +112,9 @@ impl WorkerArgs {
             numa: self.numa,
             control_cpu: self.control_cpu,
             driver: self.driver,
+            steering: self.steering,
+            spin_us: self.spin_us,
+            sandbox: self.sandbox,
         }
     }
 }
@@ -232,6 +248,19 @@ fn driver(text: &str) -> Result<DriverChoice, String> {
     advise("workers", "driver", values::driver(text))
 }
 
+fn steering(text: &str) -> Result<SteeringChoice, String> {
+    advise("workers", "steering", values::steering(text))
+}
+
+fn spin_us(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| *number <= SPIN_US_MAX);
+    advise("workers", "spin_us", number.ok_or_else(|| "is no such number".to_owned()))
+}
+
+fn sandbox(text: &str) -> Result<SandboxChoice, String> {
+    advise("workers", "sandbox", values::sandbox(text))
+}
+
 fn interface(text: &str) -> Result<String, String> {
     advise("interface", "name", values::interface_name(text))
 }
@@ -294,7 +323,8 @@ mod tests {
 
     #[test]
     fn start_up_flags_become_overrides() {
-        let line = "ringway run --workers 2 --cpus 0-1,3 --numa 0 --control-cpu 2 --driver uring";
+        let line = "ringway run --workers 2 --cpus 0-1,3 --numa 0 --control-cpu 2 --driver uring \
+                    --steering off --spin-us 20 --sandbox off";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         let Command::Run(run) = cli.command else { panic!("{cli:?}") };
         let overrides = run.workers.overrides();
@@ -303,6 +333,14 @@ mod tests {
         assert_eq!(overrides.numa, Some(NumaChoice::Nodes(CpuList::from_iter([0]))));
         assert_eq!(overrides.control_cpu, Some(2));
         assert_eq!(overrides.driver, Some(DriverChoice::Uring));
+        assert_eq!(overrides.steering, Some(SteeringChoice::Off));
+        assert_eq!(overrides.spin_us, Some(20));
+        assert_eq!(overrides.sandbox, Some(SandboxChoice::Off));
+        for wrong in ["--driver kqueue", "--steering on", "--spin-us 1001", "--sandbox maybe"] {
+            let line = format!("ringway wg lab0 {wrong}");
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(": write "), "{error}");
+        }
     }
 
     #[test]

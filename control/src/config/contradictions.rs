@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ringway_proto::allowed_ips::IpNet;
 
 use super::read::{Places, Reader};
-use super::types::{Config, WorkerCount};
+use super::types::{Config, SteeringChoice, WorkerCount};
 use crate::keys;
 use crate::peers::ipam;
 
@@ -124,6 +124,18 @@ fn limits(reader: &mut Reader<'_>, config: &Config, places: &Places) {
 
 fn workers(reader: &mut Reader<'_>, config: &Config, places: &Places) {
     let workers = &config.workers;
+    if workers.count == WorkerCount::Exactly(1) && workers.steering == SteeringChoice::Off {
+        let message = "steering = \"off\" changes nothing with one worker: write a larger count, \
+                       or leave steering out";
+        reader.warn(&places.steering, message.to_owned());
+    }
+    if workers.oversubscribe && workers.spin_us > 0 {
+        let message = format!(
+            "spin_us = {} with oversubscribe = true takes the CPU from the other workers: write 0",
+            workers.spin_us
+        );
+        reader.warn(&places.spin_us, message);
+    }
     let Some(cpus) = &workers.cpus else { return };
     if let WorkerCount::Exactly(count) = workers.count
         && usize::from(count) > cpus.len()

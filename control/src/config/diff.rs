@@ -118,6 +118,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("workers", "numa", old.workers.numa != new.workers.numa),
         ("workers", "control_cpu", old.workers.control_cpu != new.workers.control_cpu),
         ("workers", "driver", old.workers.driver != new.workers.driver),
+        ("workers", "steering", old.workers.steering != new.workers.steering),
+        ("workers", "spin_us", old.workers.spin_us != new.workers.spin_us),
+        ("workers", "sandbox", old.workers.sandbox != new.workers.sandbox),
         ("memory", "session_heaps", old.memory != new.memory),
         // A renamed interface is named above already.
         ("stats", "socket", old.stats != new.stats && a.name == b.name),

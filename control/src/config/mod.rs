@@ -32,7 +32,8 @@ use problem::Lines;
 pub use problem::{Problem, Problems};
 pub use types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
-    Memory, NumaChoice, Origin, Overrides, Peer, SessionHeaps, Stats, WorkerCount, Workers,
+    Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, Stats,
+    SteeringChoice, WorkerCount, Workers,
 };
 
 impl Config {

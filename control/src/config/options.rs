@@ -116,8 +116,17 @@ options! {
         "a CPU number, such as 0",
         "CPU of the control thread; not pinned by default.";
     workers.driver = "\"auto\"",
-        "\"auto\" or \"uring\"",
+        "\"auto\", \"uring\" or \"epoll\"",
         "How packets are read and written; \"auto\" takes the best that the kernel offers.";
+    workers.steering = "\"auto\"",
+        "\"auto\" or \"off\"",
+        "Let the kernel bring packets to the worker that owns their session; off is for tests.";
+    workers.spin_us = "0",
+        "a number of microseconds from 0 to 1000, such as 20",
+        "How long a worker looks for work before it sleeps: less delay, more CPU time.";
+    workers.sandbox = "\"on\"",
+        "\"on\" or \"off\"",
+        "Each worker gives up what it does not need; off lets debuggers and tracers in.";
     memory.session_heaps = "\"auto\"",
         "\"auto\", \"always\" or \"never\"",
         "A memory heap of its own per session: while few, always, or never.";

@@ -19,7 +19,8 @@ use super::raw::{
 };
 use super::types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
-    Memory, NumaChoice, Origin, Overrides, Peer, SessionHeaps, Stats, WorkerCount, Workers,
+    Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, Stats,
+    SteeringChoice, WorkerCount, Workers,
 };
 use super::values;
 use crate::keys;
@@ -44,6 +45,8 @@ pub(super) struct Places {
     pub(super) mtu: Range<usize>,
     pub(super) peers_max: Option<Range<usize>>,
     pub(super) workers: Range<usize>,
+    pub(super) steering: Range<usize>,
+    pub(super) spin_us: Range<usize>,
     pub(super) peers: Vec<PeerPlaces>,
 }
 
@@ -268,7 +271,17 @@ impl Reader<'_> {
         });
         let driver = self
             .value(SECTION, "driver", &raw.driver, |value| values::driver(values::text(value)?));
+        let steering = self.value(SECTION, "steering", &raw.steering, |value| {
+            values::steering(values::text(value)?)
+        });
+        let spin_us = self.value(SECTION, "spin_us", &raw.spin_us, |value| {
+            values::integer(value, 0..=values::SPIN_US_MAX.into())
+        });
+        let sandbox = self
+            .value(SECTION, "sandbox", &raw.sandbox, |value| values::sandbox(values::text(value)?));
         places.workers = span(&raw.count);
+        places.steering = span(&raw.steering);
+        places.spin_us = span(&raw.spin_us);
         for (key, given) in [
             ("count", overrides.count.is_some()),
             ("oversubscribe", overrides.oversubscribe),
@@ -276,6 +289,9 @@ impl Reader<'_> {
             ("numa", overrides.numa.is_some()),
             ("control_cpu", overrides.control_cpu.is_some()),
             ("driver", overrides.driver.is_some()),
+            ("steering", overrides.steering.is_some()),
+            ("spin_us", overrides.spin_us.is_some()),
+            ("sandbox", overrides.sandbox.is_some()),
         ] {
             if given {
                 self.origins.insert((SECTION, key), Origin::Flag);
@@ -288,6 +304,9 @@ impl Reader<'_> {
             numa: overrides.numa.clone().or(numa).unwrap_or(NumaChoice::Auto),
             control_cpu: overrides.control_cpu.or(control_cpu),
             driver: overrides.driver.or(driver).unwrap_or(DriverChoice::Auto),
+            steering: overrides.steering.or(steering).unwrap_or(SteeringChoice::Auto),
+            spin_us: overrides.spin_us.or(spin_us).unwrap_or(0),
+            sandbox: overrides.sandbox.or(sandbox).unwrap_or(SandboxChoice::On),
         }
     }
 

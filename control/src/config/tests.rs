@@ -120,6 +120,10 @@ fn any_other_bad_section_says_where_why_and_what_to_write() {
         ("[workers]\ncount = 0", vec!["f.toml:2:9:", "from 1 to 1024"]),
         ("[workers]\ncpus = \"3-1\"", vec!["f.toml:2:8:", "ends before it begins"]),
         ("[workers]\ncount = 3\ncpus = \"0,1\"", vec!["f.toml:2:9:", "write count = 2"]),
+        ("[workers]\ndriver = \"kqueue\"", vec!["f.toml:2:10:", "or \"epoll\""]),
+        ("[workers]\nsteering = \"on\"", vec!["f.toml:2:12:", "write \"auto\" or \"off\""]),
+        ("[workers]\nspin_us = 1001", vec!["f.toml:2:11:", "from 0 to 1000"]),
+        ("[workers]\nsandbox = true", vec!["f.toml:2:11:", "write \"on\" or \"off\""]),
         ("[limits]\npeers_max = 300", vec!["f.toml:2:13:", "the 253 clients that the pools hold"]),
         ("[stats]\nsocket = \"a.sock\"", vec!["f.toml:2:10:", "begin with a slash"]),
         ("[clients]\nkeepalive = \"0.5s\"", vec!["f.toml:2:13:", "whole number with one unit"]),
@@ -285,4 +289,21 @@ fn differences(a: &Config, b: &Config) -> String {
         Ok(_) if a.limits != b.limits => "limits".to_owned(),
         Ok(_) => String::new(),
     }
+}
+
+#[test]
+fn options_of_workers_that_do_nothing_or_harm_are_warned_about() {
+    for (text, expected) in [
+        ("[workers]\nsteering = \"off\"\n", "changes nothing with one worker"),
+        ("[workers]\nspin_us = 5\noversubscribe = true\n", "takes the CPU from the other"),
+    ] {
+        let config = parse(text).unwrap();
+        let warnings = config.show_warnings("f.toml");
+        assert_eq!(warnings.len(), 1, "{text}");
+        assert!(
+            warnings[0].contains(expected) && warnings[0].contains("f.toml:2:"),
+            "{warnings:?}"
+        );
+    }
+    assert!(parse("[workers]\ncount = 2\nsteering = \"off\"\n").unwrap().warnings.is_empty());
 }

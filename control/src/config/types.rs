@@ -138,6 +138,12 @@ pub struct Workers {
     pub control_cpu: Option<u32>,
     /// How packets are moved.
     pub driver: DriverChoice,
+    /// Whether the kernel is asked to bring packets to the worker that owns their session.
+    pub steering: SteeringChoice,
+    /// How long a worker looks for work before it sleeps, in microseconds, at most 1000.
+    pub spin_us: u16,
+    /// Whether a worker gives up what it does not need.
+    pub sandbox: SandboxChoice,
 }
 
 /// How many workers.
@@ -167,6 +173,26 @@ pub enum DriverChoice {
     Auto,
     /// io_uring or nothing.
     Uring,
+    /// epoll with recvmmsg and sendmmsg.
+    Epoll,
+}
+
+/// Whether the kernel is asked to bring packets to the worker that owns their session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SteeringChoice {
+    /// Where it can.
+    Auto,
+    /// No: workers hand packets over to each other.
+    Off,
+}
+
+/// Whether a worker gives up what it does not need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxChoice {
+    /// As far as the kernel can.
+    On,
+    /// No: for debuggers and tracers.
+    Off,
 }
 
 /// Memory of sessions.
@@ -252,6 +278,12 @@ pub struct Overrides {
     pub control_cpu: Option<u32>,
     /// `--driver`.
     pub driver: Option<DriverChoice>,
+    /// `--steering`.
+    pub steering: Option<SteeringChoice>,
+    /// `--spin-us`.
+    pub spin_us: Option<u16>,
+    /// `--sandbox`.
+    pub sandbox: Option<SandboxChoice>,
 }
 
 macro_rules! words {
@@ -273,7 +305,9 @@ macro_rules! words {
 }
 
 words! {
-    DriverChoice { Auto "auto", Uring "uring", }
+    DriverChoice { Auto "auto", Uring "uring", Epoll "epoll", }
+    SteeringChoice { Auto "auto", Off "off", }
+    SandboxChoice { On "on", Off "off", }
     SessionHeaps { Auto "auto", Always "always", Never "never", }
     LogLevel { Error "error", Warn "warn", Info "info", Debug "debug", Trace "trace", }
 }

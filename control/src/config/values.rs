@@ -10,11 +10,17 @@ use ringway_numa::CpuList;
 use ringway_proto::allowed_ips::IpNet;
 
 use super::raw::Scalar;
-use super::types::{DriverChoice, InterfaceAddress, NumaChoice, WorkerCount};
+use super::types::{
+    DriverChoice, InterfaceAddress, NumaChoice, SandboxChoice, SteeringChoice, WorkerCount,
+};
 use super::units;
 
 /// Most workers; the receiver index has bits for as many cores.
 const WORKERS_MAX: u16 = 1024;
+
+/// Longest time that a worker may look for work before it sleeps, in microseconds: a wake-up costs
+/// some tens, so more than a thousand only burns power.
+pub const SPIN_US_MAX: u16 = 1000;
 
 /// `--workers`: a number from 1 to 1024, or `auto`.
 ///
@@ -42,12 +48,28 @@ pub fn numa(text: &str) -> Result<NumaChoice, String> {
     }
 }
 
-/// `--driver`: `auto` or `uring`.
+/// `--driver`: `auto`, `uring` or `epoll`.
 ///
 /// # Errors
 /// Anything else, as text.
 pub fn driver(text: &str) -> Result<DriverChoice, String> {
     DriverChoice::from_word(text).ok_or_else(|| "is not a driver".to_owned())
+}
+
+/// `--steering`: `auto` or `off`.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn steering(text: &str) -> Result<SteeringChoice, String> {
+    SteeringChoice::from_word(text).ok_or_else(|| "is neither".to_owned())
+}
+
+/// `--sandbox`: `on` or `off`.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn sandbox(text: &str) -> Result<SandboxChoice, String> {
+    SandboxChoice::from_word(text).ok_or_else(|| "is neither".to_owned())
 }
 
 /// A list of CPUs or nodes as the kernel writes it: `0-3,8`. Its order is kept.
