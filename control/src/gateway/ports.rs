@@ -4,9 +4,6 @@
 //! any of them. New sockets are opened before the old ones are given up, so a port that is taken
 //! changes nothing.
 
-use std::io;
-use std::os::fd::OwnedFd;
-
 use ringway_ring::listen::{ListenError, UdpOptions, UdpSockets};
 
 /// Which port, and the descriptors behind it.
@@ -99,7 +96,7 @@ impl Ports {
             let sockets = UdpSockets::bind(&options)?;
             // The others share whatever port the first one got.
             options.port = sockets.port();
-            held.push(second(&sockets, &options)?);
+            held.push(second(&sockets)?);
             opened.push(Box::new(sockets));
         }
         self.options.port = options.port;
@@ -108,13 +105,9 @@ impl Ports {
     }
 }
 
-fn second(sockets: &UdpSockets, options: &UdpOptions) -> Result<UdpSockets, ListenError> {
-    let [ipv4, ipv6] =
-        sockets.descriptors().map(|fd| fd.map(|fd| fd.try_clone_to_owned()).transpose());
-    let kept = |fd: io::Result<Option<OwnedFd>>| {
-        fd.map_err(|source| ListenError::Other { what: "second descriptor", source })
-    };
-    UdpSockets::adopt(kept(ipv4)?, kept(ipv6)?, options)
+fn second(sockets: &UdpSockets) -> Result<UdpSockets, ListenError> {
+    let kept = sockets.try_clone();
+    kept.map_err(|source| ListenError::Other { what: "second descriptor", source })
 }
 
 #[cfg(test)]
