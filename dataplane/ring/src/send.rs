@@ -1,24 +1,22 @@
 //! Trains on their way to the kernel.
 //!
 //! One slot per transmit buffer holds the train and everything the kernel reads while it is in
-//! flight: name, vector, control messages. A train the kernel will not segment is sent again as
-//! single datagrams, from the same buffer and at once, and its path is remembered; later trains on
-//! that path take this way directly. This file must not know what is in the trains.
+//! flight: vector and message. A train the kernel will not segment is sent again as single
+//! datagrams, from the same buffer and at once (`cut` remembers such paths). This file must not
+//! know what is in the trains.
 
 #![allow(unsafe_code, reason = "this file hands addresses of its slots to the kernel")]
 
-use std::ffi::c_void;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use io_uring::{cqueue, opcode, squeue};
 
-use crate::addr::Name;
-use crate::cmsg::ControlOut;
+use crate::cut::Cutter;
 use crate::driver::{Local, Train};
+use crate::message::{self, Message, is_lost_source};
 use crate::op::{Op, Slots, Token, give_up};
-use crate::paths::Paths;
 use crate::ring::Ring;
 use crate::stats::DriverStats;
 use crate::sys;
@@ -48,16 +46,15 @@ enum Way {
     ZeroCopyRegistered,
 }
 
-/// A train in flight. The kernel holds addresses of `header`, `vector`, `name` and `control`; slots
-/// never move.
+/// A train in flight. The kernel holds addresses of `header`, `vector` and `message`; slots never
+/// move.
 #[derive(Debug)]
 struct TrainSlot {
     train: Option<Train>,
     way: Way,
     header: libc::msghdr,
     vector: libc::iovec,
-    name: Name,
-    control: ControlOut,
+    message: Message,
 }
 
 impl TrainSlot {
@@ -67,26 +64,17 @@ impl TrainSlot {
             way: Way::Copied,
             header: sys::empty_message(),
             vector: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
-            name: Name::default(),
-            control: ControlOut::new(),
+            message: Message::new(),
         }
     }
 
     /// Describes `train` to the kernel.
     fn fill(&mut self, train: Train) -> *const libc::msghdr {
-        let name_bytes = self.name.set(&train.to);
         let segment = (train.len > train.segment_bytes).then_some(train.segment_bytes);
-        describe(&mut self.control, &train, segment, train.from);
+        self.message.describe(&train, segment, train.from);
         let base: *const u8 = train.buf.as_ptr();
         self.vector = libc::iovec { iov_base: base.cast_mut().cast(), iov_len: train.len };
-        self.header.msg_name = (&raw mut self.name).cast();
-        self.header.msg_namelen = name_bytes as libc::socklen_t;
-        self.header.msg_iov = &raw mut self.vector;
-        self.header.msg_iovlen = 1;
-        let control_bytes = self.control.len();
-        self.header.msg_controllen = control_bytes as _;
-        self.header.msg_control =
-            if control_bytes == 0 { std::ptr::null_mut() } else { self.control.bytes_mut().cast() };
+        self.header = self.message.header(&raw mut self.vector);
         self.train = Some(train);
         &raw const self.header
     }
@@ -117,10 +105,9 @@ enum Registered {
 pub(crate) struct Outbound {
     slots: Slots<TrainSlot>,
     singles: Singles,
-    paths: Paths,
+    cutter: Cutter,
     zero_copy: ZeroCopyMode,
     registered: Registered,
-    segments_max: usize,
     /// Sends whose result is not known; a zero-copy send leaves it before its notification.
     unanswered: usize,
 }
@@ -136,10 +123,9 @@ impl Outbound {
         Self {
             slots: Slots::new(Op::Send, count, TrainSlot::new),
             singles: Singles::new(),
-            paths: Paths::new(),
+            cutter: Cutter::new(segments_max),
             zero_copy,
             registered: if registered { Registered::Untried } else { Registered::No },
-            segments_max,
             unanswered: 0,
         }
     }
@@ -158,7 +144,7 @@ impl Outbound {
     ) {
         assert!(train.segment_bytes > 0);
         assert!(train.len <= train.buf.len());
-        let datagrams = train.len.div_ceil(train.segment_bytes);
+        let datagrams = message::datagrams(&train);
         if datagrams == 0 {
             return;
         }
@@ -166,15 +152,12 @@ impl Outbound {
             stats.trains_without_socket += 1;
             return;
         };
-        stats.trains += 1;
-        stats.train_datagrams += datagrams as u64;
-        stats.train_bytes += train.len as u64;
-        stats.train_batch.record(datagrams);
-        if datagrams > 1 && !self.may_segment(&train, datagrams) {
+        message::count(&train, datagrams, stats);
+        if datagrams > 1 && !self.cutter.may_cut(&train, datagrams) {
             // What was committed before leaves before.
             stats.enters += 1;
             let _ = ring.submit();
-            self.send_apart(fd, &train, datagrams, stats);
+            self.send_apart(fd, &train, stats);
             return;
         }
         let way = self.choose_way(&train);
@@ -187,7 +170,7 @@ impl Outbound {
         self.unanswered += 1;
         stats.zero_copy_sent += u64::from(way != Way::Copied);
         let entry = entry(token, ring.target(file, raw(fd)), header, way);
-        // SAFETY: header, name, vector and control are in the slot, which does not move and is
+        // SAFETY: header, vector and message are in the slot, which does not move and is
         // reused only after the terminal completion; the buffer is owned by the train in that slot.
         unsafe { ring.push(entry, stats) };
     }
@@ -225,22 +208,12 @@ impl Outbound {
         give_up(std::mem::replace(&mut self.slots, empty));
     }
 
-    fn may_segment(&mut self, train: &Train, datagrams: usize) -> bool {
-        if datagrams > self.segments_max {
-            return false;
-        }
-        match self.paths.known(train.to.ip()) {
-            Some(path) => path.segments(train.segment_bytes),
-            None => true,
-        }
-    }
-
     fn choose_way(&mut self, train: &Train) -> Way {
         let mode = self.zero_copy;
         if mode == ZeroCopyMode::Off {
             return Way::Copied;
         }
-        if !self.paths.learn(train.to.ip()).zero_copy.choose(mode, train.len) {
+        if !self.cutter.zero_copy(train.to.ip()).choose(mode, train.len) {
             return Way::Copied;
         }
         match self.registered {
@@ -253,7 +226,7 @@ impl Outbound {
         let Some(train) = &self.slots.content(token).train else { return };
         let to = train.to.ip();
         stats.zero_copy_copied += u64::from(copied);
-        if self.paths.learn(to).zero_copy.notified(copied) {
+        if self.cutter.zero_copy(to).notified(copied) {
             stats.zero_copy_demoted += 1;
         }
     }
@@ -282,37 +255,32 @@ impl Outbound {
         way: Way,
         stats: &mut DriverStats,
     ) {
-        let datagrams = train.len.div_ceil(train.segment_bytes);
         let to = train.to.ip();
         // Kernels before 6.15 take no registered memory here, and say so with one of these.
         let unsupported = matches!(errno, libc::EINVAL | libc::EOPNOTSUPP | libc::EFAULT);
         let untried = self.registered != Registered::Works;
         if way == Way::ZeroCopyRegistered && untried && unsupported {
             self.registered = Registered::No;
-            self.send_apart(fd, train, datagrams, stats);
+            self.send_apart(fd, train, stats);
             return;
         }
         let no_memory = matches!(errno, libc::ENOBUFS | libc::ENOMEM | libc::EOPNOTSUPP);
         if way != Way::Copied && no_memory {
-            if self.paths.learn(to).zero_copy.refuse() {
+            if self.cutter.zero_copy(to).refuse() {
                 stats.zero_copy_demoted += 1;
             }
-            self.send_apart(fd, train, datagrams, stats);
+            self.send_apart(fd, train, stats);
             return;
         }
         if train.from.is_some() && is_lost_source(errno) {
-            let part = Part { bytes: train.len, segmented: datagrams > 1 };
+            let part = Part { bytes: train.len, segmented: message::datagrams(train) > 1 };
             if self.singles.send(fd, train, part, None).is_ok() {
                 stats.source_lost += 1;
                 return;
             }
         }
-        if datagrams > 1 && matches!(errno, libc::EINVAL | libc::EMSGSIZE | libc::EIO) {
-            let path = self.paths.learn(to);
-            // Other trains of the same turn may have said so already.
-            stats.segmentation_demoted += u64::from(!path.is_demoted(train.segment_bytes));
-            path.demote(train.segment_bytes, errno);
-            self.send_apart(fd, train, datagrams, stats);
+        if self.cutter.refused(train, errno, stats) {
+            self.send_apart(fd, train, stats);
             return;
         }
         stats.train_refused.count(errno);
@@ -320,17 +288,8 @@ impl Outbound {
 
     /// Sends a train as several messages, now: single datagrams, or as many together as the kernel
     /// segments.
-    fn send_apart(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        train: &Train,
-        datagrams: usize,
-        stats: &mut DriverStats,
-    ) {
-        let together = match self.paths.known(train.to.ip()) {
-            Some(path) if path.is_demoted(train.segment_bytes) => 1,
-            Some(_) | None => self.segments_max.min(datagrams),
-        };
+    fn send_apart(&mut self, fd: BorrowedFd<'_>, train: &Train, stats: &mut DriverStats) {
+        let together = self.cutter.together(train);
         stats.trains_unsegmented += u64::from(together == 1);
         let part = Part { bytes: together * train.segment_bytes, segmented: together > 1 };
         match self.singles.send(fd, train, part, train.from) {
@@ -348,12 +307,6 @@ impl Outbound {
     }
 }
 
-/// Whether a refusal may come from a source address that is no longer ours, or no longer leads
-/// there.
-const fn is_lost_source(errno: i32) -> bool {
-    matches!(errno, libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::ENODEV)
-}
-
 fn entry(
     token: Token,
     (target, kind): (io_uring::types::Fd, squeue::Flags),
@@ -367,21 +320,6 @@ fn entry(
         Way::ZeroCopyRegistered => zero_copy(REPORT_USAGE | FIXED_BUFFER),
     };
     entry.flags(kind).user_data(token.encode())
-}
-
-fn describe(control: &mut ControlOut, train: &Train, segment: Option<usize>, from: Option<Local>) {
-    control.clear();
-    if let Some(bytes) = segment {
-        control.segment(bytes as u16);
-    }
-    let ipv6 = train.to.is_ipv6();
-    if let Some(from) = from.filter(|from| matches!(from.address, IpAddr::V6(_)) == ipv6) {
-        control.source(from);
-    }
-    let class = train.dscp << 2 | train.ecn.0 & 0b11;
-    if class != 0 {
-        control.traffic_class(ipv6, class);
-    }
 }
 
 fn raw(fd: BorrowedFd<'_>) -> RawFd {
@@ -402,8 +340,7 @@ struct Part {
 struct Singles {
     messages: Box<[libc::mmsghdr]>,
     vectors: Box<[libc::iovec]>,
-    name: Name,
-    control: ControlOut,
+    message: Message,
 }
 
 impl Singles {
@@ -413,8 +350,7 @@ impl Singles {
         Self {
             messages: vec![message; SINGLES_MAX].into_boxed_slice(),
             vectors: vec![vector; SINGLES_MAX].into_boxed_slice(),
-            name: Name::default(),
-            control: ControlOut::new(),
+            message: Message::new(),
         }
     }
 
@@ -429,34 +365,21 @@ impl Singles {
         part: Part,
         from: Option<Local>,
     ) -> io::Result<()> {
-        let name_bytes = self.name.set(&train.to);
         let segment = part.segmented.then_some(train.segment_bytes);
-        describe(&mut self.control, train, segment, from);
-        let name: *mut c_void = (&raw mut self.name).cast();
-        let control_bytes = self.control.len();
-        let control: *mut c_void = match control_bytes {
-            0 => std::ptr::null_mut(),
-            _ => self.control.bytes_mut().cast(),
-        };
+        self.message.describe(train, segment, from);
         for run in train.buf[..train.len].chunks(part.bytes * SINGLES_MAX) {
             let mut count = 0;
             for bytes in run.chunks(part.bytes) {
                 let vector = &mut self.vectors[count];
                 vector.iov_base = bytes.as_ptr().cast_mut().cast();
                 vector.iov_len = bytes.len();
-                let header = &mut self.messages[count].msg_hdr;
-                header.msg_name = name;
-                header.msg_namelen = name_bytes as libc::socklen_t;
-                header.msg_iov = vector;
-                header.msg_iovlen = 1;
-                header.msg_control = control;
-                header.msg_controllen = control_bytes as _;
+                self.messages[count].msg_hdr = self.message.header(vector);
                 count += 1;
             }
             let mut done = 0;
             while done < count {
-                // SAFETY: names, vectors and control messages are fields of `self`, the bytes are
-                // the train's; all outlive the call.
+                // SAFETY: vectors and message are fields of `self`, the bytes are the train's; all
+                // outlive the call.
                 done += unsafe { sys::send_many(fd, &mut self.messages[done..count]) }?;
             }
         }
