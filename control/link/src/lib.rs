@@ -1,9 +1,9 @@
 //! Everything that crosses threads.
 //!
 //! A core and the control thread, or two cores, meet nowhere else: [`spsc`] carries commands,
-//! reports and stray packets, [`handover`] carries a snapshot and brings the old one back, [`page`]
-//! carries counters, and [`wake`] ends a sleep. Nothing here waits for the other side, so a thread
-//! that stops never holds back another.
+//! reports and stray packets, [`mesh`] joins every two cores by two such rings, [`handover`]
+//! carries a snapshot and brings the old one back, [`page`] carries counters, and [`wake`] ends a
+//! sleep. Nothing here waits for the other side, so a thread that stops never holds back another.
 //!
 //! This crate must not know what the items, snapshots and words mean.
 //!
@@ -34,13 +34,16 @@
 //! queue, then looks at the flag. Each side has a `SeqCst` fence between its two steps. Fences are
 //! totally ordered: if the waker's comes first, the sleeper sees the item and stays awake;
 //! otherwise the waker sees the flag and ends the sleep. Release and acquire alone would allow both
-//! to miss.
+//! to miss. With several wakers the flag may also be down because another one lowered it after this
+//! announcement: that one ends the sleep, and the same holds of the next look. Lowering is a swap,
+//! so one of them wins.
 //!
 //! `tests/loom.rs` runs these very functions through every interleaving and every stale value the
 //! model allows.
 
 pub mod handover;
 mod map;
+pub mod mesh;
 pub mod page;
 mod primitive;
 pub mod spsc;

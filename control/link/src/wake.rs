@@ -2,9 +2,9 @@
 //!
 //! A thread that is about to wait says so in a flag, looks at its queues once more, and waits on an
 //! eventfd together with everything else it waits for: a core polls it with its ring, the control
-//! thread with tokio's `AsyncFd`. Whoever put something into one of its queues calls
-//! [`Waker::wake`], which writes the eventfd only if the flag is up: a busy receiver costs its
-//! senders one fence and one load.
+//! thread with tokio's `AsyncFd`. Whoever put something into one of its queues (control, other
+//! cores) calls [`Waker::wake`], which writes the eventfd only if the flag is up: a busy receiver
+//! costs its senders one fence and one load.
 //!
 //! The waiting side, in order: [`Sleeper::prepare`], look at every queue, wait if all are empty,
 //! [`Sleeper::awake`], and [`Sleeper::drain`] if the descriptor was what ended the wait. This

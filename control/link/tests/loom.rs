@@ -9,8 +9,8 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use ringway_link::page::PageWriter;
-use ringway_link::wake::SleepFlag;
-use ringway_link::{handover, spsc};
+use ringway_link::wake::{self, SleepFlag};
+use ringway_link::{handover, mesh, spsc};
 
 /// Counts itself when dropped; its cell makes loom notice an access that is not ordered.
 struct Item {
@@ -208,5 +208,66 @@ fn of_two_wakers_at_most_one_makes_the_call() {
             .collect();
         let calls = wakers.into_iter().map(|waker| waker.join().unwrap());
         assert_eq!(calls.filter(|called| *called).count(), 1);
+    });
+}
+
+#[test]
+fn a_sleeper_with_two_wakers_sees_every_item_or_is_woken() {
+    loom::model(|| {
+        let (waker, sleeper) = wake::pair().unwrap();
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let (mut tx, rx) = spsc::channel(1);
+                let waker = waker.clone();
+                let thread = thread::spawn(move || {
+                    tx.push(1).unwrap();
+                    waker.wake()
+                });
+                (thread, rx)
+            })
+            .collect();
+        sleeper.prepare();
+        let seen = threads.iter().filter(|(_, rx)| !rx.is_empty()).count();
+        let calls =
+            threads.into_iter().filter_map(|(thread, _)| thread.join().ok()?.then_some(())).count();
+        // Whoever sleeps with an item unseen is woken, and by one of the two only.
+        assert!(seen == 2 || calls == 1);
+        assert!(calls <= 1);
+        assert_eq!(sleeper.awake(), calls == 1);
+        assert_eq!(sleeper.drain(), calls == 1);
+    });
+}
+
+#[test]
+fn a_parcel_crosses_and_its_box_comes_home() {
+    loom::model(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (wakers, mut sleepers): (Vec<_>, Vec<_>) =
+            (0..2).map(|_| wake::pair().unwrap()).unzip();
+        let mut ports = mesh::ports::<Item>(2, 2);
+        let (mut other, mut own) = (ports.pop().unwrap(), ports.pop().unwrap());
+        own.set_wakers(&wakers);
+        let sleeper = sleepers.pop().unwrap();
+        let item = Item::new(7, &drops);
+        let core = thread::spawn(move || {
+            sleeper.prepare();
+            let would_sleep = other.is_empty();
+            let taken = other.pop();
+            if let Some((from, item)) = taken {
+                assert_eq!((from, item.get()), (0, 7));
+                assert!(other.push_quietly(from, item).is_ok());
+            }
+            (would_sleep, sleeper, other)
+        });
+        assert!(own.push(1, item).is_ok());
+        let woken = own.flush() == 1;
+        let (would_sleep, sleeper, mut other) = core.join().unwrap();
+        assert!(!would_sleep || woken);
+        assert_eq!(sleeper.awake(), woken);
+        let left = other.pop();
+        let back = own.pop();
+        assert_eq!(left.is_some(), back.is_none());
+        drop((left, back));
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
 }
