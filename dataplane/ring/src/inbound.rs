@@ -1,41 +1,27 @@
 //! Everything that comes in: receives of the sockets, reads of the TUN, wake-ups.
 //!
 //! Each is started once and goes on by itself until the kernel ends it: for want of a buffer, after
-//! an error, or because it was cancelled. [`Inbound::rearm`] starts what ended. What arrives waits
-//! as a whole buffer and is looked at when the shard asks, so that its first lines come into the
-//! cache when they are needed.
+//! an error, or because it was cancelled. [`Inbound::rearm`] starts what ended.
 
 #![allow(unsafe_code, reason = "this file starts receives into memory that it keeps")]
 
-use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 use io_uring::{cqueue, opcode, squeue};
-use ringway_alloc::Buf;
 
-use crate::driver::{Inside, Outside, Received, VNET_HEADER_BYTES};
+use crate::driver::Received;
 use crate::listen::UdpSockets;
 use crate::op::{Arm, Op, Token, give_up};
 use crate::provided::Provided;
+use crate::ready::{INSIDE_START, ReadyQueue};
 use crate::ring::{FILE_IPV4, FILE_IPV6, FILE_TUN, FILE_WAKE, Ring};
 use crate::stats::DriverStats;
 use crate::tun::TunQueue;
 use crate::udp;
 use crate::wake::Wake;
 
-/// Where a packet of the TUN begins in its buffer: its IP header, after the virtio header, is
-/// 64-byte aligned.
-pub const INSIDE_START: usize = 64 - VNET_HEADER_BYTES;
-
 /// Reads kept in flight where the kernel has no multishot read.
 const SINGLE_READS: u32 = 16;
-
-/// Something received that the shard has not asked for yet.
-#[derive(Debug)]
-enum Ready {
-    Outside { buf: Buf, used: u32 },
-    Inside { buf: Buf, used: u32 },
-}
 
 /// All that comes in on one core.
 pub(crate) struct Inbound {
@@ -47,7 +33,7 @@ pub(crate) struct Inbound {
     reads: Box<[Arm]>,
     read_multishot: bool,
     waking: Arm,
-    ready: VecDeque<Ready>,
+    ready: ReadyQueue,
 }
 
 impl Inbound {
@@ -68,7 +54,7 @@ impl Inbound {
             reads: (0..reads).map(|slot| Arm::new(Op::Read, slot)).collect(),
             read_multishot,
             waking: Arm::new(Op::Wake, 0),
-            ready: VecDeque::with_capacity(ready),
+            ready: ReadyQueue::new(ready),
         }
     }
 
@@ -113,28 +99,7 @@ impl Inbound {
     /// The next thing received, made sense of.
     #[inline]
     pub(crate) fn next(&mut self, stats: &mut DriverStats) -> Option<Received> {
-        loop {
-            match self.ready.pop_front()? {
-                Ready::Outside { buf, used } => {
-                    let Some(outside) = udp::parse(buf, used as usize) else {
-                        stats.outside_malformed += 1;
-                        continue;
-                    };
-                    count(&outside, stats);
-                    return Some(Received::Outside(outside));
-                }
-                Ready::Inside { buf, used } => {
-                    let len = used as usize;
-                    if len <= VNET_HEADER_BYTES {
-                        stats.inside_malformed += 1;
-                        continue;
-                    }
-                    stats.inside_packets += 1;
-                    stats.inside_bytes += len as u64;
-                    return Some(Received::Inside(Inside { buf, start: INSIDE_START, len }));
-                }
-            }
-        }
+        self.ready.next(stats)
     }
 
     /// Takes a completion of a socket.
@@ -150,7 +115,7 @@ impl Inbound {
             stats.outside_no_buffer += 1;
         }
         if let (Some(buf), Ok(used)) = (buf, u32::try_from(completion.result())) {
-            self.ready.push_back(Ready::Outside { buf, used });
+            self.ready.push_outside(buf, used);
         }
     }
 
@@ -167,7 +132,7 @@ impl Inbound {
             stats.inside_no_buffer += 1;
         }
         if let (Some(buf), Ok(used)) = (buf, u32::try_from(completion.result())) {
-            self.ready.push_back(Ready::Inside { buf, used });
+            self.ready.push_inside(buf, used);
         }
     }
 
@@ -309,13 +274,4 @@ fn ended(arm: &mut Arm, token: Token, completion: &cqueue::Entry) -> Option<i32>
 
 fn with(entry: squeue::Entry, kind: squeue::Flags, token: Token) -> squeue::Entry {
     entry.flags(kind).user_data(token.encode())
-}
-
-#[inline]
-fn count(outside: &Outside, stats: &mut DriverStats) {
-    let datagrams = outside.len.div_ceil(outside.stride);
-    stats.outside_buffers += 1;
-    stats.outside_datagrams += datagrams as u64;
-    stats.outside_bytes += outside.len as u64;
-    stats.outside_batch.record(datagrams);
 }

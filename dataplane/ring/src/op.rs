@@ -4,6 +4,8 @@
 //! generation of that slot. A completion whose generation is not the slot's own is late and is told
 //! apart from the slot's current work. This file must not know what an operation does.
 
+use crate::failures::Failures;
+
 /// What a completion is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -125,18 +127,12 @@ pub(crate) struct Arm {
     generation: u32,
     armed: bool,
     used: bool,
-    failures: u32,
-    broken: Option<i32>,
+    failures: Failures,
 }
-
-/// Failures in a row after which an arm is given up. Each costs one call, so a handful of hiccups
-/// (memory pressure, an interface that goes down and up) is ridden out and a dead descriptor does
-/// not become a busy loop.
-const ARM_FAILURES_MAX: u32 = 16;
 
 impl Arm {
     pub(crate) const fn new(op: Op, slot: u32) -> Self {
-        Self { op, slot, generation: 0, armed: false, used: false, failures: 0, broken: None }
+        Self { op, slot, generation: 0, armed: false, used: false, failures: Failures::new() }
     }
 
     /// Begins the next generation.
@@ -171,30 +167,26 @@ impl Arm {
 
     /// Whether it is not armed and may be.
     pub(crate) const fn wants_arming(&self) -> bool {
-        !self.armed && self.broken.is_none()
+        !self.armed && self.broken().is_none()
     }
 
     pub(crate) const fn succeeded(&mut self) {
-        self.failures = 0;
+        self.failures.succeeded();
     }
 
     pub(crate) const fn failed(&mut self, errno: i32) {
-        self.failures += 1;
-        if self.failures >= ARM_FAILURES_MAX {
-            self.broken = Some(errno);
-        }
+        self.failures.failed(errno);
     }
 
     /// Why it was given up, as an error number.
     pub(crate) const fn broken(&self) -> Option<i32> {
-        self.broken
+        self.failures.broken()
     }
 
     /// A new descriptor: past failures no longer count.
     pub(crate) const fn reset(&mut self) {
         self.used = false;
-        self.failures = 0;
-        self.broken = None;
+        self.failures.reset();
     }
 }
 
@@ -208,6 +200,7 @@ pub(crate) fn give_up<T>(memory: T) {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::failures::FAILURES_MAX;
 
     #[test]
     fn a_token_survives_the_kernel() {
@@ -261,7 +254,7 @@ mod tests {
             }
             assert!(arm.wants_arming());
         }
-        for _ in 0..ARM_FAILURES_MAX {
+        for _ in 0..FAILURES_MAX {
             arm.failed(libc::EBADFD);
         }
         assert!(!arm.wants_arming());

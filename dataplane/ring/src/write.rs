@@ -10,7 +10,8 @@
 
 use io_uring::{cqueue, opcode};
 
-use crate::driver::{TUN_PIECES_MAX, TunWrite};
+use crate::driver::TunWrite;
+use crate::gather::{NO_VECTORS, SpareWrites, Vectors, gather};
 use crate::op::{Op, Slots, Token, give_up};
 use crate::ring::{FILE_TUN, Ring};
 use crate::stats::DriverStats;
@@ -21,25 +22,20 @@ use crate::tun::TunQueue;
 #[derive(Debug)]
 struct WriteSlot {
     write: Option<Box<TunWrite>>,
-    vectors: [libc::iovec; 1 + TUN_PIECES_MAX],
+    vectors: Vectors,
 }
 
 /// All writes of one core.
 #[derive(Debug)]
 pub(crate) struct TunWrites {
     slots: Slots<WriteSlot>,
-    #[expect(clippy::vec_box, reason = "the kernel holds addresses into a write while it moves")]
-    spare: Vec<Box<TunWrite>>,
+    spare: SpareWrites,
 }
 
 impl TunWrites {
     pub(crate) fn new(count: u32) -> Self {
-        let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let slot = || WriteSlot { write: None, vectors: [vector; 1 + TUN_PIECES_MAX] };
-        Self {
-            slots: Slots::new(Op::Write, count, slot),
-            spare: (0..count).map(|_| TunWrite::new()).collect(),
-        }
+        let slot = || WriteSlot { write: None, vectors: NO_VECTORS };
+        Self { slots: Slots::new(Op::Write, count, slot), spare: SpareWrites::new(count) }
     }
 
     pub(crate) const fn in_flight(&self) -> usize {
@@ -52,14 +48,12 @@ impl TunWrites {
     }
 
     pub(crate) fn reserve(&mut self) -> Option<Box<TunWrite>> {
-        self.spare.pop()
+        self.spare.reserve()
     }
 
     /// Takes a write back, done or not.
-    pub(crate) fn give_back(&mut self, mut write: Box<TunWrite>) {
-        write.clear();
-        // Within the capacity reserved at construction: this never allocates.
-        self.spare.push(write);
+    pub(crate) fn give_back(&mut self, write: Box<TunWrite>) {
+        self.spare.give_back(write);
     }
 
     /// Queues a write.
@@ -86,7 +80,7 @@ impl TunWrites {
         let Some((token, slot)) = self.slots.take() else {
             unreachable!("more TUN writes in flight than were made")
         };
-        let count = gather(&write, &mut slot.vectors);
+        let count = gather(&write, &mut slot.vectors) as u32;
         slot.write = Some(write);
         let (target, kind) = ring.target(FILE_TUN, tun.raw_fd());
         let flags = if tun.writes_nowait() { libc::RWF_NOWAIT } else { 0 };
@@ -124,29 +118,4 @@ impl TunWrites {
         let empty = Slots::new(Op::Write, 0, || unreachable!("no slots"));
         give_up(std::mem::replace(&mut self.slots, empty));
     }
-}
-
-/// Lists head and pieces of a write; how many vectors that took.
-fn gather(write: &TunWrite, vectors: &mut [libc::iovec; 1 + TUN_PIECES_MAX]) -> u32 {
-    let mut count = 0;
-    let head = write.head();
-    if !head.is_empty() {
-        let base: *const u8 = head.as_ptr();
-        vectors[0] = libc::iovec { iov_base: base.cast_mut().cast(), iov_len: head.len() };
-        count = 1;
-    }
-    let mut buffer = None;
-    for piece in write.pieces() {
-        if let Some(hold) = &piece.hold {
-            buffer = Some(hold.address());
-        }
-        let Some(base) = buffer else { unreachable!("the first piece of a buffer holds it") };
-        // SAFETY: `TunWrite::attach` checked that the piece lies inside the buffer that `hold`
-        // keeps.
-        let start = unsafe { base.add(piece.start as usize) };
-        vectors[count] =
-            libc::iovec { iov_base: start.as_ptr().cast(), iov_len: piece.len as usize };
-        count += 1;
-    }
-    count as u32
 }
