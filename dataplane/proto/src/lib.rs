@@ -15,6 +15,7 @@ pub mod ids;
 pub mod ip;
 pub mod limits;
 pub mod offload;
+pub mod record;
 pub mod time;
 pub mod wireguard;
 

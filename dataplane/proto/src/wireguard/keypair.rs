@@ -78,6 +78,11 @@ pub(super) struct Keypairs {
     next: Option<Slot>,
 }
 
+/// Positions of the roles in [`Keypairs::by_role`].
+pub(super) const PREVIOUS: usize = 0;
+const CURRENT: usize = 1;
+pub(super) const NEXT: usize = 2;
+
 /// Indices whose keypair is gone: at most two per change of roles.
 pub(super) type Freed = [Option<ReceiverIndex>; 2];
 
@@ -170,6 +175,29 @@ impl Keypairs {
         self.free(freed)
     }
 
+    /// The live keypairs: previous, current, next.
+    pub(super) fn by_role(&self) -> [Option<&Keypair>; 3] {
+        [self.previous, self.current, self.next].map(|slot| slot.map(|slot| self.get(slot)))
+    }
+
+    /// The keypairs that send now or will.
+    pub(super) fn sending_mut(&mut self) -> impl Iterator<Item = &mut Keypair> {
+        let sending = [self.current, self.next];
+        let slots = self.slots.iter_mut().zip((0..3).map(Slot));
+        slots.filter(move |(_, slot)| sending.contains(&Some(*slot))).map(|(keypair, _)| keypair)
+    }
+
+    /// Puts a keypair of an earlier life into its role, which is vacant.
+    pub(super) fn restore(&mut self, role: usize, keypair: Keypair) {
+        let slot = self.free_slot();
+        *self.get_mut(slot) = keypair;
+        match role {
+            PREVIOUS => self.previous = Some(slot),
+            CURRENT => self.current = Some(slot),
+            _ => self.next = Some(slot),
+        }
+    }
+
     /// Erases everything; the indices of what was live.
     pub(super) fn erase(&mut self) -> [Option<ReceiverIndex>; 3] {
         let live = [self.previous.take(), self.current.take(), self.next.take()];
@@ -194,11 +222,7 @@ impl Keypairs {
         initiator: bool,
         now: Instant,
     ) -> Slot {
-        let taken = [self.previous, self.current, self.next];
-        let slot = (0..3)
-            .map(Slot)
-            .find(|slot| !taken.contains(&Some(*slot)))
-            .expect("both installations leave a slot free");
+        let slot = self.free_slot();
         let keypair = self.get_mut(slot);
         keypair.ours = ours;
         keypair.theirs = keys.theirs;
@@ -209,5 +233,13 @@ impl Keypairs {
         keypair.receive = AeadKey::new(&keys.receive);
         keypair.replay = ReplayWindow::default();
         slot
+    }
+
+    fn free_slot(&self) -> Slot {
+        let taken = [self.previous, self.current, self.next];
+        (0..3)
+            .map(Slot)
+            .find(|slot| !taken.contains(&Some(*slot)))
+            .expect("whoever fills a role has vacated another")
     }
 }

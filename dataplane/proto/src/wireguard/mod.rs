@@ -12,6 +12,7 @@
 //! reads a clock.
 
 pub mod cookie;
+pub mod export;
 pub mod identity;
 pub mod limiter;
 pub mod messages;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use cookie::CookieChecker;
 pub use data::{Datagram, Outcome, Plain, RunSummary, SendState};
+pub use export::TunnelState;
 pub use handshake::{INITIATION_INTERVAL_MIN, Outgoing, OutgoingKind};
 pub use identity::Identity;
 pub use keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};

@@ -6,6 +6,9 @@
 
 use zeroize::Zeroize;
 
+use super::keypair::REJECT_AFTER_MESSAGES;
+use crate::record::{Reader, RecordError, Writer};
+
 /// Bits of the ring. 8192, as in the kernel: enough for the reordering of a path at 10 Gbit/s.
 pub(super) const RING_BITS: u64 = 8192;
 /// How far behind the newest counter one may be: a word less than the ring, because advancing
@@ -14,6 +17,11 @@ pub(super) const WINDOW: u64 = RING_BITS - WORD_BITS;
 
 const WORD_BITS: u64 = 64;
 const WORDS: usize = (RING_BITS / WORD_BITS) as usize;
+
+/// Bytes of an exported window at most: when no word is all zeros or all ones.
+pub(super) const WINDOW_BYTES_MAX: usize = 8 + 2 * 16 + 8 * WORDS;
+
+const _: () = assert!(WORDS == u128::BITS as usize, "a mask has one bit per word");
 
 /// Which counters were seen. Plain data: `next` and the bits are all there is to export.
 #[derive(Clone, Zeroize)]
@@ -56,6 +64,56 @@ impl ReplayWindow {
         let (word, bit) = place(counter);
         self.bits[word] |= bit;
         true
+    }
+
+    /// Appends the window to a record: one more than the newest counter, which words are not zero,
+    /// which are all ones, and the words that are neither.
+    pub(super) fn write(&self, out: &mut Writer<'_>) {
+        out.u64(self.next);
+        self.masks().into_iter().for_each(|mask| out.u128(mask));
+        let mixed = self.bits.iter().filter(|word| !matches!(**word, 0 | u64::MAX));
+        mixed.for_each(|word| out.u64(*word));
+    }
+
+    /// Reads a window; one that marking could not have made is refused.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        let mut window = Self { next: reader.u64()?, bits: [0; WORDS] };
+        let masks = [reader.u128()?, reader.u128()?];
+        for (at, word) in window.bits.iter_mut().enumerate() {
+            *word = match masks.map(|mask| mask >> at & 1) {
+                [0, _] => 0,
+                [_, 0] => reader.u64()?,
+                [_, _] => u64::MAX,
+            };
+        }
+        if masks == window.masks() && window.is_sound() {
+            return Ok(window);
+        }
+        Err(RecordError::Impossible { field: "replay window" })
+    }
+
+    /// One bit per word: which are not zero, and which are all ones.
+    fn masks(&self) -> [u128; 2] {
+        let mask = |is: fn(u64) -> bool| {
+            let words = self.bits.iter().enumerate();
+            words.fold(0, |mask, (at, word)| mask | u128::from(is(*word)) << at)
+        };
+        [mask(|word| word != 0), mask(|word| word == u64::MAX)]
+    }
+
+    /// Whether the newest counter is marked, and none after it or before the first.
+    fn is_sound(&self) -> bool {
+        let Some(newest) = self.next.checked_sub(1) else {
+            return self.bits == [0; WORDS];
+        };
+        let (word, bit) = place(newest);
+        let later = !(bit | (bit - 1));
+        // Words of the ring that the counters have not reached yet.
+        let reached = (newest / WORD_BITS).saturating_add(1).min(WORDS as u64) as usize;
+        newest < REJECT_AFTER_MESSAGES
+            && self.bits[word] & bit != 0
+            && self.bits[word] & later == 0
+            && self.bits[reached..].iter().all(|word| *word == 0)
     }
 
     /// Clears the words between the newest counter and `counter`, which becomes the newest.

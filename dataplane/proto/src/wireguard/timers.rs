@@ -70,14 +70,29 @@ impl Timer {
     }
 }
 
+/// How many timers there are.
+pub(super) const TIMERS: usize = Timer::ALL.len();
+
 /// One optional deadline per timer, and the earliest of them.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    deadlines: [Option<Instant>; Timer::ALL.len()],
+    deadlines: [Option<Instant>; TIMERS],
     earliest: Option<(Instant, Timer)>,
 }
 
 impl Timers {
+    /// With these deadlines, in the order of [`Timers::deadlines`].
+    pub(super) fn of(deadlines: [Option<Instant>; TIMERS]) -> Self {
+        let mut timers = Self { deadlines, earliest: None };
+        timers.find_earliest();
+        timers
+    }
+
+    /// All deadlines, in the order of [`Timer`].
+    pub(super) const fn deadlines(&self) -> [Option<Instant>; TIMERS] {
+        self.deadlines
+    }
+
     /// The earliest deadline and its reason.
     #[inline]
     pub(super) fn earliest(&self) -> Option<(Instant, &'static str)> {

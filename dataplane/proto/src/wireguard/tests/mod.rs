@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod data;
+mod export;
 mod handshake;
 mod hostile;
 mod link;
