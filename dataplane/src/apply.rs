@@ -1,92 +1,114 @@
-//! Taking control's commands: bounded per turn, each applied whole or refused whole.
+//! Taking control's commands: bounded per turn, each applied whole or refused whole. What concerns
+//! many peers or prefixes goes on in `walk.rs`.
 //!
 //! What a command replaced goes back inside the answer, so that control frees what control
 //! allocated.
 
-use std::net::IpAddr;
-
 use ringway_alloc::heap::SessionHeap;
 use ringway_flow::PathMtu;
-use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::ip::Version;
-use ringway_proto::limits::{COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX};
+use ringway_proto::limits::{
+    COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX, PEERS_PER_PAGE_MAX, WALK_UNITS_KEY,
+    WALK_UNITS_PREFIX, WALK_UNITS_VISIT,
+};
 use ringway_proto::wireguard::{Identity, PeerConfig, SendState, Tunnel};
 use ringway_proto::{DropReason, Now, PeerId};
-use ringway_ring::Driver;
+use ringway_ring::{Driver, UdpSockets};
 
-use crate::command::{Command, PeerChange, PeerPage, PeerStatus, Refusal, Report};
+use crate::command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};
 use crate::handshake::PeerIndices;
 use crate::peers::{Endpoint, Peer};
 use crate::routes::Route;
 use crate::shard::Shard;
 use crate::staging::Staged;
+use crate::walk::{Units, Walk, Work};
+
+/// What became of a command at once.
+enum Begun {
+    /// It took effect, or was refused.
+    Done { sequence: u64, outcome: Result<(), Refusal>, spent: Command },
+    /// It goes on.
+    Walks(Walk),
+}
 
 impl<D: Driver> Shard<D> {
-    /// Takes commands while there is room for the answers. Returns whether there were any.
+    /// Takes commands while there is room for the answers and for the work. Returns whether there
+    /// are answers.
     pub(crate) fn take_commands(&mut self, now: Now) -> bool {
         let mut reported = self.unsent.is_some();
         let peers_max = self.peers.len() + PEERS_MADE_PER_TURN_MAX;
+        let mut units = Units::new(self.walk_units);
         for _ in 0..COMMANDS_PER_TURN_MAX {
-            if !self.flush_report() || self.peers.len() >= peers_max {
+            if !self.flush_report() || self.peers.len() >= peers_max || units.are_spent() {
                 return reported;
             }
-            let Some(envelope) = self.commands.pop() else { return reported };
+            let begun = match self.walk.take() {
+                Some(walk) => Begun::Walks(walk),
+                None => match self.commands.pop() {
+                    Some(envelope) => self.begin(envelope, &mut units, now),
+                    None => return reported,
+                },
+            };
+            let (sequence, outcome, spent) = match begun {
+                Begun::Done { sequence, outcome, spent } => (sequence, outcome, spent),
+                Begun::Walks(mut walk) => {
+                    if !self.step(&mut walk, &mut units, now) {
+                        self.walk = Some(walk);
+                        return reported;
+                    }
+                    (walk.sequence, Ok(()), walk.spent())
+                }
+            };
             reported = true;
-            let (outcome, spent) = self.apply(envelope.command, now);
             match outcome {
                 Ok(()) => self.counters.commands_applied += 1,
                 Err(_) => self.counters.commands_refused += 1,
             }
-            self.report(Report::Done { sequence: envelope.sequence, outcome, spent });
+            self.report(Report::Done { sequence, outcome, spent });
         }
         reported
     }
 
-    fn apply(&mut self, command: Command, now: Now) -> (Result<(), Refusal>, Command) {
-        match command {
-            Command::SetIdentity(identity) => {
-                let old = self.set_identity(identity, now);
-                (Ok(()), Command::SetIdentity(old))
-            }
-            Command::PutPeer(mut change) => {
-                (self.put_peer(&mut change, now), Command::PutPeer(change))
-            }
-            Command::RemovePeer(public) => {
-                let found = self.peers.by_key(&public).ok_or(Refusal::UnknownPeer);
-                (found.map(|id| self.remove_peer(id)), Command::RemovePeer(public))
-            }
-            Command::RemoveAllPeers => {
-                while let Some((id, _)) = self.peers.next_from(0) {
+    /// Does what is done at once, and says what remains to be done.
+    fn begin(&mut self, envelope: Envelope, units: &mut Units, now: Now) -> Begun {
+        let Envelope { sequence, command } = envelope;
+        units.spend(WALK_UNITS_VISIT);
+        let walks = |work| Begun::Walks(Walk::new(sequence, work));
+        let (outcome, spent) = match command {
+            Command::SetIdentity(identity) => match self.set_identity(identity) {
+                Ok(work) => return walks(work),
+                Err(same) => (Ok(()), Command::SetIdentity(same)),
+            },
+            Command::PutPeer(change) => match self.put_peer(&change, units, now) {
+                Ok(id) => return walks(Work::Put { change, id, at: 0 }),
+                Err(refusal) => (Err(refusal), Command::PutPeer(change)),
+            },
+            Command::RemovePeer(public) => match self.peers.by_key(&public) {
+                Some(id) => {
                     self.remove_peer(id);
+                    return walks(Work::Remove { public, id });
                 }
-                (Ok(()), Command::RemoveAllPeers)
-            }
+                None => (Err(Refusal::UnknownPeer), Command::RemovePeer(public)),
+            },
+            Command::RemoveAllPeers => return walks(Work::RemoveAll),
             Command::ReadPeers(mut page) => {
                 self.read_peers(&mut page, now);
+                units.spend(page.peers.len() as u32 * WALK_UNITS_VISIT);
                 (Ok(()), Command::ReadPeers(page))
             }
-            Command::ReplaceSockets(sockets) => {
-                let opened = sockets.is_some();
-                match self.driver.set_sockets(sockets.map(|boxed| *boxed)) {
-                    Ok(old) => {
-                        self.set_listening(opened, now);
-                        (Ok(()), Command::ReplaceSockets(old.map(Box::new)))
-                    }
-                    Err(_) => {
-                        // The old ones are gone, whatever became of the new ones.
-                        self.listening = false;
-                        (Err(Refusal::Sockets), Command::ReplaceSockets(None))
-                    }
-                }
-            }
+            Command::ReplaceSockets(sockets) => match self.replace_sockets(sockets) {
+                Ok(work) => return walks(work),
+                Err(done) => done,
+            },
             Command::PutRoutes(changes) => {
                 self.put_routes(&changes);
+                units.spend(changes.len() as u32 * WALK_UNITS_PREFIX);
                 (Ok(()), Command::PutRoutes(changes))
             }
             Command::SetPolicy(policy) => {
                 let old = std::mem::replace(&mut self.policy, policy);
                 if old.inner_mtu != self.policy.inner_mtu {
-                    self.reset_paths();
+                    return walks(Work::ResetPaths(old));
                 }
                 (Ok(()), Command::SetPolicy(old))
             }
@@ -94,72 +116,78 @@ impl<D: Driver> Shard<D> {
                 self.stopping = true;
                 (Ok(()), Command::Stop)
             }
-        }
+        };
+        Begun::Done { sequence, outcome, spent }
     }
 
-    /// Packets that came in while there were no sockets start their handshakes now.
-    fn set_listening(&mut self, listening: bool, now: Now) {
-        let before = std::mem::replace(&mut self.listening, listening);
-        if before || !listening {
-            return;
-        }
-        let mut cursor = 0;
-        while let Some((id, peer)) = self.peers.next_from(cursor) {
-            cursor = id.slot + 1;
-            if !peer.staged.is_empty()
-                && let Some(peer) = self.peers.get_mut(id)
-            {
-                peer.tunnel.want_handshake(now);
-                self.settle(id, now);
+    /// Uses other sockets from now on. If there were none before, handshakes may be waiting for
+    /// them: that is the work.
+    fn replace_sockets(
+        &mut self,
+        sockets: Option<Box<UdpSockets>>,
+    ) -> Result<Work, (Result<(), Refusal>, Command)> {
+        let opened = sockets.is_some();
+        match self.driver.set_sockets(sockets.map(|boxed| *boxed)) {
+            Ok(old) => {
+                let old = old.map(Box::new);
+                let before = std::mem::replace(&mut self.listening, opened);
+                if opened && !before {
+                    Ok(Work::Listen(old))
+                } else {
+                    Err((Ok(()), Command::ReplaceSockets(old)))
+                }
+            }
+            Err(_) => {
+                // The old ones are gone, whatever became of the new ones.
+                self.listening = false;
+                Err((Err(Refusal::Sockets), Command::ReplaceSockets(None)))
             }
         }
     }
 
-    fn set_identity(&mut self, identity: Option<Box<Identity>>, now: Now) -> Option<Box<Identity>> {
+    /// Takes another identity. The same one again changes nothing, and is given back.
+    fn set_identity(
+        &mut self,
+        identity: Option<Box<Identity>>,
+    ) -> Result<Work, Option<Box<Identity>>> {
+        let public = identity.as_deref().map(Identity::public);
+        if public == self.identity.as_deref().map(Identity::public) {
+            return Err(identity);
+        }
         let stale = self.handshakes.set_identity(identity.as_deref());
         self.counters.drops[DropReason::Mac1Wrong as usize] += stale as u64;
         let old = std::mem::replace(&mut self.identity, identity);
-        if let Some(own) = self.identity.as_deref().map(Identity::public)
-            && let Some(id) = self.peers.by_key(&own)
-        {
-            // Nobody can be its own peer.
-            self.remove_peer(id);
+        self.identity_number = self.identity_number.wrapping_add(1);
+        self.rekeying = true;
+        // Nobody can be its own peer.
+        let own = public.and_then(|public| self.peers.by_key(&public));
+        if let Some(own) = own {
+            self.remove_peer(own);
         }
-        let mut cursor = 0;
-        while let Some((id, _)) = self.peers.next_from(cursor) {
-            cursor = id.slot + 1;
-            self.rekey_peer(id, now);
-        }
-        old
+        Ok(Work::Rekey { old, own })
     }
 
-    /// The gateway's key changed: every session of the old one ends.
-    fn rekey_peer(&mut self, id: PeerId, now: Now) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            let mut indices =
-                PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };
-            let identity = self.identity.as_deref().unwrap_or(&self.nobody);
-            peer.tunnel.identity_changed(identity, &mut indices);
-            // The handshake that staged packets waited for was forgotten with the key.
-            if !peer.staged.is_empty() && self.listening && self.identity.is_some() {
-                peer.tunnel.want_handshake(now);
-            }
-        }
-        self.settle(id, now);
-    }
-
-    fn put_peer(&mut self, change: &mut PeerChange, now: Now) -> Result<(), Refusal> {
+    /// Creates the peer or changes all but its prefixes.
+    fn put_peer(
+        &mut self,
+        change: &PeerChange,
+        units: &mut Units,
+        now: Now,
+    ) -> Result<PeerId, Refusal> {
         if self.identity.as_deref().map(Identity::public) == Some(change.public) {
             return Err(Refusal::OwnKey);
         }
         let id = match self.peers.by_key(&change.public) {
             Some(id) => id,
             None if change.update_only => return Err(Refusal::UnknownPeer),
-            None => self.add_peer(change),
+            None => {
+                units.spend(WALK_UNITS_KEY);
+                self.add_peer(change)
+            }
         };
         let peer = self.peers.get_mut(id).ok_or(Refusal::UnknownPeer)?;
-        if let Some(preshared) = change.preshared.take() {
-            peer.tunnel.set_preshared(preshared);
+        if let Some(preshared) = &change.preshared {
+            peer.tunnel.set_preshared(preshared.clone());
         }
         if let Some(remote) = change.endpoint {
             if peer.endpoint.is_some_and(|endpoint| endpoint.remote != remote) {
@@ -171,33 +199,9 @@ impl<D: Driver> Shard<D> {
             peer.tunnel.set_keepalive(seconds, now);
         }
         if change.replace_allowed_ips {
-            self.allowed_ips.remove_all(Route::Peer(id));
+            self.allowed_ips.begin_replace(Route::Peer(id));
         }
-        for allowed in &change.allowed_ips {
-            if allowed.remove {
-                self.allowed_ips.remove(allowed.net, Route::Peer(id));
-            } else {
-                self.allowed_ips.insert(allowed.net, Route::Peer(id));
-            }
-        }
-        self.note_inner(id, change);
-        self.settle(id, now);
-        Ok(())
-    }
-
-    /// Remembers the first single host of each family among the peer's allowed IPs. All of them are
-    /// looked through only where some were taken away: a peer may have a hundred thousand.
-    fn note_inner(&mut self, id: PeerId, change: &PeerChange) {
-        let taken = change.replace_allowed_ips || change.allowed_ips.iter().any(|net| net.remove);
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        if taken {
-            peer.inner = [None; 2];
-            let nets = self.allowed_ips.of(Route::Peer(id));
-            nets.into_iter().for_each(|net| note_host(&mut peer.inner, net));
-        } else {
-            let given = change.allowed_ips.iter().map(|change| change.net);
-            given.for_each(|net| note_host(&mut peer.inner, net));
-        }
+        Ok(id)
     }
 
     fn add_peer(&mut self, change: &PeerChange) -> PeerId {
@@ -215,14 +219,16 @@ impl<D: Driver> Shard<D> {
             staged: Staged::default(),
             heap: SessionHeap::new(&self.heap),
             live: false,
+            identity_number: self.identity_number,
         });
         self.timers.admit(id);
         id
     }
 
-    fn remove_peer(&mut self, id: PeerId) {
+    /// Takes the peer out. Its prefixes lead nowhere then; forgetting them is a walk.
+    pub(crate) fn remove_peer(&mut self, id: PeerId) {
         self.timers.retire(id);
-        self.allowed_ips.remove_all(Route::Peer(id));
+        self.allowed_ips.begin_replace(Route::Peer(id));
         let Some(mut peer) = self.peers.remove(id) else { return };
         let mut indices =
             PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };
@@ -237,7 +243,7 @@ impl<D: Driver> Shard<D> {
         page.peers.clear();
         let mut cursor = page.cursor.take().unwrap_or(0);
         while let Some((id, peer)) = self.peers.next_from(cursor) {
-            if page.peers.len() == page.peers.capacity() {
+            if page.peers.len() == page.peers.capacity().min(PEERS_PER_PAGE_MAX) {
                 page.cursor = Some(cursor);
                 return;
             }
@@ -274,11 +280,5 @@ impl<D: Driver> Shard<D> {
                 false
             }
         }
-    }
-}
-
-fn note_host(inner: &mut [Option<IpAddr>; 2], net: IpNet) {
-    if net.is_host() {
-        inner[usize::from(net.address().is_ipv6())].get_or_insert_with(|| net.address());
     }
 }

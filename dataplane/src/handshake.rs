@@ -165,6 +165,9 @@ impl<D: Driver> Shard<D> {
             Message::Initiation => {
                 let opened = OpenedInitiation::open(identity, bytes)?;
                 let id = self.peers.by_key(&opened.peer).ok_or(DropReason::HandshakePeerUnknown)?;
+                if self.is_mute(id) {
+                    self.rekey_peer(id, now);
+                }
                 self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_initiation(opened, cx))?;
                 self.counters.handshakes_completed_responder += 1;
                 (id, true)
@@ -177,8 +180,7 @@ impl<D: Driver> Shard<D> {
             }
             Message::Cookie { receiver } => {
                 let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
-                let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
-                peer.tunnel.accept_cookie(bytes, now)?;
+                self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_cookie(bytes, cx.now))?;
                 self.counters.cookies_received += 1;
                 // A cookie reply proves nothing about where the peer is.
                 (id, false)
@@ -218,6 +220,9 @@ impl<D: Driver> Shard<D> {
         work: impl FnOnce(&mut Tunnel, &mut Cx<'_>) -> Result<T, DropReason>,
     ) -> Result<T, DropReason> {
         let identity = self.identity.as_deref().ok_or(DropReason::NoIdentity)?;
+        if self.is_mute(id) {
+            return Err(DropReason::IndexUnknown);
+        }
         let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
         let mut indices =
             PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };

@@ -3,7 +3,7 @@
 //! Read [`shard::Shard::turn`] first: it is the whole loop. A datagram of a client walks
 //! [`classify`] → [`to_exit`] → [`transmit::inside`]; a packet for a client walks [`to_client`] →
 //! [`transmit::outside`]. Handshakes wait in [`handshake`] and are done after data; [`timers`]
-//! wakes tunnels; [`apply`] takes control's [`command`]s; [`counters`] become a [`page`] in
+//! wakes tunnels; what belongs to another core leaves by [`crossing`]; [`apply`] takes control's [`command`]s; [`counters`] become a [`page`] in
 //! housekeeping. [`worker`] is the thread around it: the only place that reads a clock.
 //!
 //! A session belongs to exactly one core, so nothing here is locked, shared or `Send` but the
@@ -15,6 +15,7 @@ pub mod apply;
 pub mod classify;
 pub mod command;
 pub mod counters;
+pub mod crossing;
 pub mod handshake;
 pub mod index_table;
 pub mod owner;
@@ -29,6 +30,8 @@ pub mod to_client;
 pub mod to_exit;
 pub mod transmit;
 pub mod worker;
+
+mod walk;
 
 pub use command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};
 pub use shard::Shard;

@@ -33,17 +33,6 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Another ceiling for all paths: what was learnt under the old one is forgotten.
-    pub(crate) fn reset_paths(&mut self) {
-        let mut cursor = 0;
-        while let Some((id, _)) = self.peers.next_from(cursor) {
-            cursor = id.slot + 1;
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.path.reset(self.policy.inner_mtu);
-            }
-        }
-    }
-
     /// Whether the packet is the answer to a probe, and so not for anybody behind us.
     pub(crate) fn answers_probe(
         &mut self,

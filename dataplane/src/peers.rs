@@ -45,6 +45,8 @@ pub struct Peer {
     pub heap: SessionHeap,
     /// Whether it counted as a live session when last looked at.
     pub live: bool,
+    /// Which of the gateway's identities its tunnel was made for.
+    pub identity_number: u32,
 }
 
 /// The peers of one core.

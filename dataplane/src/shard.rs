@@ -9,6 +9,7 @@ use ringway_link::spsc;
 use ringway_proto::crypto::{PrivateKey, Random};
 use ringway_proto::limits::{
     COMPLETIONS_PER_TURN_MAX, HOUSEKEEPING_PERIOD, ICMP_ANSWERS_BURST, ICMP_ANSWERS_PER_SECOND,
+    WALK_UNITS_PER_TURN_MAX,
 };
 use ringway_proto::wireguard::Identity;
 use ringway_proto::{CoreId, Instant, Now};
@@ -16,6 +17,7 @@ use ringway_ring::{Driver, Received, Wait};
 
 use crate::command::{Envelope, Report};
 use crate::counters::Counters;
+use crate::crossing::{Arrival, Crossing};
 use crate::handshake::HandshakeQueue;
 use crate::index_table::{IndexLayout, IndexTable};
 use crate::peers::Peers;
@@ -23,6 +25,7 @@ use crate::routes::Routes;
 use crate::timers::Wheel;
 use crate::transmit::outside::Departure;
 use crate::transmit::{InsideQueue, Trains};
+use crate::walk::Walk;
 
 /// When an answer that found control's channel full is tried again.
 const REPORT_RETRY: Duration = Duration::from_millis(1);
@@ -45,12 +48,15 @@ pub struct ShardConfig {
     pub commands: spsc::Receiver<Envelope>,
     /// Answers to control.
     pub reports: spsc::Sender<Report>,
+    /// The way to and from the other cores.
+    pub crossing: Crossing,
 }
 
 /// Everything one core owns.
 pub struct Shard<D: Driver> {
     pub(crate) core: CoreId,
     pub(crate) driver: D,
+    pub(crate) crossing: Crossing,
     pub(crate) peers: Peers,
     pub(crate) indices: IndexTable,
     pub(crate) allowed_ips: Routes,
@@ -78,6 +84,14 @@ pub struct Shard<D: Driver> {
     /// Whether there are UDP sockets, as far as control said. Without them a handshake would only
     /// start its retry timer.
     pub(crate) listening: bool,
+    /// A command that takes many turns.
+    pub(crate) walk: Option<Walk>,
+    /// See [`WALK_UNITS_PER_TURN_MAX`].
+    pub(crate) walk_units: u32,
+    /// Counts identities, so that a walk knows which peers it has rekeyed.
+    pub(crate) identity_number: u32,
+    /// Not all peers have been rekeyed since the identity changed.
+    pub(crate) rekeying: bool,
     housekeeping_due: Instant,
     /// Whether something was counted since the last publication.
     pub(crate) unpublished: bool,
@@ -105,6 +119,7 @@ impl<D: Driver> Shard<D> {
         Self {
             core: config.core,
             driver,
+            crossing: config.crossing,
             peers: Peers::default(),
             indices: IndexTable::new(config.layout, config.core),
             allowed_ips: Routes::new(),
@@ -126,6 +141,10 @@ impl<D: Driver> Shard<D> {
             unsent: None,
             stopping: false,
             listening: true,
+            walk: None,
+            walk_units: WALK_UNITS_PER_TURN_MAX,
+            identity_number: 0,
+            rekeying: false,
             housekeeping_due: now.mono,
             unpublished: true,
         }
@@ -135,10 +154,11 @@ impl<D: Driver> Shard<D> {
     /// turn.
     pub fn turn(&mut self, now: Now) -> Turn {
         let reported = self.take_commands(now);
+        let crossed = self.take_crossings(now);
         let carried = self.carry(now);
         let fired = self.fire_timers(now);
         let shaken = self.do_handshakes(now);
-        self.unpublished |= reported || carried || fired || shaken;
+        self.unpublished |= reported || crossed || carried || fired || shaken;
         self.commit(now);
         self.counters.turns += 1;
         self.plan(reported, now)
@@ -157,13 +177,19 @@ impl<D: Driver> Shard<D> {
     /// Whether commands of control wait that can be taken: none is while an answer finds no room.
     #[must_use]
     pub fn has_commands(&self) -> bool {
-        self.unsent.is_none() && !self.commands.is_empty()
+        self.unsent.is_none() && (self.walk.is_some() || !self.commands.is_empty())
     }
 
     /// Tells control that the shard has ended. Its channel may be full of answers that nobody reads
     /// any more; the end of the thread says the same.
     pub fn end(&mut self, error: Option<io::Error>) {
         let _unread = self.reports.push(Report::Stopped { error });
+    }
+
+    /// Lets commands do less per turn than [`WALK_UNITS_PER_TURN_MAX`], for tests: one peer or
+    /// prefix per turn at the least.
+    pub fn set_walk_units(&mut self, units: u32) {
+        self.walk_units = units.max(1);
     }
 
     /// The peers, for tests and for walks of control.
@@ -189,7 +215,10 @@ impl<D: Driver> Shard<D> {
         for count in 0..COMPLETIONS_PER_TURN_MAX {
             match self.driver.next() {
                 Some(Received::Outside(outside)) => self.outside(outside, now),
-                Some(Received::Inside(inside)) => self.to_client(&inside, now),
+                Some(Received::Inside(inside)) => {
+                    let bytes = &inside.buf[inside.start..inside.start + inside.len];
+                    self.to_client(bytes, Arrival::Direct, now);
+                }
                 None => return count > 0,
             }
             if self.trains.is_settling_due() {
@@ -206,9 +235,10 @@ impl<D: Driver> Shard<D> {
         self.settle_departed(now);
         // Settling may have let staged packets go.
         self.flush_trains(now);
+        self.crossing.depart(&mut self.counters);
     }
 
-    fn settle_departed(&mut self, now: Now) {
+    pub(crate) fn settle_departed(&mut self, now: Now) {
         while let Some(id) = self.trains.next_departed() {
             self.settle_data(id, false, now);
         }
@@ -233,7 +263,7 @@ impl<D: Driver> Shard<D> {
             self.unpublished = false;
             self.housekeeping_due = now.mono + HOUSEKEEPING_PERIOD;
         }
-        let busy = !self.handshakes.is_empty() || self.has_commands();
+        let busy = !self.handshakes.is_empty() || self.has_commands() || self.has_arrivals();
         let mut wait = if busy { Wait::No } else { Wait::Forever };
         let publish_in = self.unpublished.then(|| self.housekeeping_due.since(now.mono));
         // Control does not say when it has read its answers.

@@ -11,41 +11,49 @@ use ringway_proto::wireguard::SendState;
 use ringway_proto::wireguard::messages::PADDING_MULTIPLE;
 use ringway_proto::{DropReason, Now, PeerId, ip};
 use ringway_ring::driver::VNET_HEADER_BYTES;
-use ringway_ring::{Driver, Ecn, Inside};
+use ringway_ring::{Driver, Ecn};
 
+use crate::crossing::Arrival;
 use crate::routes::Route;
 use crate::shard::Shard;
 use crate::transmit::outside::Departure;
 
 impl<D: Driver> Shard<D> {
-    /// Carries one packet or super-packet from the TUN.
+    /// Carries one packet or super-packet from the TUN, virtio header included.
     #[expect(clippy::wrong_self_convention, reason = "the name of a direction, not a conversion")]
-    pub(crate) fn to_client(&mut self, inside: &Inside, now: Now) {
-        let bytes = &inside.buf[inside.start..inside.start + inside.len];
-        if let Err(reason) = self.route(bytes, now) {
+    pub(crate) fn to_client(&mut self, bytes: &[u8], arrival: Arrival, now: Now) {
+        if let Err(reason) = self.route(bytes, arrival, now) {
             self.counters.drop(reason);
             self.refuse(bytes, reason, now);
         }
     }
 
-    /// Finds the peer and sends, or stages until there is a session.
-    fn route(&mut self, bytes: &[u8], now: Now) -> Result<(), DropReason> {
+    /// Finds the peer and sends, or stages until there is a session; a peer of another core gets it
+    /// there.
+    fn route(&mut self, bytes: &[u8], arrival: Arrival, now: Now) -> Result<(), DropReason> {
         let (_, packet) = VnetHeader::parse(bytes)?;
         let view = ip::Packet::parse(packet).map_err(|_| DropReason::InsideNotIp)?;
         let route = self.allowed_ips.lookup(view.destination()).ok_or(DropReason::InsideNoPeer)?;
-        let Route::Peer(id) = route else { return Err(DropReason::InsideNoPeer) };
+        let id = match (route, arrival) {
+            (Route::Peer(id), Arrival::Direct | Arrival::Crossed) => id,
+            (Route::Core(owner), Arrival::Direct) => {
+                return self.crossing.packet(owner, bytes, &mut self.counters);
+            }
+            (Route::Core(_), Arrival::Crossed) => return Err(DropReason::CrossedTwice),
+        };
+        let mute = self.is_mute(id);
         let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
         if peer.endpoint.is_none() {
             return Err(DropReason::InsideNoEndpoint);
         }
         match peer.tunnel.send_state(now) {
-            SendState::Ready => self.send_to(id, bytes, now),
-            SendState::HandshakeNeeded => {
+            SendState::Ready if !mute => self.send_to(id, bytes, now),
+            SendState::Ready | SendState::HandshakeNeeded => {
                 let before = peer.staged.len();
                 let lost = peer.staged.push(&mut peer.heap, bytes);
                 self.counters.staged_packets += peer.staged.len() as u64;
                 self.counters.staged_packets -= before as u64;
-                if self.listening {
+                if self.listening && !mute {
                     peer.tunnel.want_handshake(now);
                 }
                 self.settle(id, now);
@@ -95,6 +103,9 @@ impl<D: Driver> Shard<D> {
 
     /// Lets staged packets go once there is a session.
     pub(crate) fn release_staged(&mut self, id: PeerId, now: Now) {
+        if self.is_mute(id) {
+            return;
+        }
         loop {
             let Some(peer) = self.peers.get_mut(id) else { return };
             if peer.staged.is_empty() || peer.tunnel.send_state(now) != SendState::Ready {

@@ -12,10 +12,11 @@ use ringway_flow as flow;
 use ringway_proto::ip::Version;
 use ringway_proto::limits::RUN_MAX;
 use ringway_proto::wireguard::{Datagram, Message, Outcome, RunSummary, Tunnel};
-use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex, ip};
+use ringway_proto::{CoreId, DropReason, Now, PeerId, ReceiverIndex, ip};
 use ringway_ring::{Driver, Outside};
 
 use crate::classify::{self, Run};
+use crate::crossing::{Arrival, Datagrams};
 use crate::routes::Route;
 use crate::shard::Shard;
 use crate::transmit::inside::Place;
@@ -29,6 +30,11 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn outside(&mut self, mut outside: Outside, now: Now) {
         let datagrams = outside.len.div_ceil(outside.stride.max(1));
         self.counters.receive_packets.record(datagrams as u64);
+        self.carry_outside(&mut outside, Arrival::Direct, now);
+    }
+
+    /// Carries datagrams of one sender, run by run.
+    pub(crate) fn carry_outside(&mut self, outside: &mut Outside, arrival: Arrival, now: Now) {
         let mut at = outside.start;
         let end = outside.start + outside.len;
         while at < end {
@@ -36,14 +42,14 @@ impl<D: Driver> Shard<D> {
             let run = classify::next_run(bytes, outside.stride);
             match run.message {
                 Ok(Message::Data { receiver, .. }) => {
-                    if let Err(reason) = self.to_exit(receiver, &mut outside, at, &run, now) {
+                    if let Err(reason) = self.to_exit(receiver, outside, at, &run, arrival, now) {
                         self.counters.drops[reason as usize] += run.count as u64;
                     }
                 }
                 Ok(message) => {
                     let bytes = &bytes[..run.bytes];
                     if let Err(reason) =
-                        self.receive_handshake(bytes, message, outside.from, outside.to, now)
+                        self.receive_handshake(bytes, message, outside, arrival, now)
                     {
                         self.counters.drop(reason);
                     }
@@ -63,9 +69,17 @@ impl<D: Driver> Shard<D> {
         outside: &mut Outside,
         at: usize,
         run: &Run,
+        arrival: Arrival,
         now: Now,
     ) -> Result<(), DropReason> {
-        let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
+        let Some(id) = self.indices.lookup(receiver) else {
+            let owner = self.other_owner(receiver, arrival)?;
+            let bytes = &outside.buf[at..at + run.bytes];
+            return self.crossing.datagrams(owner, bytes, how(outside), &mut self.counters);
+        };
+        if self.is_mute(id) {
+            return Err(DropReason::IndexUnknown);
+        }
         let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
         self.counters.run_packets.record(run.count as u64);
 
@@ -139,6 +153,22 @@ impl<D: Driver> Shard<D> {
         Ok(())
     }
 
+    /// The other core that may know an index which we do not.
+    pub(crate) fn other_owner(
+        &self,
+        receiver: ReceiverIndex,
+        arrival: Arrival,
+    ) -> Result<CoreId, DropReason> {
+        let owner = self.indices.owner(receiver);
+        if owner == self.core || owner.0 >= self.crossing.cores() {
+            return Err(DropReason::IndexUnknown);
+        }
+        match arrival {
+            Arrival::Direct => Ok(owner),
+            Arrival::Crossed => Err(DropReason::CrossedTwice),
+        }
+    }
+
     fn sender(&self, id: PeerId) -> Result<Sender, DropReason> {
         let path = &self.peers.get(id).ok_or(DropReason::PeerGone)?.path;
         Ok(Sender {
@@ -149,6 +179,11 @@ impl<D: Driver> Shard<D> {
             allowed_source: None,
         })
     }
+}
+
+/// How the datagrams of a buffer came.
+pub(crate) const fn how(outside: &Outside) -> Datagrams {
+    Datagrams { stride: outside.stride, from: outside.from, to: outside.to, ecn: outside.ecn }
 }
 
 /// What is the same for all packets of a run.

@@ -32,6 +32,8 @@ pub struct AllowedIps<V> {
     records: Vec<Record>,
     free: Vec<u32>,
     owners: HashMap<V, u32>,
+    /// The newest of the records that [`AllowedIps::drop_older`] is to drop.
+    older_from: u32,
 }
 
 /// What commands need to know about a prefix, and its place in the list of its owner.
@@ -59,6 +61,7 @@ impl<V: Copy + Eq + Hash> AllowedIps<V> {
             records: Vec::new(),
             free: Vec::new(),
             owners: HashMap::new(),
+            older_from: NONE,
         }
     }
 
@@ -95,13 +98,31 @@ impl<V: Copy + Eq + Hash> AllowedIps<V> {
 
     /// Takes everything from `owner`. The work is proportional to what it owned.
     pub fn remove_all(&mut self, owner: V) {
-        let mut next = self.owners.remove(&owner).unwrap_or(NONE);
-        while next != NONE {
-            let record = self.records[next as usize];
-            self.erase(record.net());
-            self.free_record(next);
-            next = record.older;
+        self.begin_replace(owner);
+        self.drop_older(owner, usize::MAX);
+    }
+
+    /// Marks all that `owner` has now, to be dropped by [`AllowedIps::drop_older`] unless it is
+    /// given again before: so a long list is replaced by and by, and what both lists name is never
+    /// without its owner. One owner at a time.
+    pub fn begin_replace(&mut self, owner: V) {
+        self.older_from = self.owners.get(&owner).copied().unwrap_or(NONE);
+    }
+
+    /// Drops up to `count_max` of the marked prefixes of `owner`; returns how many. Fewer than
+    /// `count_max` are the last.
+    pub fn drop_older(&mut self, owner: V, count_max: usize) -> usize {
+        let mut dropped = 0;
+        while self.older_from != NONE && dropped < count_max {
+            let index = self.older_from;
+            let net = self.records[index as usize].net();
+            // Moves the mark to the next older one.
+            self.unlink(index, owner);
+            self.erase(net);
+            self.free_record(index);
+            dropped += 1;
         }
+        dropped
     }
 
     /// The owner of the longest prefix that holds `address`.
@@ -141,6 +162,16 @@ impl<V: Copy + Eq + Hash> AllowedIps<V> {
         }
         nets.reverse();
         nets
+    }
+
+    /// The single addresses among the `count_max` newest prefixes of `owner`, the newest first.
+    pub fn newest_hosts(&self, owner: V, count_max: usize) -> impl Iterator<Item = IpAddr> {
+        let newest = self.owners.get(&owner).copied();
+        let records = std::iter::successors(newest, |&index| {
+            Some(self.records[index as usize].older).filter(|older| *older != NONE)
+        });
+        let nets = records.take(count_max).map(|index| self.records[index as usize].net());
+        nets.filter(|net| net.is_host()).map(|net| net.address())
     }
 
     /// Number of prefixes.
@@ -238,6 +269,9 @@ impl<V: Copy + Eq + Hash> AllowedIps<V> {
 
     fn unlink(&mut self, index: u32, owner: V) {
         let Record { newer, older, .. } = self.records[index as usize];
+        if self.older_from == index {
+            self.older_from = older;
+        }
         if let Some(record) = self.records.get_mut(older as usize) {
             record.newer = newer;
         }

@@ -34,6 +34,29 @@ pub const COMMANDS_PER_TURN_MAX: usize = 64;
 /// us, so that loading many holds data back for at most 0.4 ms at a time.
 pub const PEERS_MADE_PER_TURN_MAX: usize = 8;
 
+/// Work on commands in one turn, in units of about a tenth of a microsecond: what concerns all
+/// peers, or many prefixes, is spread over turns so that it holds data back for 0.5 ms at a time,
+/// and at most for one handshake more.
+pub const WALK_UNITS_PER_TURN_MAX: u32 = 5_000;
+
+/// Looking at one peer, which is mostly not in the cache.
+pub const WALK_UNITS_VISIT: u32 = 1;
+
+/// Giving or taking one prefix: two tables.
+pub const WALK_UNITS_PREFIX: u32 = 2;
+
+/// Removing one peer: its keys and replay marks are erased.
+pub const WALK_UNITS_REMOVAL: u32 = 20;
+
+/// One Diffie-Hellman operation: a peer is made, or made anew for another identity.
+pub const WALK_UNITS_KEY: u32 = 400;
+
+/// Beginning a handshake: three such operations and more.
+pub const WALK_UNITS_HANDSHAKE: u32 = 1_300;
+
+/// Peers in one answer to control: 25 us and some.
+pub const PEERS_PER_PAGE_MAX: usize = 256;
+
 /// Completions taken in one turn before timers and commands are looked at again. A completion may
 /// be a full run of [`RUN_MAX`] datagrams, so a turn under a merged flood can take several
 /// milliseconds (the histogram `turn_ns` tells).

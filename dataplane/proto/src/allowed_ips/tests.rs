@@ -114,6 +114,46 @@ proptest! {
     }
 
     #[test]
+    fn a_list_replaced_by_and_by_ends_like_one_replaced_at_once(
+        before in proptest::collection::vec((prefix(), 0u8..3), 0..40),
+        list in proptest::collection::vec((prefix(), any::<bool>()), 0..40),
+        portion in 1..9_usize,
+    ) {
+        let (mut table, mut at_once) = (AllowedIps::new(), AllowedIps::new());
+        for (net, owner) in before {
+            table.insert(net, owner);
+            at_once.insert(net, owner);
+        }
+        let had = table.of(0);
+        at_once.remove_all(0);
+        table.begin_replace(0);
+        for (net, keep) in &list {
+            if *keep {
+                at_once.insert(*net, 0);
+                table.insert(*net, 0);
+            } else {
+                at_once.remove(*net, 0);
+                table.remove(*net, 0);
+            }
+            // What is in both lists never loses its owner.
+            let kept = |net: &&IpNet| !list.iter().any(|(other, keep)| other == *net && !keep);
+            for net in had.iter().filter(|net| list.contains(&(**net, true))).filter(kept) {
+                prop_assert_eq!(table.owner(*net), Some(0));
+            }
+        }
+        while table.drop_older(0, portion) == portion {}
+        prop_assert_eq!(table.len(), at_once.len());
+        for owner in 0..3 {
+            prop_assert_eq!(table.of(owner), at_once.of(owner));
+        }
+        let hosts: Vec<_> = table.newest_hosts(0, 5).collect();
+        let newest = table.of(0).into_iter().rev().take(5);
+        let expected: Vec<_> =
+            newest.filter(|net| net.is_host()).map(|net| net.address()).collect();
+        prop_assert_eq!(hosts, expected);
+    }
+
+    #[test]
     fn a_prefix_reads_back_what_it_prints(net in prefix()) {
         prop_assert_eq!(net.to_string().parse::<IpNet>().unwrap(), net);
     }
