@@ -47,6 +47,30 @@ pub(crate) fn set_option(
     checked(done)
 }
 
+/// Attaches a classic BPF program: as a filter of the socket, or as the chooser of its group.
+pub(crate) fn attach_program(
+    fd: BorrowedFd<'_>,
+    name: c_int,
+    instructions: &[libc::sock_filter],
+) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(instructions.len()).unwrap_or(u16::MAX),
+        filter: instructions.as_ptr().cast_mut(),
+    };
+    // SAFETY: the program describes `instructions`, which the kernel copies and does not write to;
+    // pointer and length describe the program; all outlive the call.
+    let done = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    checked(done)
+}
+
 /// Reads a socket option whose value is an `int`.
 pub(crate) fn option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int> {
     let mut value: c_int = 0;

@@ -107,7 +107,7 @@ pub(super) const COOKIE_NONCE: Range<usize> = 8..32;
 pub(super) const COOKIE_VALUE: Range<usize> = 32..48;
 pub(super) const COOKIE_TAG: Range<usize> = 48..64;
 
-const DATA_RECEIVER: Range<usize> = 4..8;
+pub(super) const DATA_RECEIVER: Range<usize> = 4..8;
 const DATA_COUNTER: Range<usize> = 8..16;
 
 /// The 32-bit index at `range`, which holds four bytes of a message whose length was checked.

@@ -24,6 +24,7 @@ mod data;
 mod handshake;
 mod keypair;
 mod replay;
+mod steering;
 mod timers;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use limiter::{HandshakeLimiter, LoadGauge};
 pub use messages::{Message, classify};
 pub use noise::{OpenedInitiation, Tai64n};
 pub use replay::ReplayWindow;
+pub use steering::{STEERING, Steered};
 pub use timers::{
     KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REJECT_AFTER_TIME, REKEY_AFTER_TIME,
     REKEY_ATTEMPT_TIME, REKEY_JITTER, REKEY_ON_RECEIVE_AFTER, REKEY_TIMEOUT, RETRIES_MAX,

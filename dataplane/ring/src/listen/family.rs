@@ -9,25 +9,34 @@ use super::{ListenError, PathMtu, UdpOptions, other};
 use crate::sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 impl Family {
-    pub(super) const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
         }
     }
 
-    /// Opens one socket; `Ok(None)` if this machine does not have the family.
+    /// Opens and binds one socket; `Ok(None)` if this machine does not have the family.
     pub(super) fn open(
         self,
         address: SocketAddr,
         options: &UdpOptions,
     ) -> Result<Option<OwnedFd>, ListenError> {
+        let Some(fd) = self.socket(options)? else { return Ok(None) };
+        if options.shared {
+            share(fd.as_fd())?;
+        }
+        Ok(self.bind(&fd, address)?.then_some(fd))
+    }
+
+    /// Makes one socket with its options; `Ok(None)` if this machine does not have the family.
+    pub(super) fn socket(self, options: &UdpOptions) -> Result<Option<OwnedFd>, ListenError> {
         let domain = match self {
             Self::V4 => libc::AF_INET,
             Self::V6 => libc::AF_INET6,
@@ -38,18 +47,19 @@ impl Family {
             Err(error) => return Err(other("socket", error)),
         };
         self.set_options(fd.as_fd(), options).map_err(|(what, e)| other(what, e))?;
-        if options.shared {
-            sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
-                .map_err(|error| other("shared port", error))?;
-        }
+        Ok(Some(fd))
+    }
+
+    /// Binds a socket; `Ok(false)` if this machine has no address of the family.
+    pub(super) fn bind(self, fd: &OwnedFd, address: SocketAddr) -> Result<bool, ListenError> {
         match sys::bind(fd.as_fd(), &address) {
-            Ok(()) => Ok(Some(fd)),
+            Ok(()) => Ok(true),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EADDRINUSE) => {
                     Err(ListenError::Busy { port: address.port(), family: self.name() })
                 }
                 Some(libc::EACCES) => Err(ListenError::Privileged { port: address.port() }),
-                Some(libc::EADDRNOTAVAIL) if address.ip().is_unspecified() => Ok(None),
+                Some(libc::EADDRNOTAVAIL) if address.ip().is_unspecified() => Ok(false),
                 Some(libc::EADDRNOTAVAIL) => Err(ListenError::NotOurs { address }),
                 _ => Err(other("bind", error)),
             },
@@ -106,6 +116,12 @@ impl Family {
         }
         Ok(())
     }
+}
+
+/// Lets other sockets of this user that do the same bind the port too.
+pub(super) fn share(fd: BorrowedFd<'_>) -> Result<(), ListenError> {
+    sys::set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+        .map_err(|error| other("shared port", error))
 }
 
 /// The port a socket is bound to.

@@ -2,14 +2,17 @@
 //!
 //! Each core has a bank for data (one socket per family, on the same port) and may have a second,
 //! bounded one for initiations, which is only received from. Reading order: [`UdpOptions`],
-//! `sockets` (what one core has), `family` (how one socket is opened).
+//! `group` (all cores' sockets), `sockets` (what one core has), `family` (how one socket is opened).
 //!
 //! A system without IPv6 gets the IPv4 sockets only. Errors name the port, say who may hold it and
 //! what to do. This module must not know rings.
 
 mod family;
+mod group;
 mod sockets;
 
+pub(crate) use family::Family;
+pub use group::UdpGroup;
 pub use sockets::UdpSockets;
 
 use std::io;
@@ -57,7 +60,8 @@ pub struct UdpOptions {
     pub ipv4: Option<Ipv4Addr>,
     /// Address of the IPv6 socket, `None` for no such socket.
     pub ipv6: Option<Ipv6Addr>,
-    /// Several sockets may share the port, one per core (SO_REUSEPORT).
+    /// Others may bind the port too (SO_REUSEPORT). A [`UdpGroup`] does not need it: its sockets
+    /// share the port with each other and with nobody else.
     pub shared: bool,
     /// Mark of every packet sent (SO_MARK), 0 for none.
     pub mark: u32,

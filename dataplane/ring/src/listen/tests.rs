@@ -90,3 +90,56 @@ fn privileged_the_mark_can_be_changed_at_run_time() {
     sockets.set_mark(0x9000_0001).unwrap();
     assert!(sockets.descriptors().into_iter().flatten().all(|fd| mark(fd) as u32 == 0x9000_0001));
 }
+
+fn steering(cores: u16) -> crate::steer::Steering {
+    let owner = crate::steer::Owner { cores, core_bits: 4, secret: 0 };
+    crate::steer::Steering { rules: Vec::new(), owner }
+}
+
+#[test]
+fn a_group_has_two_banks_per_core_and_one_without_steering() {
+    for cores in [1, 3] {
+        let group = UdpGroup::open(&UdpOptions::default(), cores, Some(&steering(cores))).unwrap();
+        assert!(group.steered, "{:?}", group.refusal);
+        assert_eq!(group.sockets.len(), usize::from(cores));
+        let port = group.sockets[0].port();
+        assert!(group.sockets.iter().all(|s| s.has_initiations() && s.port() == port));
+        let plain = UdpGroup::open(&UdpOptions::default(), cores, None).unwrap();
+        assert!(!plain.steered);
+        assert!(plain.refusal.is_none());
+        assert!(plain.sockets.iter().all(|s| !s.has_initiations() && s.has_ipv4()));
+    }
+}
+
+#[test]
+fn nobody_else_can_have_the_port_of_a_group_not_even_another_group() {
+    let first = UdpGroup::open(&UdpOptions::default(), 2, Some(&steering(2))).unwrap();
+    let port = first.sockets[0].port();
+    let options = UdpOptions { port, ..Default::default() };
+    for cores in [1, 2] {
+        let second = UdpGroup::open(&options, cores, Some(&steering(cores)));
+        assert!(matches!(second, Err(ListenError::Busy { .. })), "{second:?}");
+    }
+    drop(first);
+    assert_eq!(UdpGroup::open(&options, 2, None).unwrap().sockets[1].port(), port);
+}
+
+#[test]
+fn a_bank_of_initiations_is_small_and_both_banks_can_be_taken_over() {
+    let group = UdpGroup::open(&UdpOptions::default(), 1, Some(&steering(1))).unwrap();
+    let sockets = &group.sockets[0];
+    let second = sockets.try_clone().unwrap();
+    let fds = |fds: [Option<std::os::fd::BorrowedFd<'_>>; 2]| {
+        fds.map(|fd| fd.map(|fd| fd.try_clone_to_owned().unwrap()))
+    };
+    let third = UdpSockets::adopt(
+        fds(second.descriptors()),
+        fds(second.initiations()),
+        &UdpOptions::default(),
+    )
+    .unwrap();
+    assert!(third.has_initiations() && third.has_gro());
+    let [Some(fd), _] = third.initiations() else { panic!("{third:?}") };
+    let bytes = sys::option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF).unwrap();
+    assert_eq!(usize::try_from(bytes).unwrap(), 2 * INITIATIONS_BUFFER_BYTES);
+}

@@ -4,7 +4,7 @@
 
 mod lifecycle;
 mod loopback;
-mod net;
+pub(crate) mod net;
 mod tun;
 
 use std::time::Duration;

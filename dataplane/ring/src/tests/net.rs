@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use crate::sys;
 
 /// Runs `test` on a thread in a network namespace of its own, with loopback up.
-pub(super) fn in_own_network(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn in_own_network(test: impl FnOnce() + Send + 'static) {
     let body = move || {
         enter_own_network();
         test();
@@ -19,7 +19,7 @@ pub(super) fn in_own_network(test: impl FnOnce() + Send + 'static) {
 }
 
 /// Moves the calling thread into a new network namespace; what it has open stays where it is.
-pub(super) fn enter_own_network() {
+pub(crate) fn enter_own_network() {
     // SAFETY: no pointers; only this thread moves.
     let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) };
     assert_eq!(moved, 0, "needs CAP_SYS_ADMIN: run this test as root");
@@ -27,13 +27,13 @@ pub(super) fn enter_own_network() {
 }
 
 /// Runs `ip` with these words; whether it succeeded.
-pub(super) fn ip(words: &str) -> bool {
+pub(crate) fn ip(words: &str) -> bool {
     let output = std::process::Command::new("ip").args(words.split(' ')).output();
     output.unwrap().status.success()
 }
 
 /// Brings an interface up.
-pub(super) fn set_up(name: &str) {
+pub(crate) fn set_up(name: &str) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let mut request = sys::interface_request(name).unwrap();
     sys::ioctl(socket.as_fd(), libc::SIOCGIFFLAGS as libc::Ioctl, &mut request).unwrap();
@@ -43,7 +43,7 @@ pub(super) fn set_up(name: &str) {
 }
 
 /// Sets the MTU of an interface.
-pub(super) fn set_mtu(name: &str, bytes: i32) {
+pub(crate) fn set_mtu(name: &str, bytes: i32) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let mut request = sys::interface_request(name).unwrap();
     request.ifr_ifru.ifru_mtu = bytes;
@@ -51,7 +51,7 @@ pub(super) fn set_mtu(name: &str, bytes: i32) {
 }
 
 /// Gives an interface an IPv4 address with a prefix of 24 bits.
-pub(super) fn set_address(name: &str, address: Ipv4Addr) {
+pub(crate) fn set_address(name: &str, address: Ipv4Addr) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     for (request_code, ip) in
         [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, Ipv4Addr::new(255, 255, 255, 0))]
