@@ -247,7 +247,7 @@ impl Desk {
             if std::mem::replace(&mut inner.told_to_stop, true) {
                 return;
             }
-            inner.plane.broadcast(|_| Command::Stop);
+            inner.plane.stop();
         }
         self.pump();
     }

@@ -41,9 +41,18 @@ pub(super) struct Lines {
 #[derive(Debug, Default)]
 struct Line {
     /// Not sent yet, oldest first.
-    waiting: VecDeque<(Envelope, Option<PublicKey>)>,
+    waiting: VecDeque<Waiting>,
     /// Sent and not answered, oldest first; with the peer that the command creates.
     sent: VecDeque<(u64, Option<PublicKey>)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    envelope: Envelope,
+    /// The peer that the command creates.
+    creates: Option<PublicKey>,
+    /// It is sent when all cores have answered every command with a smaller number than this.
+    after: u64,
 }
 
 impl Lines {
@@ -70,7 +79,13 @@ impl Lines {
     }
 
     pub(super) fn push(&mut self, core: CoreId, command: Command) -> u64 {
-        self.enqueue(core, command, None)
+        self.push_after(core, command, 0)
+    }
+
+    /// Queues a command that is sent when every command with a smaller number than `after` has been
+    /// answered, by all cores. Numbers only point back, so no two commands wait for each other.
+    pub(super) fn push_after(&mut self, core: CoreId, command: Command, after: u64) -> u64 {
+        self.enqueue(core, command, None, after)
     }
 
     /// Queues a change of a peer; `creates` names the peer if the core does not know it yet.
@@ -79,14 +94,17 @@ impl Lines {
         core: CoreId,
         change: PeerChange,
         creates: Option<PublicKey>,
+        after: u64,
     ) {
-        self.enqueue(core, Command::PutPeer(Box::new(change)), creates);
+        self.enqueue(core, Command::PutPeer(Box::new(change)), creates, after);
     }
 
     pub(super) fn outgoing(&mut self, core: CoreId) -> impl Iterator<Item = Envelope> + '_ {
+        let answered = self.answered_below();
         let Line { waiting, sent } = &mut self.lines[usize::from(core.0)];
         std::iter::from_fn(move || {
-            let (envelope, creates) = waiting.pop_front()?;
+            let next = waiting.pop_front_if(|next| next.after <= answered)?;
+            let Waiting { envelope, creates, after: _ } = next;
             sent.push_back((envelope.sequence, creates));
             Some(envelope)
         })
@@ -112,8 +130,7 @@ impl Lines {
     }
 
     pub(super) fn outcome(&self, ticket: Ticket) -> Option<Result<(), Refusal>> {
-        let open = self.lines.iter().filter_map(Line::oldest).any(|oldest| oldest < ticket.end);
-        if open {
+        if self.answered_below() < ticket.end {
             return None;
         }
         let mut inside =
@@ -125,11 +142,27 @@ impl Lines {
         self.lines.iter().map(|line| line.waiting.len() + line.sent.len()).sum()
     }
 
-    fn enqueue(&mut self, core: CoreId, command: Command, creates: Option<PublicKey>) -> u64 {
+    /// Sends what waits in its own order only: some core will not answer any more.
+    pub(super) fn wait_for_nobody(&mut self) {
+        self.lines.iter_mut().flat_map(|line| &mut line.waiting).for_each(|next| next.after = 0);
+    }
+
+    /// Every command with a smaller number has been answered.
+    fn answered_below(&self) -> u64 {
+        self.lines.iter().filter_map(Line::oldest).min().unwrap_or(self.next)
+    }
+
+    fn enqueue(
+        &mut self,
+        core: CoreId,
+        command: Command,
+        creates: Option<PublicKey>,
+        after: u64,
+    ) -> u64 {
         let sequence = self.next;
         self.next += 1;
-        let envelope = Envelope { sequence, command };
-        self.lines[usize::from(core.0)].waiting.push_back((envelope, creates));
+        let waiting = Waiting { envelope: Envelope { sequence, command }, creates, after };
+        self.lines[usize::from(core.0)].waiting.push_back(waiting);
         sequence
     }
 }
@@ -137,6 +170,6 @@ impl Lines {
 impl Line {
     fn oldest(&self) -> Option<u64> {
         let sent = self.sent.front().map(|(sequence, _)| *sequence);
-        sent.or_else(|| self.waiting.front().map(|(envelope, _)| envelope.sequence))
+        sent.or_else(|| self.waiting.front().map(|next| next.envelope.sequence))
     }
 }

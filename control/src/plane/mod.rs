@@ -10,12 +10,13 @@
 
 mod lines;
 mod operation;
+mod routes;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_dataplane::command::{
-    AllowedIpChange, Command, Envelope, PeerChange, PeerPage, Refusal, Report,
+    AllowedIpChange, Command, Envelope, PeerChange, PeerPage, Refusal, Report, RouteChange,
 };
 use ringway_proto::CoreId;
 use ringway_proto::allowed_ips::IpNet;
@@ -25,6 +26,7 @@ use ringway_proto::wireguard::Identity;
 use lines::Lines;
 pub use lines::Ticket;
 pub use operation::{Operation, Secret};
+use routes::{Owner, Prefixes};
 
 /// Prefixes in one command. Inserting one takes a core well below a microsecond, so a command holds
 /// the packets back for at most about 0.1 ms, and a peer with 130,000 prefixes arrives in 512
@@ -70,7 +72,7 @@ pub struct Plane {
     public: Option<PublicKey>,
     peers: BTreeMap<PublicKey, Peer>,
     /// Who owns a prefix. Same content as the peers' `allowed_ips`, turned around.
-    prefixes: BTreeMap<IpNet, PublicKey>,
+    prefixes: Prefixes,
     /// Whether the interface is up. While it is down no peer is told to keep itself alive.
     up: bool,
     lines: Lines,
@@ -88,7 +90,7 @@ impl Plane {
             private: None,
             public: None,
             peers: BTreeMap::new(),
-            prefixes: BTreeMap::new(),
+            prefixes: Prefixes::new(cores),
             up: false,
             lines: Lines::new(cores),
         }
@@ -104,6 +106,7 @@ impl Plane {
             self.step(&mut edit, operation);
         }
         self.flush(&mut edit);
+        self.tell_routes();
         self.lines.ticket_from(first)
     }
 
@@ -132,6 +135,12 @@ impl Plane {
         self.lines.ticket_from(first)
     }
 
+    /// Tells every core to stop. What waits for a core that may have ended waits no longer.
+    pub fn stop(&mut self) -> Ticket {
+        self.lines.wait_for_nobody();
+        self.broadcast(|_| Command::Stop)
+    }
+
     /// Asks a core for the state of its peers from the page's cursor on. The number comes back in
     /// [`Answer::Page`].
     pub fn read(&mut self, core: CoreId, page: Box<PeerPage>) -> u64 {
@@ -151,6 +160,7 @@ impl Plane {
                 let created = self.lines.answered(core, sequence, outcome);
                 if let (Some(public), Err(Refusal::TooManyPeers)) = (created, outcome) {
                     self.forget(&public);
+                    self.tell_routes();
                 }
                 match spent {
                     Command::ReadPeers(page) => Answer::Page { sequence, page },
@@ -171,6 +181,11 @@ impl Plane {
     /// refused, and why.
     pub fn outcome(&self, ticket: Ticket) -> Option<Result<(), Refusal>> {
         self.lines.outcome(ticket)
+    }
+
+    /// What the program that steers packets of the TUN should know since this was last called.
+    pub fn take_steered(&mut self) -> Vec<RouteChange> {
+        self.prefixes.take_steered()
     }
 
     /// Commands that were neither sent nor answered.
@@ -278,7 +293,8 @@ impl Plane {
         if let Some(public) = public
             && let Some(peer) = self.forget(&public)
         {
-            self.lines.push(peer.owner, Command::RemovePeer(public));
+            let after = self.prefixes.tell_exposed(peer.owner, &mut self.lines);
+            self.lines.push_after(peer.owner, Command::RemovePeer(public), after);
         }
         for core in self.lines.cores() {
             let identity = private
@@ -294,11 +310,15 @@ impl Plane {
         if self.peers.is_empty() {
             return;
         }
-        self.peers.clear();
-        self.prefixes.clear();
+        for (public, peer) in std::mem::take(&mut self.peers) {
+            for net in &peer.allowed_ips {
+                self.prefixes.take(*net, &public);
+            }
+        }
         for core in self.lines.cores() {
             self.lines.push(core, Command::RemoveAllPeers);
         }
+        self.tell_routes();
     }
 
     /// Starts to edit a peer, creating it if need be. The gateway's own key names nobody.
@@ -337,7 +357,8 @@ impl Plane {
         }
         self.forget(&public);
         if edit.told {
-            self.lines.push(edit.owner, Command::RemovePeer(public));
+            let after = self.prefixes.tell_exposed(edit.owner, &mut self.lines);
+            self.lines.push_after(edit.owner, Command::RemovePeer(public), after);
         }
         *edit = Edit::nobody();
     }
@@ -350,15 +371,16 @@ impl Plane {
         edit.change.replace_allowed_ips = true;
         if let Some(peer) = self.peers.get_mut(&public) {
             for net in std::mem::take(&mut peer.allowed_ips) {
-                self.prefixes.remove(&net);
+                self.prefixes.take(net, &public);
             }
         }
     }
 
     fn give_prefix(&mut self, edit: &mut Edit, public: PublicKey, net: IpNet) {
-        let before = self.prefixes.insert(net, public);
-        if let Some(previous) = before.filter(|previous| *previous != public) {
-            self.dispossess(edit.owner, previous, net);
+        if let Some(robbed) = self.prefixes.give(net, Owner { public, core: edit.owner })
+            && let Some(peer) = self.peers.get_mut(&robbed.public)
+        {
+            peer.allowed_ips.remove(&net);
         }
         if let Some(peer) = self.peers.get_mut(&public) {
             peer.allowed_ips.insert(net);
@@ -366,23 +388,27 @@ impl Plane {
         self.push_prefix(edit, AllowedIpChange { net, remove: false });
     }
 
-    /// Takes a prefix from its owner because a peer on `core` gets it. On the same core the gift
-    /// itself does it.
-    fn dispossess(&mut self, core: CoreId, previous: PublicKey, net: IpNet) {
-        let Some(peer) = self.peers.get_mut(&previous) else { return };
-        peer.allowed_ips.remove(&net);
-        if peer.owner != core {
-            let allowed_ips = vec![AllowedIpChange { net, remove: true }];
-            let change = PeerChange { allowed_ips, ..update(previous) };
-            self.lines.push(peer.owner, Command::PutPeer(Box::new(change)));
+    /// Tells the cores which prefixes changed hands.
+    fn tell_routes(&mut self) {
+        self.prefixes.tell_taken(&mut self.lines);
+        self.tell_given();
+    }
+
+    /// Tells the cores who got which prefixes, then the peers that lost them to another core.
+    fn tell_given(&mut self) {
+        for (net, Owner { public, core }) in self.prefixes.tell_given(&mut self.lines) {
+            if self.peers.contains_key(&public) {
+                let allowed_ips = vec![AllowedIpChange { net, remove: true }];
+                let change = PeerChange { allowed_ips, ..update(public) };
+                self.lines.push(core, Command::PutPeer(Box::new(change)));
+            }
         }
     }
 
     fn take_prefix(&mut self, edit: &mut Edit, public: PublicKey, net: IpNet) {
-        if self.prefixes.get(&net) != Some(&public) {
+        if !self.prefixes.take(net, &public) {
             return;
         }
-        self.prefixes.remove(&net);
         if let Some(peer) = self.peers.get_mut(&public) {
             peer.allowed_ips.remove(&net);
         }
@@ -405,16 +431,20 @@ impl Plane {
         // Later parts of the same edit must not bring a peer back whose creation was refused.
         let change = std::mem::replace(&mut edit.change, update(public));
         let creates = (!edit.told).then_some(public);
-        self.lines.push_put(edit.owner, change, creates);
+        let after = self.prefixes.tell_exposed(edit.owner, &mut self.lines);
+        self.lines.push_put(edit.owner, change, creates, after);
         edit.dirty = false;
         edit.told = true;
+        if self.prefixes.batch_is_full() {
+            self.tell_given();
+        }
     }
 
     /// Drops a peer and its prefixes from the records.
     fn forget(&mut self, public: &PublicKey) -> Option<Peer> {
         let peer = self.peers.remove(public)?;
         for net in &peer.allowed_ips {
-            self.prefixes.remove(net);
+            self.prefixes.take(*net, public);
         }
         Some(peer)
     }

@@ -2,7 +2,9 @@
 
 use super::*;
 use proptest::prelude::*;
+use ringway_dataplane::command::ROUTES_PER_COMMAND_MAX;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 fn key(n: u8) -> PublicKey {
     PublicKey([n; 32])
@@ -17,26 +19,38 @@ fn take(plane: &mut Plane, core: u16) -> Vec<Envelope> {
     plane.outgoing(CoreId(core)).collect()
 }
 
+/// Where a core sends what is for a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Peer(PublicKey),
+    Core(CoreId),
+}
+
 /// A core that applies everything it is told.
 #[derive(Default)]
 struct Core {
     identity: bool,
-    /// Keepalive and prefixes of each peer.
-    peers: BTreeMap<PublicKey, (u16, BTreeSet<IpNet>)>,
+    /// Keepalive of each peer.
+    peers: BTreeMap<PublicKey, u16>,
+    routes: BTreeMap<IpNet, Route>,
 }
 
 impl Core {
     fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
         match command {
             Command::SetIdentity(identity) => self.identity = identity.is_some(),
-            Command::RemoveAllPeers => self.peers.clear(),
+            Command::RemoveAllPeers => {
+                self.peers.clear();
+                self.routes.retain(|_, route| matches!(route, Route::Core(_)));
+            }
             Command::RemovePeer(public) => {
+                self.routes.retain(|_, route| *route != Route::Peer(*public));
                 self.peers.remove(public).ok_or(Refusal::UnknownPeer)?;
             }
             Command::PutPeer(change) => return self.put(change),
+            Command::PutRoutes(changes) => self.put_routes(changes),
             Command::ReadPeers(_)
             | Command::ReplaceSockets(_)
-            | Command::PutRoutes(_)
             | Command::SetPolicy(_)
             | Command::Stop => {}
         }
@@ -48,37 +62,55 @@ impl Core {
             return Err(Refusal::UnknownPeer);
         }
         assert!(change.allowed_ips.len() <= PREFIXES_PER_COMMAND_MAX);
-        let peer = self.peers.entry(change.public).or_default();
-        if let Some(seconds) = change.keepalive_s {
-            peer.0 = seconds;
-        }
+        let keepalive_s = self.peers.entry(change.public).or_default();
+        *keepalive_s = change.keepalive_s.unwrap_or(*keepalive_s);
+        let own = Route::Peer(change.public);
         if change.replace_allowed_ips {
-            peer.1.clear();
+            self.routes.retain(|_, route| *route != own);
         }
         for allowed in &change.allowed_ips {
-            if allowed.remove {
-                self.peers.get_mut(&change.public).unwrap().1.remove(&allowed.net);
-            } else {
-                for (_, prefixes) in self.peers.values_mut() {
-                    prefixes.remove(&allowed.net);
-                }
-                self.peers.get_mut(&change.public).unwrap().1.insert(allowed.net);
+            if !allowed.remove {
+                self.routes.insert(allowed.net, own);
+            } else if self.routes.get(&allowed.net) == Some(&own) {
+                self.routes.remove(&allowed.net);
             }
         }
         Ok(())
     }
+
+    fn put_routes(&mut self, changes: &[RouteChange]) {
+        assert!(changes.len() <= ROUTES_PER_COMMAND_MAX);
+        for change in changes {
+            if let Some(core) = change.core {
+                self.routes.insert(change.net, Route::Core(core));
+            } else if matches!(self.routes.get(&change.net), Some(Route::Core(_))) {
+                self.routes.remove(&change.net);
+            }
+        }
+    }
+
+    fn lookup(&self, address: IpAddr) -> Option<Route> {
+        let holding = self.routes.iter().filter(|(net, _)| net.contains(address));
+        holding.max_by_key(|(net, _)| net.prefix()).map(|(_, route)| *route)
+    }
+}
+
+/// Lets a core work off one command and answer; `false` if none waits that may be sent.
+fn one(plane: &mut Plane, cores: &mut [Core], id: usize) -> bool {
+    let core = CoreId(id as u16);
+    let Some(envelope) = plane.outgoing(core).next() else { return false };
+    let outcome = cores[id].apply(&envelope.command);
+    let Envelope { sequence, command: spent } = envelope;
+    plane.report(core, Report::Done { sequence, outcome, spent });
+    true
 }
 
 /// Lets all cores work off what waits for them, a few commands at a time, and answer.
 fn settle(plane: &mut Plane, cores: &mut [Core]) {
     while plane.pending() > 0 {
-        for (id, core) in cores.iter_mut().enumerate() {
-            let id = CoreId(id as u16);
-            let sent: Vec<_> = plane.outgoing(id).take(3).collect();
-            for envelope in sent {
-                let outcome = core.apply(&envelope.command);
-                let Envelope { sequence, command: spent } = envelope;
-                plane.report(id, Report::Done { sequence, outcome, spent });
+        for id in 0..cores.len() {
+            for _ in 0..3 {
+                one(plane, cores, id);
             }
         }
     }
@@ -87,14 +119,20 @@ fn settle(plane: &mut Plane, cores: &mut [Core]) {
 fn assert_same(plane: &Plane, cores: &[Core]) {
     let mut count = 0;
     for (public, peer) in plane.peers() {
-        let core = &cores[usize::from(peer.owner.0)];
-        let (keepalive_s, prefixes) = &core.peers[public];
-        assert_eq!(*keepalive_s, if plane.is_up() { peer.keepalive_s } else { 0 });
-        assert_eq!(prefixes, &peer.allowed_ips);
-        assert!(peer.allowed_ips.iter().all(|net| plane.prefixes[net] == *public));
+        let keepalive_s = cores[usize::from(peer.owner.0)].peers[public];
+        assert_eq!(keepalive_s, if plane.is_up() { peer.keepalive_s } else { 0 });
+        for net in &peer.allowed_ips {
+            assert_eq!(plane.prefixes.owner(*net).unwrap().public, *public);
+            for (id, core) in cores.iter().enumerate() {
+                let here = id == usize::from(peer.owner.0);
+                let route = if here { Route::Peer(*public) } else { Route::Core(peer.owner) };
+                assert_eq!(core.routes.get(net), Some(&route), "{net} on core {id}");
+            }
+        }
         count += peer.allowed_ips.len();
     }
     assert_eq!(count, plane.prefixes.len());
+    assert!(cores.iter().all(|core| core.routes.len() == count), "no core keeps what is gone");
     assert_eq!(cores.iter().map(|core| core.peers.len()).sum::<usize>(), plane.peers().len());
 }
 
@@ -145,7 +183,7 @@ fn update_only_creates_nobody() {
     ]);
     assert!(take(&mut plane, 0).is_empty());
     assert_eq!(plane.peers().len(), 0);
-    assert!(plane.prefixes.is_empty());
+    assert_eq!(plane.prefixes.len(), 0);
 }
 
 #[test]
@@ -186,24 +224,103 @@ fn the_same_private_key_again_ends_no_session() {
     assert!(take(&mut plane, 0).is_empty());
 }
 
+/// Keys of two peers on different cores.
+fn two_apart(cores: u16) -> [PublicKey; 2] {
+    let lines = Lines::new(cores);
+    let numbered = |n: u8| PublicKey(std::array::from_fn(|at| if at == 0 { n } else { 9 }));
+    let first = numbered(0);
+    let other = (1..255).map(numbered).find(|other| lines.owner(other) != lines.owner(&first));
+    [first, other.unwrap()]
+}
+
+/// Works everything off in an order drawn from `draw`; at every moment a packet for `address` must
+/// reach a peer, wherever it comes in, with at most one crossing.
+fn settle_watching(plane: &mut Plane, cores: &mut [Core], address: &str, mut draw: u64) {
+    let address = address.parse().unwrap();
+    while plane.pending() > 0 {
+        draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        one(plane, cores, (draw >> 33) as usize % cores.len());
+        for core in &*cores {
+            let after_one = match core.lookup(address) {
+                Some(Route::Core(owner)) => cores[usize::from(owner.0)].lookup(address),
+                other => other,
+            };
+            assert!(matches!(after_one, Some(Route::Peer(_))), "{after_one:?}");
+        }
+    }
+}
+
 #[test]
-fn a_prefix_moves_between_cores_by_taking_it_away_first() {
-    let mut plane = Plane::new(64);
-    let (a, b) = (key(1), key(2));
-    plane.apply([Operation::Peer(a), Operation::AllowedIp(net("10.0.0.0/8"))]);
-    let (core_a, core_b) = {
-        plane.apply([Operation::Peer(b)]);
-        (plane.peer(&a).unwrap().owner, plane.peer(&b).unwrap().owner)
+fn traffic_that_moves_between_cores_crosses_once_at_every_moment() {
+    let (wide, narrow) = (net("10.0.0.0/8"), net("10.1.0.0/16"));
+    for draw in 0..300 {
+        let mut cores: Vec<_> = (0..4).map(|_| Core::default()).collect();
+        let mut plane = Plane::new(4);
+        let [a, b] = two_apart(4);
+        plane.apply([Operation::Peer(a), Operation::AllowedIp(wide), Operation::Peer(b)]);
+        settle(&mut plane, &mut cores);
+        for steps in [
+            vec![Operation::Peer(b), Operation::AllowedIp(wide)],
+            vec![Operation::Peer(a), Operation::AllowedIp(narrow)],
+            vec![Operation::Peer(a), Operation::RemoveAllowedIp(narrow)],
+            vec![Operation::Peer(a), Operation::AllowedIp(narrow)],
+            vec![Operation::Peer(a), Operation::Remove],
+        ] {
+            plane.apply(steps);
+            settle_watching(&mut plane, &mut cores, "10.1.0.1", draw);
+            assert_same(&plane, &cores);
+        }
+    }
+}
+
+#[test]
+fn with_one_core_no_route_is_told() {
+    let mut plane = Plane::new(1);
+    plane.apply([Operation::Peer(key(1)), Operation::AllowedIp(net("10.0.0.0/8"))]);
+    plane.apply([Operation::Peer(key(2)), Operation::AllowedIp(net("10.0.0.0/8"))]);
+    plane.apply([Operation::ReplacePeers]);
+    let sent = take(&mut plane, 0);
+    assert!(sent.iter().all(|sent| !matches!(sent.command, Command::PutRoutes(_))), "{sent:?}");
+    assert!(plane.take_steered().is_empty());
+}
+
+#[test]
+fn what_a_request_gives_and_gives_again_is_told_once_and_in_batches() {
+    let mut plane = Plane::new(2);
+    let [a, _] = two_apart(2);
+    let mut steps = vec![Operation::Peer(a)];
+    steps.extend(
+        (0..600_u32)
+            .map(|n| Operation::AllowedIp(net(&format!("10.{}.{}.0/24", n / 256, n % 256)))),
+    );
+    plane.apply(steps.clone());
+    let owner = plane.peer(&a).unwrap().owner;
+    let other = 1 - owner.0;
+    let told = |plane: &mut Plane| -> Vec<usize> {
+        let routes = take(plane, other).into_iter().filter_map(|sent| {
+            if let Command::PutRoutes(routes) = sent.command { Some(routes.len()) } else { None }
+        });
+        routes.collect()
     };
-    assert_ne!(core_a, core_b);
-    let _ = (take(&mut plane, core_a.0), take(&mut plane, core_b.0));
-    plane.apply([Operation::Peer(b), Operation::AllowedIp(net("10.0.0.0/8"))]);
-    let taken = take(&mut plane, core_a.0);
-    let Command::PutPeer(change) = &taken[0].command else { panic!("{taken:?}") };
-    assert_eq!(change.allowed_ips, [AllowedIpChange { net: net("10.0.0.0/8"), remove: true }]);
-    let given = take(&mut plane, core_b.0);
-    assert!(taken[0].sequence < given[0].sequence);
-    assert!(plane.peer(&a).unwrap().allowed_ips.is_empty());
+    assert_eq!(told(&mut plane), [256, 256, 88]);
+    assert_eq!(plane.take_steered().len(), 600);
+    steps.insert(1, Operation::ReplaceAllowedIps);
+    plane.apply(steps);
+    assert_eq!(told(&mut plane).iter().sum::<usize>(), 0, "nothing changed hands");
+}
+
+#[test]
+fn a_gateway_that_stops_waits_for_no_core_that_is_gone() {
+    let mut plane = Plane::new(2);
+    let [a, b] = two_apart(2);
+    let wide = Operation::AllowedIp(net("10.0.0.0/8"));
+    plane.apply([Operation::Peer(a), wide.clone(), Operation::Peer(b), wide]);
+    let gone = plane.peer(&b).unwrap().owner;
+    let left = 1 - gone.0;
+    let _never_answered = take(&mut plane, gone.0);
+    let _ = take(&mut plane, left);
+    plane.stop();
+    assert!(take(&mut plane, left).iter().any(|sent| matches!(sent.command, Command::Stop)));
 }
 
 #[test]
@@ -223,16 +340,16 @@ fn keepalives_start_when_the_interface_comes_up_and_stop_with_it() {
     plane.apply([Operation::Peer(key(1)), Operation::Keepalive(25)]);
     plane.apply([Operation::Peer(key(2))]);
     settle(&mut plane, &mut cores);
-    assert_eq!(cores[0].peers[&key(1)].0, 0);
+    assert_eq!(cores[0].peers[&key(1)], 0);
     plane.set_link(true);
     assert_eq!(plane.pending(), 1);
     settle(&mut plane, &mut cores);
-    assert_eq!(cores[0].peers[&key(1)].0, 25);
+    assert_eq!(cores[0].peers[&key(1)], 25);
     plane.set_link(true);
     assert_eq!(plane.pending(), 0);
     plane.set_link(false);
     settle(&mut plane, &mut cores);
-    assert_eq!(cores[0].peers[&key(1)].0, 0);
+    assert_eq!(cores[0].peers[&key(1)], 0);
 }
 
 #[test]
@@ -260,7 +377,7 @@ fn a_peer_that_a_full_core_refuses_is_forgotten_and_its_ticket_says_so() {
     }
     assert_eq!(plane.outcome(ticket), Some(Err(Refusal::TooManyPeers)));
     assert!(plane.peer(&key(1)).is_none());
-    assert!(plane.prefixes.is_empty());
+    assert_eq!(plane.prefixes.len(), 0);
 }
 
 #[test]
