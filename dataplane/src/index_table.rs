@@ -46,6 +46,18 @@ impl IndexLayout {
         CoreId((u64::from(index.0 ^ self.secret) >> (u32::BITS - self.core_bits)) as u16)
     }
 
+    /// Bits of an index that hold the core.
+    #[must_use]
+    pub const fn core_bits(self) -> u32 {
+        self.core_bits
+    }
+
+    /// What masks an index.
+    #[must_use]
+    pub const fn secret(self) -> u32 {
+        self.secret
+    }
+
     fn compose(self, core: CoreId, random: u32) -> ReceiverIndex {
         let shift = u32::BITS - self.core_bits;
         let low = (u64::from(random) & ((1 << shift) - 1)) as u32;
