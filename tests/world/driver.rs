@@ -58,6 +58,9 @@ pub struct WorldDriver {
     transmit: Arena,
     spare_writes: Vec<Box<TunWrite>>,
     inbox: VecDeque<Received>,
+    /// What comes while nothing is received.
+    waiting: VecDeque<Received>,
+    held: bool,
     /// Committed trains, until the turn ends.
     trains: Vec<Train>,
     /// Committed TUN writes, until the turn ends.
@@ -83,6 +86,8 @@ impl WorldDriver {
             transmit: Arena::with_capacity(pools.transmit, BUFFER_BYTES)?,
             spare_writes: (0..pools.tun).map(|_| TunWrite::new()).collect(),
             inbox: VecDeque::with_capacity(1024),
+            waiting: VecDeque::new(),
+            held: false,
             trains: Vec::with_capacity(256),
             writes: Vec::with_capacity(256),
             sent: Vec::new(),
@@ -112,15 +117,8 @@ impl WorldDriver {
             buf[at..at + datagram.len()].copy_from_slice(datagram);
             len += datagram.len();
         }
-        self.inbox.push_back(Received::Outside(Outside {
-            buf,
-            start: HEADROOM,
-            len,
-            stride,
-            from,
-            to,
-            ecn,
-        }));
+        let start = HEADROOM;
+        self.arrive(Received::Outside(Outside { buf, start, len, stride, from, to, ecn }));
     }
 
     /// Delivers a packet from the TUN, virtio header included.
@@ -131,7 +129,12 @@ impl WorldDriver {
         };
         buf[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
         let len = packet.len();
-        self.inbox.push_back(Received::Inside(Inside { buf, start: HEADROOM, len }));
+        self.arrive(Received::Inside(Inside { buf, start: HEADROOM, len }));
+    }
+
+    fn arrive(&mut self, received: Received) {
+        let queue = if self.held { &mut self.waiting } else { &mut self.inbox };
+        queue.push_back(received);
     }
 
     /// Delivers a plain IP packet from the TUN, without offloads.
@@ -147,6 +150,7 @@ impl WorldDriver {
         self.receive.free() == self.receive.count()
             && self.transmit.free() == self.transmit.count()
             && self.inbox.is_empty()
+            && self.waiting.is_empty()
             && self.trains.is_empty()
             && self.writes.is_empty()
     }
@@ -236,6 +240,14 @@ impl Driver for WorldDriver {
     fn cancel_tun(&mut self, mut write: Box<TunWrite>) {
         write.clear();
         self.spare_writes.push(write);
+    }
+
+    fn set_receiving(&mut self, on: bool) -> io::Result<()> {
+        self.held = !on;
+        if on {
+            self.inbox.append(&mut self.waiting);
+        }
+        Ok(())
     }
 
     fn set_sockets(&mut self, _sockets: Option<UdpSockets>) -> io::Result<Option<UdpSockets>> {

@@ -259,6 +259,17 @@ pub trait Driver {
     /// Gives an unused reservation back.
     fn cancel_tun(&mut self, write: Box<TunWrite>);
 
+    /// Stops receiving from sockets and TUN, or goes on. What came before is still handed out; what
+    /// comes meanwhile waits in the kernel. Sends and writes go on, and new sockets are not received
+    /// from.
+    ///
+    /// # Errors
+    /// If the kernel does not let go in time, or the driver cannot do it.
+    fn set_receiving(&mut self, on: bool) -> io::Result<()> {
+        let _ = on;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "This driver cannot stop receiving"))
+    }
+
     /// Receives and sends through these sockets from now on (`None`: through none), and returns the
     /// old ones, which nothing uses any more.
     ///

@@ -34,6 +34,8 @@ pub(crate) struct Inbound {
     read_multishot: bool,
     waking: Arm,
     ready: ReadyQueue,
+    /// No receive and no read is started.
+    held: bool,
 }
 
 impl Inbound {
@@ -55,6 +57,7 @@ impl Inbound {
             read_multishot,
             waking: Arm::new(Op::Wake, 0),
             ready: ReadyQueue::new(ready),
+            held: false,
         }
     }
 
@@ -74,6 +77,9 @@ impl Inbound {
     ) {
         if self.waking.wants_arming() {
             self.start_wake(ring, stats);
+        }
+        if self.held {
+            return;
         }
         if self.outside.can_feed() {
             let fds = sockets.map_or([None, None], UdpSockets::raw);
@@ -153,6 +159,14 @@ impl Inbound {
 
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Starts no receive and no read until it is told otherwise. Returns the tokens of those that
+    /// run and must be cancelled.
+    pub(crate) fn hold(&mut self, held: bool) -> impl Iterator<Item = Token> + '_ {
+        self.held = held;
+        let arms = self.receives.iter().chain(&self.reads);
+        arms.filter(move |arm| held && arm.is_armed()).map(Arm::token)
     }
 
     /// Whether the kernel still receives from a socket.

@@ -210,6 +210,28 @@ impl UringDriver {
         Ok(old)
     }
 
+    /// See [`Driver::set_receiving`].
+    ///
+    /// # Errors
+    /// If the ring is broken, or the kernel does not end the receives in time; then what ended
+    /// starts again.
+    pub fn set_receiving(&mut self, on: bool) -> io::Result<()> {
+        self.expect_open()?;
+        let running: Vec<Token> = self.inbound.hold(!on).collect();
+        for token in running {
+            self.cancel(CancelBuilder::user_data(token.encode()));
+        }
+        let ended = |driver: &Self| {
+            on || !(driver.inbound.receives_outside() || driver.inbound.reads_inside())
+        };
+        let drained = if ended(self) { Ok(()) } else { self.drain(ended) };
+        if drained.is_err() {
+            let _none = self.inbound.hold(false);
+        }
+        self.rearm();
+        drained
+    }
+
     /// Cancels everything, waits for its end (bounded, two seconds) and takes all buffers back.
     /// Afterwards the driver does nothing any more. Called on drop; calling it first allows to see
     /// whether it went well.
@@ -370,6 +392,10 @@ impl Driver for UringDriver {
 
     fn cancel_tun(&mut self, write: Box<TunWrite>) {
         self.writes.give_back(write);
+    }
+
+    fn set_receiving(&mut self, on: bool) -> io::Result<()> {
+        Self::set_receiving(self, on)
     }
 
     fn set_sockets(&mut self, sockets: Option<UdpSockets>) -> io::Result<Option<UdpSockets>> {

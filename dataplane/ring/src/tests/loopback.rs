@@ -335,3 +335,43 @@ fn a_train_of_more_datagrams_than_the_kernel_cuts_goes_in_parts() {
     assert!(all.concat().iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
     assert_eq!(sender.stats().train_refused.total(), 0);
 }
+
+#[test]
+fn what_comes_while_nothing_is_received_waits_in_order_and_sends_go_on() {
+    let (mut receiver, port) = listening(SMALL);
+    let (mut other, other_port) = listening(SMALL);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = loopback(false, port);
+    client.send_to(b"before", to).unwrap();
+    turn_until(&mut receiver, |received| {
+        received.is_some_and(|received| matches!(received, Received::Outside(_)))
+    });
+    for round in 0..3u8 {
+        receiver.set_receiving(false).unwrap();
+        for number in 0..10 {
+            client.send_to(&[round, number], to).unwrap();
+        }
+        let outgoing = train(&mut receiver, 100, 100, loopback(false, other_port));
+        receiver.send(outgoing);
+        for _ in 0..5 {
+            receiver.turn(Wait::No).unwrap();
+            assert!(receiver.next().is_none());
+        }
+        assert_eq!(outside(&mut other).len, 100);
+        receiver.set_receiving(true).unwrap();
+        for number in 0..10 {
+            assert_eq!(bytes(&outside(&mut receiver)), [round, number]);
+        }
+    }
+    assert_eq!(receiver.health(), Default::default());
+}
+
+#[test]
+fn what_came_before_the_pause_is_still_handed_out() {
+    let (mut receiver, port) = listening(SMALL);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"early", loopback(false, port)).unwrap();
+    receiver.turn(Wait::AtMost(Duration::from_secs(1))).unwrap();
+    receiver.set_receiving(false).unwrap();
+    assert_eq!(bytes(&outside(&mut receiver)), b"early");
+}
