@@ -23,6 +23,38 @@ pub const HANDSHAKES_QUEUED_MAX: usize = 4096;
 /// 0.5 ms.
 pub const HANDSHAKES_PER_TURN_MAX: usize = 4;
 
+/// Handshake messages per second of one source (an IPv4 address or an IPv6 /64), while the core is
+/// under load. A client begins one in two minutes, and repeats an unanswered one every five
+/// seconds: this is room for fifty clients behind one address.
+pub const HANDSHAKES_PER_SOURCE_SECOND: u32 = 10;
+
+/// Handshake messages of one source at once, while the core is under load (kernel
+/// `PACKETS_BURSTABLE`).
+pub const HANDSHAKES_PER_SOURCE_BURST: u32 = 5;
+
+/// Live sessions of one source on one core beyond which a core under load begins no other one for
+/// it: more clients than a household or a small office has behind one address. Those that are live
+/// are renewed nevertheless.
+pub const SESSIONS_PER_SOURCE_MAX: u32 = 50;
+
+/// Live sessions of all cores together beyond which a core under load begins no other one: what
+/// memory is planned for.
+pub const SESSIONS_MAX: u32 = 100_000;
+
+/// Sessions of all cores together that we answered and whose client has not shown that it has the
+/// keys, beyond which a core under load begins no other one: twice what a core can answer while the
+/// slowest path (1 s) is travelled twice, so that honest clients never see it.
+pub const HALF_OPEN_MAX: u32 = 5_000;
+
+/// Moves of a peer's endpoint in a second, in the long run. A phone on a train changes its network
+/// every few minutes and a translator its port every few seconds; each move costs a new search of
+/// the path, and a client that forges its source could aim our answers elsewhere with each packet.
+pub const ENDPOINT_MOVES_PER_SECOND: u32 = 5;
+
+/// Moves of a peer's endpoint at once: both ways twice, for a client that is on two networks while
+/// it changes from one to the other.
+pub const ENDPOINT_MOVES_BURST: u32 = 4;
+
 /// Timers fired in one turn. Each may start a handshake, which is half the work of answering
 /// one, so this holds data back for at most about 1 ms, however many peers are asked at once.
 pub const TIMERS_PER_TURN_MAX: usize = 16;

@@ -11,6 +11,7 @@
 //! Nothing here knows addresses of peers (except as input of the cookie), sockets, allowed IPs, or
 //! reads a clock.
 
+pub mod admission;
 pub mod cookie;
 pub mod export;
 pub mod identity;
@@ -30,13 +31,14 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub use admission::{Admission, AdmissionLimits, HalfOpen};
 pub use cookie::CookieChecker;
 pub use data::{Datagram, Outcome, Plain, RunSummary, SendState};
 pub use export::TunnelState;
 pub use handshake::{INITIATION_INTERVAL_MIN, Outgoing, OutgoingKind};
 pub use identity::Identity;
 pub use keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
-pub use limiter::{HandshakeLimiter, LoadGauge};
+pub use limiter::{HandshakeLimiter, LoadGauge, Source};
 pub use messages::{Message, classify};
 pub use noise::{OpenedInitiation, Tai64n};
 pub use replay::ReplayWindow;
