@@ -20,7 +20,7 @@ use ringway_proto::ip::Packet;
 use ringway_proto::{DropReason, Instant};
 
 pub use icmp::{ANSWER_BYTES_MAX, Allowance};
-pub use path_mtu::PathMtu;
+pub use path_mtu::{Learnt, PathMtu};
 pub use policy::Policy;
 
 /// What happened to inner packets: plain integers, one set per core.

@@ -108,6 +108,20 @@ pub struct PathMtu {
     change: Option<Change>,
 }
 
+/// What has been learnt about a path: all of it that another process needs. Times are counted from
+/// the moment of the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learnt {
+    /// The size, in bytes.
+    pub mtu: u16,
+    /// Probes have shown that the path carries less than [`IPV6_MTU_MIN`].
+    pub narrow: bool,
+    /// How long until larger sizes are tried again.
+    pub raise_in: Duration,
+    /// How long the next such wait is.
+    pub raise_after: Duration,
+}
+
 /// One TCP flow, watched for repetitions.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
@@ -189,6 +203,29 @@ impl PathMtu {
         if self.current != from {
             self.note(from, Cause::Reset);
         }
+    }
+
+    /// What has been learnt; `None` if the path carries the ceiling, as far as is known. A search
+    /// under way is not in it: it begins again when it is needed.
+    #[must_use]
+    pub fn learnt(&self, now: Instant) -> Option<Learnt> {
+        let raise_at = self.raise_at?;
+        Some(Learnt {
+            mtu: self.current,
+            narrow: self.narrow,
+            raise_in: raise_at.since(now),
+            raise_after: self.raise_after,
+        })
+    }
+
+    /// Goes on with what another process had learnt at `at`. Sizes that cannot be are brought
+    /// within bounds, waits are cut to the longest.
+    pub fn resume(&mut self, learnt: Learnt, at: Instant) {
+        self.current = learnt.mtu.clamp(MTU_MIN, self.ceiling);
+        self.narrow = learnt.narrow && self.current < IPV6_MTU_MIN;
+        self.raise_after = learnt.raise_after.clamp(RAISE_AFTER, RAISE_AFTER_MAX);
+        let raise_at = at + learnt.raise_in.min(RAISE_AFTER_MAX);
+        self.raise_at = (self.current < self.ceiling).then_some(raise_at);
     }
 
     /// A router reported that a datagram of more than `outer_mtu` bytes (IP header included) did

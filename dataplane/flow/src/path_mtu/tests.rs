@@ -297,3 +297,29 @@ proptest! {
         prop_assert!(world.v4() <= carries.min(ceiling));
     }
 }
+
+#[test]
+fn what_was_learnt_goes_on_in_another_process() {
+    let mut world = World::new(1420, 1420);
+    assert_eq!(world.path.learnt(world.now), None);
+    world.path.outer_too_big(1300, Version::V4, world.now);
+    let later = world.now + Duration::from_secs(100);
+    let learnt = world.path.learnt(later).unwrap();
+    let mut next = PathMtu::new(1420);
+    next.resume(learnt, later);
+    assert_eq!(next.mtu(Version::V4), world.path.mtu(Version::V4));
+    assert_eq!(next.poll_timeout(), world.path.poll_timeout());
+    assert_eq!((next.learnt(later), next.poll_change()), (Some(learnt), None));
+}
+
+#[test]
+fn what_cannot_have_been_learnt_is_brought_within_bounds() {
+    let absurd =
+        Learnt { mtu: 9000, narrow: true, raise_in: Duration::MAX, raise_after: Duration::ZERO };
+    let now = Instant::ZERO;
+    let mut path = PathMtu::new(1420);
+    path.resume(absurd, now);
+    assert_eq!((path.mtu(Version::V4), path.poll_timeout()), (1420, None));
+    path.resume(Learnt { mtu: 1, ..absurd }, now);
+    assert_eq!((path.mtu(Version::V6), path.poll_timeout()), (576, Some(now + RAISE_AFTER_MAX)));
+}
