@@ -149,6 +149,12 @@ counters! {
     run_packets: Histogram, Histogram, "Datagrams opened together.";
     tun_packets: Histogram, Histogram, "Inner packets written to the TUN with one write.";
     train_packets: Histogram, Histogram, "Datagrams sent with one UDP send.";
+    crossed_out_datagrams: u64, Counter, "Datagrams handed to the core that owns their session.";
+    crossed_out_packets: u64, Counter, "Packets or super-packets of the TUN handed to the core of their peer.";
+    crossed_out_handshakes: u64, Counter, "Handshake messages handed to the core that may answer them.";
+    crossed_in_datagrams: u64, Counter, "Datagrams that other cores handed over.";
+    crossed_in_packets: u64, Counter, "Packets or super-packets of the TUN that other cores handed over.";
+    crossed_in_handshakes: u64, Counter, "Handshake messages that other cores handed over.";
     turn_ns: Histogram, Histogram, "Nanoseconds a turn worked (waiting not counted).";
     turns: u64, Counter, "Turns of the loop.";
     commands_applied: u64, Counter, "Commands of control that took effect.";
@@ -203,6 +209,12 @@ impl Default for Counters {
             run_packets: Histogram::default(),
             tun_packets: Histogram::default(),
             train_packets: Histogram::default(),
+            crossed_out_datagrams: 0,
+            crossed_out_packets: 0,
+            crossed_out_handshakes: 0,
+            crossed_in_datagrams: 0,
+            crossed_in_packets: 0,
+            crossed_in_handshakes: 0,
             turn_ns: Histogram::default(),
             turns: 0,
             commands_applied: 0,

@@ -19,11 +19,14 @@ use ringway_proto::wireguard::{
     OutgoingKind, SendState, Tunnel,
 };
 use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex};
-use ringway_ring::{Driver, Ecn, Local, Train};
+use ringway_ring::{Driver, Ecn, Local, Outside, Train};
 
+use crate::crossing::{Arrival, Claim};
 use crate::index_table::IndexTable;
+use crate::owner::owner_of;
 use crate::peers::Endpoint;
 use crate::shard::Shard;
+use crate::to_exit::how;
 
 /// Bytes of the longest handshake message (the initiation).
 const MESSAGE_BYTES_MAX: usize = 148;
@@ -39,6 +42,8 @@ struct Queued {
 /// Handshake messages that wait for their turn, and the means against floods.
 pub struct HandshakeQueue {
     queue: VecDeque<Queued>,
+    /// Initiations that another core has opened.
+    claims: VecDeque<Claim>,
     load: LoadGauge,
     limiter: HandshakeLimiter,
     cookies: Option<CookieChecker>,
@@ -47,9 +52,11 @@ pub struct HandshakeQueue {
 impl HandshakeQueue {
     /// An empty queue with room for all it may hold.
     #[must_use]
-    pub fn new(random: &mut dyn Random) -> Self {
+    pub fn new(random: &mut dyn Random, cores: u16) -> Self {
+        let claims = if cores > 1 { HANDSHAKES_QUEUED_MAX } else { 0 };
         Self {
             queue: VecDeque::with_capacity(HANDSHAKES_QUEUED_MAX),
+            claims: VecDeque::with_capacity(claims),
             load: LoadGauge::default(),
             limiter: HandshakeLimiter::new(random),
             cookies: None,
@@ -59,8 +66,9 @@ impl HandshakeQueue {
     /// MACs are keyed with the gateway's public key: a new identity brings new ones, and what waits
     /// is stale. Returns how many messages that were.
     pub fn set_identity(&mut self, identity: Option<&Identity>) -> usize {
-        let stale = self.queue.len();
+        let stale = self.len();
         self.queue.clear();
+        self.claims.clear();
         self.cookies = identity.map(CookieChecker::new);
         stale
     }
@@ -68,19 +76,29 @@ impl HandshakeQueue {
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.claims.len()
     }
 
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.len() == 0
     }
 
     /// Whether initiations need a cookie now.
     #[must_use]
     pub fn under_load(&mut self, now: Now) -> bool {
-        self.load.observe(self.queue.len(), now.mono)
+        self.load.observe(self.len(), now.mono)
+    }
+
+    /// Queues an initiation that another core opened.
+    pub(crate) fn claim(&mut self, claim: Claim, now: Now) -> Result<(), DropReason> {
+        if self.claims.len() == HANDSHAKES_QUEUED_MAX {
+            return Err(DropReason::HandshakeQueueFull);
+        }
+        self.claims.push_back(claim);
+        self.load.observe(self.len(), now.mono);
+        Ok(())
     }
 }
 
@@ -107,8 +125,8 @@ impl<D: Driver> Shard<D> {
         &mut self,
         bytes: &[u8],
         message: Message,
-        from: SocketAddr,
-        to: Option<Local>,
+        outside: &Outside,
+        arrival: Arrival,
         now: Now,
     ) -> Result<(), DropReason> {
         let handshakes = &mut self.handshakes;
@@ -120,13 +138,15 @@ impl<D: Driver> Shard<D> {
         if let Message::Response { receiver } | Message::Cookie { receiver } = message
             && self.indices.lookup(receiver).is_none()
         {
-            // It answers nothing, so it must not take the place of what does.
-            return Err(DropReason::IndexUnknown);
+            // What answers nothing must not take the place of what does.
+            let owner = self.other_owner(receiver, arrival)?;
+            return self.crossing.message(owner, bytes, how(outside), &mut self.counters);
         }
         if handshakes.queue.len() == HANDSHAKES_QUEUED_MAX {
             return Err(DropReason::HandshakeQueueFull);
         }
-        handshakes.load.observe(handshakes.queue.len() + 1, now.mono);
+        handshakes.load.observe(handshakes.len() + 1, now.mono);
+        let (from, to) = (outside.from, outside.to);
         let mut queued =
             Queued { bytes: [0; MESSAGE_BYTES_MAX], len: bytes.len(), message, from, to };
         let Some(room) = queued.bytes.get_mut(..bytes.len()) else {
@@ -140,16 +160,44 @@ impl<D: Driver> Shard<D> {
     /// Works on a few of the queued messages. Returns whether there was one.
     pub(crate) fn do_handshakes(&mut self, now: Now) -> bool {
         for count in 0..HANDSHAKES_PER_TURN_MAX {
-            let Some(queued) = self.handshakes.queue.pop_front() else { return count > 0 };
-            match self.handshake(&queued, now) {
-                Ok(id) => self.settle(id, now),
+            // In turns, so that neither kind keeps the other waiting.
+            let claim = if count % 2 == 0 || self.handshakes.queue.is_empty() {
+                self.handshakes.claims.pop_front()
+            } else {
+                None
+            };
+            let done = if let Some(claim) = claim {
+                self.answer(claim, now).map(Some)
+            } else if let Some(queued) = self.handshakes.queue.pop_front() {
+                self.handshake(&queued, now)
+            } else {
+                return count > 0;
+            };
+            match done {
+                Ok(Some(id)) => self.settle(id, now),
+                Ok(None) => {}
                 Err(reason) => self.counters.drop(reason),
             }
         }
         true
     }
 
-    fn handshake(&mut self, queued: &Queued, now: Now) -> Result<PeerId, DropReason> {
+    /// Answers an initiation whose static key belongs to this core. Only here, on the one core that
+    /// does so for the key, its timestamp is looked at.
+    fn answer(&mut self, claim: Claim, now: Now) -> Result<PeerId, DropReason> {
+        let Claim { opened, from, to } = claim;
+        let id = self.peers.by_key(&opened.peer).ok_or(DropReason::HandshakePeerUnknown)?;
+        if self.is_mute(id) {
+            self.rekey_peer(id, now);
+        }
+        self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_initiation(opened, cx))?;
+        self.counters.handshakes_completed_responder += 1;
+        self.learn_endpoint(id, from, to);
+        Ok(id)
+    }
+
+    /// Works on one message. Returns whose it was, unless it was another core's.
+    fn handshake(&mut self, queued: &Queued, now: Now) -> Result<Option<PeerId>, DropReason> {
         let bytes = &queued.bytes[..queued.len];
         match queued.message {
             Message::Initiation | Message::Response { .. } if self.handshakes.under_load(now) => {
@@ -164,13 +212,13 @@ impl<D: Driver> Shard<D> {
         let (id, roams) = match queued.message {
             Message::Initiation => {
                 let opened = OpenedInitiation::open(identity, bytes)?;
-                let id = self.peers.by_key(&opened.peer).ok_or(DropReason::HandshakePeerUnknown)?;
-                if self.is_mute(id) {
-                    self.rekey_peer(id, now);
+                let owner = owner_of(&opened.peer, self.crossing.cores());
+                let claim = Claim { opened, from: queued.from, to: queued.to };
+                if owner != self.core {
+                    self.crossing.initiation(owner, claim, &mut self.counters)?;
+                    return Ok(None);
                 }
-                self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_initiation(opened, cx))?;
-                self.counters.handshakes_completed_responder += 1;
-                (id, true)
+                return self.answer(claim, now).map(Some);
             }
             Message::Response { receiver } => {
                 let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
@@ -190,7 +238,7 @@ impl<D: Driver> Shard<D> {
         if roams {
             self.learn_endpoint(id, queued.from, queued.to);
         }
-        Ok(id)
+        Ok(Some(id))
     }
 
     /// Under load: no valid second MAC, no curve work, but a cookie; and no source may have more

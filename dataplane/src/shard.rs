@@ -106,6 +106,8 @@ pub struct Turn {
     pub publish: bool,
     /// Answers wait for control.
     pub reported: bool,
+    /// There was something to do.
+    pub worked: bool,
     /// The shard was told to stop.
     pub stop: bool,
 }
@@ -119,13 +121,13 @@ impl<D: Driver> Shard<D> {
         Self {
             core: config.core,
             driver,
-            crossing: config.crossing,
             peers: Peers::default(),
             indices: IndexTable::new(config.layout, config.core),
             allowed_ips: Routes::new(),
             trains: Trains::new(),
             inside: InsideQueue::new(),
-            handshakes: HandshakeQueue::new(&mut *config.random),
+            handshakes: HandshakeQueue::new(&mut *config.random, config.crossing.cores()),
+            crossing: config.crossing,
             timers: Wheel::new(now.mono),
             counters: Counters::default(),
             identity: None,
@@ -158,10 +160,11 @@ impl<D: Driver> Shard<D> {
         let carried = self.carry(now);
         let fired = self.fire_timers(now);
         let shaken = self.do_handshakes(now);
-        self.unpublished |= reported || crossed || carried || fired || shaken;
+        let worked = reported || crossed || carried || fired || shaken;
+        self.unpublished |= worked;
         self.commit(now);
         self.counters.turns += 1;
-        self.plan(reported, now)
+        self.plan(reported, worked, now)
     }
 
     /// The world, for the loop around the shard.
@@ -255,7 +258,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Levels are only looked at here, never on the packet path.
-    fn plan(&mut self, reported: bool, now: Now) -> Turn {
+    fn plan(&mut self, reported: bool, worked: bool, now: Now) -> Turn {
         self.unpublished |= reported;
         let publish = self.unpublished && now.mono >= self.housekeeping_due;
         if publish {
@@ -278,7 +281,7 @@ impl<D: Driver> Shard<D> {
                 Wait::Forever => Wait::AtMost(sleep),
             };
         }
-        Turn { wait, publish, reported, stop: self.stopping && self.unsent.is_none() }
+        Turn { wait, publish, reported, worked, stop: self.stopping && self.unsent.is_none() }
     }
 
     fn gauge(&mut self, now: Now) {

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ringway_alloc::Arena;
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
@@ -27,6 +28,7 @@ use ringway_ring::{
 };
 
 use crate::command::{Envelope, Report};
+use crate::crossing::{Crossing, LINE_SLOTS, MeshPort, STRAY_BUFFERS};
 use crate::index_table::IndexLayout;
 use crate::page;
 pub use crate::page::{WORDS as PAGE_WORDS, layout as page_layout};
@@ -58,6 +60,11 @@ pub struct WorkerConfig {
     pub heaps: HeapPolicy,
     /// Core's ends of the channels to control.
     pub link: WorkerLink,
+    /// Core's ends of the rings between cores, made by [`mesh`].
+    pub mesh: MeshPort,
+    /// Microseconds to go on looking for work before sleeping, 0 for not at all: waking a core
+    /// costs up to 36 us, but one that spins is never idle.
+    pub spin_us: u32,
     /// How many buffers it gets.
     pub pools: PoolSizes,
     /// What the kernel can do.
@@ -115,6 +122,19 @@ pub fn link(page: PageWriter) -> io::Result<(ControlLink, WorkerLink)> {
     Ok((control, worker))
 }
 
+/// Makes the rings between all cores, in their order. `wakers` are the cores' own
+/// ([`ControlLink::wake`]): other cores wake a core as control does.
+///
+/// # Panics
+/// If there are more than 65,535 cores.
+#[must_use]
+pub fn mesh(wakers: &[Waker]) -> Vec<MeshPort> {
+    let cores = u16::try_from(wakers.len()).expect("a core's number has 16 bits");
+    let mut ports = ringway_link::mesh::ports(cores, LINE_SLOTS);
+    ports.iter_mut().for_each(|port| port.set_wakers(wakers));
+    ports
+}
+
 /// A running worker.
 pub struct WorkerHandle {
     thread: JoinHandle<io::Result<()>>,
@@ -164,6 +184,8 @@ fn work<B: Backend>(
 
 /// The part of the link that the loop keeps; the rest went into the shard.
 struct LoopLink {
+    /// How long to look for work before sleeping.
+    spin: Duration,
     sleeper: Sleeper,
     wake_control: Waker,
     page: PageWriter,
@@ -173,8 +195,14 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<(Shard<B>, LoopLink)> {
     if let Some(cpu) = config.cpu {
         ringway_numa::pin::pin_to(cpu).map_err(io::Error::other)?;
     }
+    let spin = Duration::from_micros(u64::from(config.spin_us));
     let WorkerLink { commands, reports, sleeper, wake_control, page } = config.link;
-    let (pools, off_node) = pools(config.pools, config.node)?;
+    let (pools, mut off_node) = pools(config.pools, config.node)?;
+    let strays = if config.cores > 1 {
+        Some(arena(STRAY_BUFFERS, config.node, &mut off_node)?)
+    } else {
+        None
+    };
     let mut driver = B::make(DriverConfig {
         pools,
         features: config.features,
@@ -193,22 +221,18 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<(Shard<B>, LoopLink)> {
         index_random: Box::new(KernelRandom),
         commands,
         reports,
+        crossing: Crossing::new(config.mesh, strays),
     };
     let mut shard = Shard::new(shard, driver, read_clock());
     shard.counters_mut().arenas_off_node = off_node;
-    Ok((shard, LoopLink { sleeper, wake_control, page }))
+    Ok((shard, LoopLink { spin, sleeper, wake_control, page }))
 }
 
 /// Maps the arenas, on `node` if there is a choice, and says how many of them the kernel put
 /// elsewhere. That costs speed, not correctness, so it is counted and not refused.
 fn pools(sizes: PoolSizes, node: Option<u32>) -> io::Result<(Pools, u64)> {
-    let options = RegionOptions { node, ..RegionOptions::default() };
     let mut off_node = 0;
-    let mut arena = |count: u32| -> io::Result<Arena> {
-        let region = Region::with_options(count as usize * BUFFER_BYTES, &options)?;
-        off_node += u64::from(node.is_some() && region.node() != node);
-        Ok(Arena::new(region, count, BUFFER_BYTES))
-    };
+    let mut arena = |count| arena(count, node, &mut off_node);
     let pools = Pools {
         outside: arena(sizes.outside)?,
         inside: arena(sizes.inside)?,
@@ -218,9 +242,17 @@ fn pools(sizes: PoolSizes, node: Option<u32>) -> io::Result<(Pools, u64)> {
     Ok((pools, off_node))
 }
 
+fn arena(count: u32, node: Option<u32>, off_node: &mut u64) -> io::Result<Arena> {
+    let options = RegionOptions { node, ..RegionOptions::default() };
+    let region = Region::with_options(count as usize * BUFFER_BYTES, &options)?;
+    *off_node += u64::from(node.is_some() && region.node() != node);
+    Ok(Arena::new(region, count, BUFFER_BYTES))
+}
+
 /// Turns until told to stop.
 fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> {
     let mut words = vec![0; page::WORDS];
+    let mut worked_at = Instant::ZERO;
     loop {
         let now = read_clock();
         let turn = shard.turn(now);
@@ -237,11 +269,17 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
         if turn.stop {
             break;
         }
+        if turn.worked {
+            worked_at = now.mono;
+        }
         let mut wait = turn.wait;
+        if now.mono.since(worked_at) < link.spin {
+            wait = Wait::No;
+        }
         if wait != Wait::No {
             link.sleeper.prepare();
-            // A command pushed before `prepare` sent no wake-up.
-            if shard.has_commands() {
+            // What was pushed before `prepare` sent no wake-up.
+            if shard.has_commands() || shard.has_arrivals() {
                 wait = Wait::No;
             }
         }

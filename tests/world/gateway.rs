@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
 use ringway_dataplane::command::AllowedIpChange;
+use ringway_dataplane::crossing::{Crossing, LINE_SLOTS};
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::shard::{ShardConfig, Turn};
 use ringway_dataplane::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Report, Shard};
 use ringway_flow::Policy;
-use ringway_link::spsc;
+use ringway_link::{mesh, spsc};
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PrivateKey, PublicKey, Random};
 use ringway_proto::wireguard::Identity;
@@ -120,6 +121,7 @@ impl Gateway {
             },
             commands: command_receiver,
             reports: report_sender,
+            crossing: Crossing::new(mesh::ports(1, LINE_SLOTS).remove(0), None),
         };
         let driver = WorldDriver::new(setup.pools).expect("memory for the pools");
         let mut gateway = Self {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use ringway_dataplane::crossing::MeshPort;
 use ringway_dataplane::worker::{
     self, ControlLink, PAGE_WORDS, WorkerConfig, WorkerHandle, WorkerLink,
 };
@@ -107,16 +108,19 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
     let mut lines = Vec::new();
     let mut reports = Vec::new();
     let mut handles = Vec::new();
-    for (core, queue) in queues.into_iter().enumerate() {
-        let core = CoreId(core as u16);
-        let page = open_page(setup.pages.as_deref(), core);
-        let (control, link) =
-            worker::link(page).map_err(|error| cannot("make channels", &error))?;
+    let links: Vec<_> = (0..cores)
+        .map(|core| worker::link(open_page(setup.pages.as_deref(), CoreId(core))))
+        .collect::<io::Result<_>>()
+        .map_err(|error| cannot("make channels", &error))?;
+    let wakers: Vec<_> = links.iter().map(|(control, _)| control.wake.clone()).collect();
+    let mesh = worker::mesh(&wakers);
+    for ((queue, (control, link)), port) in queues.into_iter().zip(links).zip(mesh) {
+        let core = CoreId(port.core());
         let ControlLink { commands, reports: from_core, wake, reports_ready, page } = control;
         lines.push(CoreLine { commands, wake, page });
         let ready = Ready::new(reports_ready).map_err(|error| cannot("make channels", &error))?;
         reports.push((core, from_core, ready));
-        let config = worker_config(&setup, core, queue, link, index_secret, features.clone())?;
+        let config = worker_config(&setup, queue, link, port, index_secret, features.clone())?;
         let handle = worker::spawn(config)
             .map_err(|error| Failure::new(Status::Unsupported, error.to_string()))?;
         handles.push(handle);
@@ -138,12 +142,13 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
 
 fn worker_config(
     setup: &Setup,
-    core: CoreId,
     tun: TunQueue,
     link: WorkerLink,
+    mesh: MeshPort,
     index_secret: u32,
     features: Features,
 ) -> Result<WorkerConfig, Failure> {
+    let core = CoreId(mesh.core());
     let placement = setup.placements[usize::from(core.0)];
     let heaps = setup.session_heaps.parse();
     Ok(WorkerConfig {
@@ -157,6 +162,8 @@ fn worker_config(
         policy: Box::new(setup.policy.clone()),
         heaps: heaps.map_err(|error| Failure::new(Status::Config, format!("{error}")))?,
         link,
+        mesh,
+        spin_us: 0,
         pools: setup.pools,
         features,
         zero_copy: setup.zero_copy,

@@ -1,0 +1,380 @@
+//! The one crossing: packets that came in on a core which does not own their session.
+//!
+//! Steering brings nearly everything to its owner. What it does not (no steering in this kernel, a
+//! prefix that is just moving, an initiation, whose owner nobody can see from outside) is copied
+//! once by its finder into a [`Parcel`] and handed over; the owner treats it as if it had received
+//! it itself. Who crossed once and is at the wrong core again is dropped.
+//!
+//! **Memory.** A parcel collects all that goes to one core, so a turn pushes one or a few, however
+//! small the packets are. Parcels are made at start and circulate: the owner gives each back to
+//! the core that filled it. What a client sent is copied a second time, into a buffer of the
+//! owner's own (*stray* buffers), because it is opened in place and the TUN's write refers to it
+//! after the turn: so parcels return at once, no count of references crosses threads, and the copy
+//! is the one transfer between caches that opening would have to make anyway. What comes from the
+//! TUN is sealed out of the parcel, since it is copied into a train in any case.
+//!
+//! **Order.** Between two cores everything stays in the order in which the finder met it, and a
+//! turn takes parcels before what the core itself received. Two packets of a flow that take
+//! different ways (one crosses, a later one comes directly) may be swapped. That needs their
+//! steering to change in between: the kernel picks the socket by the index (the owner) or by the
+//! addresses outside, and the TUN's queue by the prefix (the owner) or by the flow. So it happens
+//! once when a client roams while nothing steers, when a prefix moves, and when the kernel learns
+//! a flow's queue because its first answer left by another; never in between.
+//!
+//! This module must not know what a datagram or a packet says.
+
+use std::net::SocketAddr;
+
+use ringway_alloc::{Arena, Buf};
+use ringway_link::mesh;
+use ringway_proto::limits::{BUFFER_BYTES, COMPLETIONS_PER_TURN_MAX};
+use ringway_proto::wireguard::OpenedInitiation;
+use ringway_proto::{CoreId, DropReason, Now};
+use ringway_ring::{Driver, Ecn, Local, Outside};
+
+use crate::counters::Counters;
+use crate::shard::Shard;
+
+/// Parcels of one core: as many as a turn takes completions, so that even if every one of them is a
+/// full buffer for another core the turn finds room. 8 MiB, of which only what was once filled is
+/// touched.
+pub const PARCELS: usize = COMPLETIONS_PER_TURN_MAX;
+
+/// Slots of a ring between two cores: all parcels of both, so that it is never full and a parcel
+/// always finds its way home.
+pub const LINE_SLOTS: usize = 2 * PARCELS;
+
+/// Stray buffers of one core, 4 MiB where there is more than one: those of a turn, and those of the
+/// turn before, whose writes to the TUN are being submitted.
+pub const STRAY_BUFFERS: u32 = 2 * PARCELS_PER_TURN_MAX as u32;
+
+/// Parcels taken in one turn: with 64 KiB each at the most they hold back what the core received
+/// itself for about a millisecond.
+const PARCELS_PER_TURN_MAX: usize = 32;
+
+/// Packets and runs of datagrams in one parcel: 64 KiB of 256 bytes each.
+const ITEMS_MAX: usize = 256;
+
+/// Initiations in one parcel.
+const INITIATIONS_MAX: usize = 32;
+
+const _: () = assert!(LINE_SLOTS.is_power_of_two(), "cursors of a ring wrap by a mask");
+
+/// A core's place in the mesh of all cores.
+pub type MeshPort = mesh::Port<Box<Parcel>>;
+
+/// Whether something came from the world or from another core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// From the kernel.
+    Direct,
+    /// From the core that received it.
+    Crossed,
+}
+
+/// How datagrams of one sender lie in a buffer, and how they came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Datagrams {
+    /// Bytes of each but the last.
+    pub(crate) stride: usize,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: Option<Local>,
+    pub(crate) ecn: Ecn,
+}
+
+/// An initiation whose static key belongs to this core, and how it came.
+pub(crate) struct Claim {
+    pub(crate) opened: OpenedInitiation,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: Option<Local>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Datagrams(Datagrams),
+    Packet,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    start: usize,
+    len: usize,
+    kind: Kind,
+}
+
+/// What a parcel holds, for the counters.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    datagrams: u64,
+    packets: u64,
+    handshakes: u64,
+}
+
+impl Tally {
+    const fn sum(self) -> u64 {
+        self.datagrams + self.packets + self.handshakes
+    }
+}
+
+/// What one core hands to another at once. Nothing in it is allocated after its start.
+pub struct Parcel {
+    home: CoreId,
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+    initiations: Vec<Claim>,
+    tally: Tally,
+}
+
+impl Parcel {
+    fn new(home: CoreId) -> Box<Self> {
+        Box::new(Self {
+            home,
+            bytes: Vec::with_capacity(BUFFER_BYTES),
+            items: Vec::with_capacity(ITEMS_MAX),
+            initiations: Vec::with_capacity(INITIATIONS_MAX),
+            tally: Tally::default(),
+        })
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+        self.initiations.clear();
+        self.tally = Tally::default();
+    }
+
+    fn takes(&self, bytes: usize) -> bool {
+        self.bytes.len() + bytes <= BUFFER_BYTES
+            && self.items.len() < ITEMS_MAX
+            && self.initiations.len() < INITIATIONS_MAX
+    }
+
+    fn put(&mut self, bytes: &[u8], kind: Kind) {
+        self.items.push(Item { start: self.bytes.len(), len: bytes.len(), kind });
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+/// What one core needs to hand over and to take.
+pub struct Crossing {
+    port: MeshPort,
+    /// Empty parcels of this core.
+    pool: Vec<Box<Parcel>>,
+    /// Parcels being filled in this turn, by the core they go to.
+    open: Box<[Option<Box<Parcel>>]>,
+    strays: Option<Arena>,
+}
+
+impl Crossing {
+    /// For one core among those of `port`. `strays` has [`STRAY_BUFFERS`] buffers of
+    /// [`BUFFER_BYTES`]; without it nothing can be taken, which is right for a single core.
+    #[must_use]
+    pub fn new(port: MeshPort, strays: Option<Arena>) -> Self {
+        let home = CoreId(port.core());
+        let count = if port.cores() > 1 { PARCELS } else { 0 };
+        Self {
+            pool: (0..count).map(|_| Parcel::new(home)).collect(),
+            open: (0..port.cores()).map(|_| None).collect(),
+            port,
+            strays,
+        }
+    }
+
+    /// How many cores there are.
+    pub(crate) const fn cores(&self) -> u16 {
+        self.port.cores()
+    }
+
+    /// Whether there is something to take, and room to take it into.
+    #[must_use]
+    pub(crate) fn has_arrivals(&self) -> bool {
+        self.can_take() && !self.port.is_empty()
+    }
+
+    /// Hands over datagrams that belong together.
+    pub(crate) fn datagrams(
+        &mut self,
+        owner: CoreId,
+        bytes: &[u8],
+        how: Datagrams,
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let parcel = self.room(owner, bytes.len(), false, counters)?;
+        parcel.put(bytes, Kind::Datagrams(how));
+        parcel.tally.datagrams += bytes.len().div_ceil(how.stride.max(1)) as u64;
+        Ok(())
+    }
+
+    /// Hands over a response or a cookie reply.
+    pub(crate) fn message(
+        &mut self,
+        owner: CoreId,
+        bytes: &[u8],
+        how: Datagrams,
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let parcel = self.room(owner, bytes.len(), true, counters)?;
+        parcel.put(bytes, Kind::Datagrams(how));
+        parcel.tally.handshakes += 1;
+        Ok(())
+    }
+
+    /// Hands over what was read from the TUN, virtio header included.
+    pub(crate) fn packet(
+        &mut self,
+        owner: CoreId,
+        bytes: &[u8],
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let parcel = self.room(owner, bytes.len(), false, counters)?;
+        parcel.put(bytes, Kind::Packet);
+        parcel.tally.packets += 1;
+        Ok(())
+    }
+
+    /// Hands over an initiation to the core that may answer it.
+    pub(crate) fn initiation(
+        &mut self,
+        owner: CoreId,
+        claim: Claim,
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let parcel = self.room(owner, 0, true, counters)?;
+        parcel.initiations.push(claim);
+        parcel.tally.handshakes += 1;
+        Ok(())
+    }
+
+    /// Pushes what this turn collected, and wakes who sleeps.
+    pub(crate) fn depart(&mut self, counters: &mut Counters) {
+        for owner in 0..self.port.cores() {
+            self.push(CoreId(owner), counters);
+        }
+        self.port.flush();
+    }
+
+    /// The next parcel of another core. Takes back empty ones of this core on the way.
+    fn arrive(&mut self) -> Option<Box<Parcel>> {
+        while self.can_take() {
+            let (_, mut parcel) = self.port.pop()?;
+            if parcel.home.0 != self.port.core() {
+                return Some(parcel);
+            }
+            parcel.clear();
+            self.pool.push(parcel);
+        }
+        None
+    }
+
+    /// Sends a parcel home. Its core may have ended: then it is the last to hold it.
+    fn give_back(&mut self, mut parcel: Box<Parcel>) {
+        parcel.clear();
+        drop(self.port.push_quietly(parcel.home.0, parcel));
+    }
+
+    fn stray(&self) -> Option<Buf> {
+        self.strays.as_ref()?.take()
+    }
+
+    /// A parcel needs one stray buffer at the most.
+    fn can_take(&self) -> bool {
+        self.strays.as_ref().is_some_and(|strays| strays.free() > 0)
+    }
+
+    /// The open parcel for `owner`, with room for this. Handshakes begin a parcel only while more
+    /// than half of all are at home: a flood of them leaves the other half to data.
+    fn room(
+        &mut self,
+        owner: CoreId,
+        bytes: usize,
+        handshake: bool,
+        counters: &mut Counters,
+    ) -> Result<&mut Parcel, DropReason> {
+        let at = usize::from(owner.0);
+        if self.open[at].as_ref().is_some_and(|parcel| !parcel.takes(bytes)) {
+            self.push(owner, counters);
+        }
+        if self.open[at].is_none() {
+            let reserved = if handshake { PARCELS / 2 } else { 0 };
+            if self.pool.len() <= reserved || bytes > BUFFER_BYTES {
+                return Err(DropReason::CrossingFull);
+            }
+            self.open[at] = self.pool.pop();
+        }
+        self.open[at].as_deref_mut().ok_or(DropReason::CrossingFull)
+    }
+
+    fn push(&mut self, owner: CoreId, counters: &mut Counters) {
+        let Some(parcel) = self.open[usize::from(owner.0)].take() else { return };
+        let tally = parcel.tally;
+        match self.port.push(owner.0, parcel) {
+            Ok(()) => {
+                counters.crossed_out_datagrams += tally.datagrams;
+                counters.crossed_out_packets += tally.packets;
+                counters.crossed_out_handshakes += tally.handshakes;
+            }
+            Err(mut parcel) => {
+                // That core has ended.
+                counters.drops[DropReason::CrossingFull as usize] += tally.sum();
+                parcel.clear();
+                self.pool.push(parcel);
+            }
+        }
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    /// Takes what other cores handed over. Returns whether there was anything.
+    pub(crate) fn take_crossings(&mut self, now: Now) -> bool {
+        for count in 0..PARCELS_PER_TURN_MAX {
+            let Some(mut parcel) = self.crossing.arrive() else { return count > 0 };
+            self.counters.crossed_in_datagrams += parcel.tally.datagrams;
+            self.counters.crossed_in_packets += parcel.tally.packets;
+            self.counters.crossed_in_handshakes += parcel.tally.handshakes;
+            self.unpack(&mut parcel, now);
+            self.crossing.give_back(parcel);
+        }
+        true
+    }
+
+    /// Whether other cores have handed something over that can be taken now.
+    #[must_use]
+    pub fn has_arrivals(&self) -> bool {
+        self.crossing.has_arrivals()
+    }
+
+    fn unpack(&mut self, parcel: &mut Parcel, now: Now) {
+        for claim in parcel.initiations.drain(..) {
+            if let Err(reason) = self.handshakes.claim(claim, now) {
+                self.counters.drop(reason);
+            }
+        }
+        let mut buf = None;
+        for item in &parcel.items {
+            let bytes = &parcel.bytes[item.start..item.start + item.len];
+            match item.kind {
+                Kind::Packet => self.to_client(bytes, Arrival::Crossed, now),
+                Kind::Datagrams(how) => {
+                    let Some(mut stray) = buf.take().or_else(|| self.crossing.stray()) else {
+                        // `arrive` saw a free one, and one is enough.
+                        self.counters.drop(DropReason::CrossingFull);
+                        continue;
+                    };
+                    stray[item.start..item.start + item.len].copy_from_slice(bytes);
+                    buf = Some(self.unpack_datagrams(stray, item, how, now));
+                }
+            }
+            if self.trains.is_settling_due() {
+                self.settle_departed(now);
+            }
+        }
+    }
+
+    fn unpack_datagrams(&mut self, buf: Buf, item: &Item, how: Datagrams, now: Now) -> Buf {
+        let Datagrams { stride, from, to, ecn } = how;
+        let (start, len) = (item.start, item.len);
+        let mut outside = Outside { buf, start, len, stride, from, to, ecn };
+        self.carry_outside(&mut outside, Arrival::Crossed, now);
+        outside.buf
+    }
+}
