@@ -302,7 +302,7 @@ proptest! {
 fn what_was_learnt_goes_on_in_another_process() {
     let mut world = World::new(1420, 1420);
     assert_eq!(world.path.learnt(world.now), None);
-    world.path.outer_too_big(1300, Version::V4, world.now);
+    world.path.outer_too_big(1400, Version::V4, world.now);
     let later = world.now + Duration::from_secs(100);
     let learnt = world.path.learnt(later).unwrap();
     let mut next = PathMtu::new(1420);
