@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ptr::NonNull;
 use std::time::Duration;
 
 use ringway_alloc::{Buf, Hold};
@@ -103,7 +104,7 @@ pub struct Piece {
     /// Keeps the buffer alive until the write is done; `None` where the piece before it already
     /// does.
     pub hold: Option<Hold>,
-    /// Number of the buffer (in the arena of received datagrams).
+    /// Number of the buffer in its arena.
     pub buffer: u32,
     /// First byte in the buffer.
     pub start: u32,
@@ -120,6 +121,8 @@ pub struct TunWrite {
     head_len: usize,
     pieces: Vec<Piece>,
     pieces_bytes: usize,
+    /// Address of the buffer that the last piece is in. Not its number: a core has several arenas.
+    held: Option<NonNull<u8>>,
 }
 
 /// The write cannot take another piece; commit it and start the next.
@@ -135,6 +138,7 @@ impl TunWrite {
             head_len: 0,
             pieces: Vec::with_capacity(TUN_PIECES_MAX),
             pieces_bytes: 0,
+            held: None,
         })
     }
 
@@ -177,7 +181,8 @@ impl TunWrite {
         if self.pieces.len() == TUN_PIECES_MAX {
             return Err(Full);
         }
-        let held = self.pieces.last().is_some_and(|last| last.buffer == buf.index());
+        let base = NonNull::from(&buf[0]);
+        let held = self.held.replace(base) == Some(base);
         self.pieces.push(Piece {
             hold: (!held).then(|| buf.hold()),
             buffer: buf.index(),
@@ -210,6 +215,7 @@ impl TunWrite {
     pub fn clear(&mut self) {
         self.pieces.clear();
         self.pieces_bytes = 0;
+        self.held = None;
         self.head_len = 0;
     }
 }
