@@ -325,7 +325,7 @@ fn restored(state: &KeypairState, born: Instant, role: usize, ahead: u64) -> Key
         send = AeadKey::dormant(&state.send);
         // A next keypair is prepared when it is confirmed.
         if role != NEXT {
-            send.prepare();
+            send.prepare_for_data();
         }
     }
     Keypair {
@@ -335,7 +335,7 @@ fn restored(state: &KeypairState, born: Instant, role: usize, ahead: u64) -> Key
         initiator: state.initiator,
         sent: state.sent.saturating_add(ahead),
         send,
-        receive: AeadKey::new(&state.receive),
+        receive: AeadKey::for_data(&state.receive),
         replay: state.replay.clone(),
     }
 }

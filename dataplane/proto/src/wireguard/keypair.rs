@@ -143,7 +143,7 @@ impl Keypairs {
         }
         let freed = self.free(freed);
         let slot = self.fill(keys, ours, true, now);
-        self.get_mut(slot).send.prepare();
+        self.get_mut(slot).send.prepare_for_data();
         self.current = Some(slot);
         freed
     }
@@ -171,7 +171,7 @@ impl Keypairs {
         if let Some(previous) = self.previous {
             self.get_mut(previous).send.erase();
         }
-        self.get_mut(next).send.prepare();
+        self.get_mut(next).send.prepare_for_data();
         self.free(freed)
     }
 
@@ -230,7 +230,7 @@ impl Keypairs {
         keypair.initiator = initiator;
         keypair.sent = 0;
         keypair.send = AeadKey::dormant(&keys.send);
-        keypair.receive = AeadKey::new(&keys.receive);
+        keypair.receive = AeadKey::for_data(&keys.receive);
         keypair.replay = ReplayWindow::default();
         slot
     }
