@@ -6,7 +6,7 @@
 //! know how any driver works.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use crate::driver::Driver;
 use crate::error::RingError;
@@ -89,6 +89,20 @@ pub trait Backend: Driver + Sized {
 
     /// What was counted so far, with gauges as of now.
     fn stats(&mut self) -> &DriverStats;
+
+    /// The ring, if the driver has one: the only one whose calls a sandbox lets through.
+    fn ring_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// Lets the ring, if the driver has one, do only what the driver does, for good. Only before
+    /// the first turn.
+    ///
+    /// # Errors
+    /// What the kernel says; the ring is unrestricted then.
+    fn restrict(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Ends everything that is in flight (bounded) and takes all buffers back. Afterwards the
     /// driver does nothing any more. Called on drop; calling it first allows to see whether it

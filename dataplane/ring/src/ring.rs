@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
 
+use io_uring::register::Restriction;
 use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
 use io_uring::{Builder, EnterFlags, IoUring, cqueue, squeue};
 
@@ -24,6 +25,10 @@ pub(crate) const FILE_IPV6: u32 = 1;
 pub(crate) const FILE_TUN: u32 = 2;
 pub(crate) const FILE_WAKE: u32 = 3;
 pub(crate) const FILES: u32 = 4;
+
+/// What is registered while running: `IORING_REGISTER_FILES_UPDATE` (sockets and TUN are replaced)
+/// and `IORING_UNREGISTER_PBUF_RING` (the end).
+pub(crate) const REGISTERS: [u8; 2] = [6, 23];
 
 /// How task work of completions is run, best first. All make the kernel say in the queue flags when
 /// a call is needed.
@@ -42,6 +47,8 @@ pub(crate) struct Ring {
     uring: IoUring,
     mode: RingMode,
     fixed_files: bool,
+    /// A ring is made disabled, because it can be restricted only then.
+    enabled: bool,
     enter_flags: EnterFlags,
     backlog: VecDeque<squeue::Entry>,
     in_flight: usize,
@@ -70,7 +77,7 @@ impl Ring {
 
     fn with_mode(mode: RingMode, entries: u32, completions: u32) -> io::Result<Self> {
         let mut builder: Builder = IoUring::builder();
-        builder.setup_cqsize(completions);
+        builder.setup_cqsize(completions).setup_r_disabled();
         match mode {
             RingMode::Deferred => builder
                 .setup_single_issuer()
@@ -92,11 +99,39 @@ impl Ring {
             enter_flags |= EnterFlags::NO_IOWAIT;
         }
         let backlog = VecDeque::with_capacity(completions as usize);
-        Ok(Self { uring, mode, fixed_files, enter_flags, backlog, in_flight: 0 })
+        Ok(Self { uring, mode, fixed_files, enabled: false, enter_flags, backlog, in_flight: 0 })
     }
 
     pub(crate) const fn mode(&self) -> RingMode {
         self.mode
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.uring.as_raw_fd()
+    }
+
+    /// Lets the ring do only `operations` from now on, with registered descriptors if it has them,
+    /// and register nothing but [`REGISTERS`]; for good. Only before the first submission.
+    ///
+    /// # Errors
+    /// What the kernel says; nothing is restricted then. Kernels before 5.10 know no restrictions.
+    pub(crate) fn restrict(&mut self, operations: &[u8]) -> io::Result<()> {
+        let fixed =
+            if self.fixed_files { squeue::Flags::FIXED_FILE } else { squeue::Flags::empty() };
+        let mut list: Vec<_> = operations.iter().map(|code| Restriction::sqe_op(*code)).collect();
+        list.extend(REGISTERS.map(Restriction::register_op));
+        list.push(Restriction::sqe_flags_allowed(squeue::Flags::BUFFER_SELECT.bits()));
+        list.push(Restriction::sqe_flags_required(fixed.bits()));
+        self.uring.submitter().register_restrictions(&mut list)?;
+        self.enable()
+    }
+
+    fn enable(&mut self) -> io::Result<()> {
+        if !self.enabled {
+            self.uring.submitter().register_enable_rings()?;
+            self.enabled = true;
+        }
+        Ok(())
     }
 
     /// Points a registered descriptor at `fd`, or at nothing.
@@ -151,6 +186,7 @@ impl Ring {
         if pending == 0 {
             return Ok(());
         }
+        self.enable()?;
         self.uring.submitter().submit().map(drop)
     }
 
@@ -172,6 +208,7 @@ impl Ring {
         if pending == 0 && !needs_call && want == 0 && self.backlog.is_empty() {
             return Ok(());
         }
+        self.enable()?;
         stats.enters += 1;
         let timeout = match wait {
             Wait::AtMost(limit) if want == 1 => Some(Timespec::from(limit)),

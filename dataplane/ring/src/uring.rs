@@ -8,7 +8,7 @@
 #![allow(unsafe_code, reason = "this file submits cancellations and registers memory")]
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Fixed};
@@ -59,6 +59,8 @@ pub struct UringDriver {
     trains: Arena,
     sockets: Option<UdpSockets>,
     tun: Option<TunQueue>,
+    /// Codes of all operations that this driver submits.
+    operations: Vec<u8>,
     closed: bool,
 }
 
@@ -113,6 +115,7 @@ impl UringDriver {
             trains: pools.trains,
             sockets: None,
             tun: None,
+            operations: operations(read_multishot, zero_copy),
             closed: false,
         })
     }
@@ -133,6 +136,12 @@ impl UringDriver {
     #[must_use]
     pub const fn sockets(&self) -> Option<&UdpSockets> {
         self.sockets.as_ref()
+    }
+
+    /// The bare ring, for tests that attack it.
+    #[cfg(test)]
+    pub(crate) const fn bare(&mut self) -> (&mut Ring, &mut DriverStats) {
+        (&mut self.ring, &mut self.stats)
     }
 
     /// The TUN in use.
@@ -297,7 +306,9 @@ impl UringDriver {
 
     fn cancel(&mut self, which: CancelBuilder) {
         let token = Token::new(Op::Cancel, 0, 0);
-        let entry = opcode::AsyncCancel2::new(which).build().user_data(token.encode());
+        // A cancel uses no descriptor, but a restricted ring wants the flag on every entry.
+        let (_, kind) = self.ring.target(FILE_WAKE, -1);
+        let entry = opcode::AsyncCancel2::new(which).build().flags(kind).user_data(token.encode());
         // SAFETY: the entry points to nothing.
         unsafe { self.ring.push(entry, &mut self.stats) };
     }
@@ -436,6 +447,14 @@ impl Backend for UringDriver {
         Self::stats(self)
     }
 
+    fn ring_fd(&self) -> Option<RawFd> {
+        Some(self.ring.fd())
+    }
+
+    fn restrict(&mut self) -> io::Result<()> {
+        self.ring.restrict(&self.operations)
+    }
+
     fn shutdown(&mut self) -> io::Result<()> {
         Self::shutdown(self)
     }
@@ -446,6 +465,21 @@ impl Drop for UringDriver {
         // A failure was acted upon (memory is given up); there is nobody left to tell.
         let _ = self.shutdown();
     }
+}
+
+/// Everything that is submitted here, in `inbound`, in `send` and in `write`.
+fn operations(read_multishot: bool, zero_copy: ZeroCopyMode) -> Vec<u8> {
+    let mut codes = vec![
+        opcode::RecvMsgMulti::CODE,
+        opcode::Read::CODE,
+        opcode::Writev::CODE,
+        opcode::SendMsg::CODE,
+        opcode::AsyncCancel2::CODE,
+    ];
+    // An older kernel refuses a list with codes that it does not know.
+    codes.extend(read_multishot.then_some(opcode::ReadMulti::CODE));
+    codes.extend((zero_copy != ZeroCopyMode::Off).then_some(opcode::SendMsgZc::CODE));
+    codes
 }
 
 /// Registers the transmit buffers with the ring. Refusal (usually the limit of locked memory) only
