@@ -8,7 +8,6 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ringway_flow::Policy;
@@ -17,7 +16,7 @@ use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::failure::{Failure, Status};
-use crate::gateway::{self, Placement, Role, Setup};
+use crate::gateway::{self, Role, Setup, UapiSocket, WorkerSetup};
 use crate::plane::Operation;
 use crate::{stats, uapi};
 
@@ -35,8 +34,8 @@ pub struct Options {
     pub foreground: bool,
     /// Name of the interface.
     pub interface: String,
-    /// One entry per worker, at least one.
-    pub placements: Vec<Placement>,
+    /// The workers.
+    pub workers: WorkerSetup,
     /// CPU of the control thread, if it is to be bound to one.
     pub control_cpu: Option<u32>,
 }
@@ -79,7 +78,7 @@ fn setup(options: &Options) -> Setup {
     let name = &options.interface;
     Setup {
         interface: name.clone(),
-        placements: options.placements.clone(),
+        workers: options.workers.clone(),
         udp: UdpOptions::default(),
         policy: Policy::default(),
         session_heaps: "auto",
@@ -87,7 +86,7 @@ fn setup(options: &Options) -> Setup {
         zero_copy: ZeroCopyMode::default(),
         stats_socket: stats::socket_path(name),
         pages: None,
-        uapi_socket: Some(Path::new(uapi::FOLDER).join(format!("{name}.sock"))),
+        uapi: UapiSocket { path: uapi::socket_path(name), writable: true },
     }
 }
 

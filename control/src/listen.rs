@@ -1,7 +1,8 @@
 //! Unix sockets of ours: how they appear and disappear.
 //!
-//! A socket is bound and listening under a hidden name before it gets its real one, so nobody ever
-//! meets a socket that refuses (`wg` deletes those). A socket left behind by a process that died is
+//! A socket is bound, protected and listening in a hidden folder of its owner's before it gets its
+//! real name, so nobody ever meets a socket that refuses (`wg` deletes those) or that lets anybody
+//! in. A socket left behind by a process that died is
 //! replaced; one that answers is an error. On the way out a socket is removed only if it is still
 //! ours. This module must not know what is spoken.
 
@@ -76,15 +77,17 @@ pub fn listen(path: &Path) -> Result<Listener, ListenError> {
         return Err(ListenError::InUse { path: path.to_path_buf() });
     }
     let hidden = Hidden(hidden_name(path));
-    let _ = fs::remove_file(&hidden.0); // of an earlier process with our number
-    let socket = std_unix::UnixListener::bind(&hidden.0).map_err(system("bind", path))?;
+    let _ = fs::remove_dir_all(&hidden.0); // of an earlier process with our number
+    fs::DirBuilder::new().mode(0o700).create(&hidden.0).map_err(system("create", &hidden.0))?;
+    let inside = hidden.0.join("s");
+    let socket = std_unix::UnixListener::bind(&inside).map_err(system("bind", path))?;
     let mode = fs::Permissions::from_mode(0o600);
-    fs::set_permissions(&hidden.0, mode).map_err(system("protect", path))?;
-    let identity = identity_of(&hidden.0).map_err(system("read", path))?;
+    fs::set_permissions(&inside, mode).map_err(system("protect", path))?;
+    let identity = identity_of(&inside).map_err(system("read", path))?;
     socket.set_nonblocking(true).map_err(system("prepare", path))?;
     let socket = UnixListener::from_std(socket).map_err(system("prepare", path))?;
-    let watch = watch(&hidden.0).map_err(system("watch", path))?;
-    fs::rename(&hidden.0, path).map_err(system("name", path))?;
+    let watch = watch(&inside).map_err(system("watch", path))?;
+    fs::rename(&inside, path).map_err(system("name", path))?;
     Ok(Listener { socket, path: path.to_path_buf(), identity, watch })
 }
 
@@ -155,12 +158,12 @@ impl Drop for Listener {
     }
 }
 
-/// A name that goes away unless it was given up.
+/// A folder that goes away with what is left in it.
 struct Hidden(PathBuf);
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

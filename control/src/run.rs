@@ -19,14 +19,16 @@ use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{
-    Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, WorkerCount, Workers, diff,
+    Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice,
+    SteeringChoice, WorkerCount, Workers, diff,
 };
 use crate::exit::{ExitPlan, LocalExit, links};
 use crate::failure::{Failure, Status};
-use crate::gateway::{self, Placement, Role, Setup};
+use crate::gateway::{self, Placement, Role, Setup, UapiSocket, WorkerSetup};
 use crate::keys::SystemRandom;
 use crate::place::{Places, Prepared};
 use crate::plane::{Operation, Secret};
+use crate::uapi;
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -164,7 +166,7 @@ fn setup(config: &Config, plan: &Plan) -> Setup {
     let own = interface.addresses.iter().map(|own| own.address);
     Setup {
         interface: interface.name.clone(),
-        placements: placements(plan),
+        workers: worker_setup(&config.workers, placements(plan)),
         udp: UdpOptions {
             port: interface.listen_port,
             mark: interface.fwmark,
@@ -189,7 +191,7 @@ fn setup(config: &Config, plan: &Plan) -> Setup {
         zero_copy: ZeroCopyMode::default(),
         stats_socket: config.stats.socket.clone(),
         pages: pages(config),
-        uapi_socket: None,
+        uapi: UapiSocket { path: uapi::socket_path(&interface.name), writable: false },
     }
 }
 
@@ -211,17 +213,32 @@ fn pages(config: &Config) -> Option<PathBuf> {
     }
 }
 
-/// Where the workers of a bare interface run. Without any flag the scheduler decides, as with other
-/// WireGuard daemons.
+fn worker_setup(workers: &Workers, placements: Vec<Placement>) -> WorkerSetup {
+    WorkerSetup {
+        placements,
+        driver: workers.driver,
+        steering: workers.steering == SteeringChoice::Auto,
+        spin_us: workers.spin_us,
+        sandbox: workers.sandbox == SandboxChoice::On,
+    }
+}
+
+/// The workers of a bare interface. Without a flag that says where they run the scheduler decides,
+/// as with other WireGuard daemons.
 ///
 /// # Errors
 /// Wishes that this machine cannot fulfil.
-pub fn place(flags: &Overrides) -> Result<Vec<Placement>, Failure> {
-    if *flags == Overrides::default() {
-        return Ok(vec![Placement::default()]);
-    }
+pub fn workers_by_flags(flags: &Overrides) -> Result<WorkerSetup, Failure> {
     let config = Config::parse("", "flags", Path::new("/"), flags)?;
-    plan(&config.workers).map(|plan| placements(&plan))
+    let Overrides { count, oversubscribe, cpus, numa, control_cpu, .. } = flags;
+    let placed = *oversubscribe
+        || count.is_some()
+        || cpus.is_some()
+        || numa.is_some()
+        || control_cpu.is_some();
+    let placements =
+        if placed { placements(&plan(&config.workers)?) } else { vec![Placement::default()] };
+    Ok(worker_setup(&config.workers, placements))
 }
 
 /// Who runs where, by the flags, the file and the machine.
@@ -309,6 +326,7 @@ fn refuse_conflicts(prepared: &Prepared) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DriverChoice;
 
     const KEY_A: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
     const KEY_B: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
@@ -352,17 +370,35 @@ mod tests {
 
     #[test]
     fn a_bare_interface_is_placed_only_where_flags_ask_for_it() {
-        assert_eq!(place(&Overrides::default()), Ok(vec![Placement::default()]));
+        let unplaced = |flags| workers_by_flags(&flags).unwrap();
+        let default = unplaced(Overrides::default());
+        assert_eq!(default.placements, [Placement::default()]);
+        assert!(default.steering && default.sandbox && default.spin_us == 0);
+        let flags = Overrides {
+            driver: Some(DriverChoice::Epoll),
+            steering: Some(SteeringChoice::Off),
+            sandbox: Some(SandboxChoice::Off),
+            spin_us: Some(7),
+            ..Overrides::default()
+        };
+        let expected = WorkerSetup {
+            placements: vec![Placement::default()],
+            driver: DriverChoice::Epoll,
+            steering: false,
+            spin_us: 7,
+            sandbox: false,
+        };
+        assert_eq!(unplaced(flags), expected);
         let flags = Overrides {
             count: Some(WorkerCount::Exactly(3)),
             oversubscribe: true,
             ..Overrides::default()
         };
-        let placed = place(&flags).unwrap();
+        let placed = workers_by_flags(&flags).unwrap().placements;
         assert_eq!(placed.len(), 3);
         assert!(placed.iter().all(|placement| placement.cpu.is_some()));
         let flags = Overrides { cpus: Some([4000].into_iter().collect()), ..flags };
-        assert_eq!(place(&flags).unwrap_err().status, Status::Config);
+        assert_eq!(workers_by_flags(&flags).unwrap_err().status, Status::Config);
     }
 
     #[test]

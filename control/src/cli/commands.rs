@@ -35,7 +35,7 @@ pub(super) fn wg(args: WgArgs) -> Result<Status, Failure> {
     let options = daemon::Options {
         foreground: args.foreground,
         interface: args.interface,
-        placements: crate::run::place(&flags)?,
+        workers: crate::run::workers_by_flags(&flags)?,
         control_cpu: flags.control_cpu,
     };
     daemon::run(&options).map(|()| Status::Done)

@@ -17,11 +17,11 @@ use ringway_link::spsc::{Receiver, Sender};
 use ringway_link::wake::{Sleeper, Waker};
 use ringway_proto::CoreId;
 use ringway_ring::listen::ListenError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 use super::ports::{Opened, Ports};
 use crate::failure::{Failure, Status};
-use crate::plane::{Answer, Operation, Plane, Ticket};
+use crate::plane::{Answer, Operation, Plane, Request, Ticket};
 use crate::ready::Ready;
 use crate::stats::query::Place;
 use crate::stats::sessions::base64;
@@ -30,6 +30,17 @@ use crate::stats::snapshot::{About, Snapshot};
 /// Peers read with one command. Copying one takes a core well below a microsecond, so a page holds
 /// packets back for less than 0.1 ms.
 pub const PEERS_PER_PAGE: usize = 128;
+
+/// Steps of a request that are applied before other tasks have their turn: well below a
+/// millisecond of work.
+const STEPS_PER_TURN: usize = 512;
+
+/// Reports taken from one core before other tasks have their turn.
+const REPORTS_PER_TURN: usize = 128;
+
+/// Commands that may wait for cores while a request goes on. Bounds the memory of a request that
+/// makes a hundred thousand peers.
+const COMMANDS_WAITING_MAX: usize = 8192;
 
 /// Control's ends of the channels to one core, without the reports.
 #[derive(Debug)]
@@ -73,6 +84,8 @@ impl From<DeskError> for Failure {
 #[derive(Debug)]
 pub struct Desk {
     inner: RefCell<Inner>,
+    /// Held by the request that is being applied: two never mix.
+    turn: Mutex<()>,
     /// Rung when a core answered or ended.
     progress: Notify,
 }
@@ -112,17 +125,50 @@ impl Desk {
             told_to_stop: false,
             failed: None,
         };
-        Rc::new(Self { inner: RefCell::new(inner), progress: Notify::new() })
+        Rc::new(Self { inner: RefCell::new(inner), turn: Mutex::new(()), progress: Notify::new() })
     }
 
-    /// Applies the steps, all or none, and returns when every core has done its part.
+    /// Applies the steps and returns when every core has done its part. However many they are,
+    /// whoever else needs the control thread gets it after each piece.
     ///
     /// # Errors
     /// [`DeskError`]. A port that is taken or a mark that is not allowed change nothing.
     pub async fn configure(&self, operations: Vec<Operation>) -> Result<(), DeskError> {
-        let ticket = self.inner.borrow_mut().configure(operations)?;
+        let _turn = self.turn.lock().await;
+        let (sockets, mut request) = self.inner.borrow_mut().begin(&operations)?;
+        let mut operations = operations.into_iter();
+        loop {
+            {
+                let inner = &mut *self.inner.borrow_mut();
+                inner.plane.go_on(&mut request, operations.by_ref().take(STEPS_PER_TURN));
+            }
+            self.pump();
+            if operations.len() == 0 {
+                break;
+            }
+            self.room_for_more().await?;
+        }
+        let ticket = self.inner.borrow_mut().end(sockets, request);
         self.pump();
         self.finished(ticket).await
+    }
+
+    /// Lets the other tasks have their turn; and while cores are far behind, waits for them.
+    async fn room_for_more(&self) -> Result<(), DeskError> {
+        tokio::task::yield_now().await;
+        loop {
+            let progress = self.progress.notified();
+            {
+                let inner = self.inner.borrow();
+                if inner.stopping {
+                    return Err(DeskError::Stopping);
+                }
+                if inner.plane.pending() < COMMANDS_WAITING_MAX {
+                    return Ok(());
+                }
+            }
+            progress.await;
+        }
     }
 
     /// The interface went up or down: sockets and keepalives start or end with it.
@@ -273,7 +319,8 @@ impl Desk {
         self.inner.borrow_mut().failed.take()
     }
 
-    /// Takes a core's reports as they come, until the core is gone.
+    /// Takes a core's reports as they come, until its thread has ended (`over`) and the last is
+    /// taken.
     ///
     /// # Errors
     /// When the event loop is gone.
@@ -282,21 +329,27 @@ impl Desk {
         core: CoreId,
         mut reports: Receiver<Report>,
         ready: Ready<Sleeper>,
+        over: oneshot::Receiver<()>,
+    ) -> io::Result<()> {
+        let served = tokio::select! {
+            // Whichever way the sender went, the thread is gone.
+            _ = over => Ok(()),
+            served = self.follow_reports(core, &mut reports, &ready) => served,
+        };
+        while self.take_reports(core, &mut reports) {}
+        served
+    }
+
+    async fn follow_reports(
+        &self,
+        core: CoreId,
+        reports: &mut Receiver<Report>,
+        ready: &Ready<Sleeper>,
     ) -> io::Result<()> {
         loop {
-            let mut any = false;
-            while let Some(report) = reports.pop() {
-                self.take_report(core, report);
-                any = true;
-            }
-            if any {
-                // An answer means that there is room for the next command.
-                self.pump();
-                self.progress.notify_waiters();
+            if self.take_reports(core, reports) {
+                tokio::task::yield_now().await;
                 continue;
-            }
-            if reports.is_closed() {
-                return Ok(());
             }
             ready.get().prepare();
             if reports.is_empty() {
@@ -310,6 +363,21 @@ impl Desk {
         }
     }
 
+    /// Takes some reports; `false` if there were none.
+    fn take_reports(&self, core: CoreId, reports: &mut Receiver<Report>) -> bool {
+        let mut any = false;
+        for report in std::iter::from_fn(|| reports.pop()).take(REPORTS_PER_TURN) {
+            self.take_report(core, report);
+            any = true;
+        }
+        if any {
+            // An answer means that there is room for the next command.
+            self.pump();
+            self.progress.notify_waiters();
+        }
+        any
+    }
+
     fn take_report(&self, core: CoreId, report: Report) {
         let mut inner = self.inner.borrow_mut();
         match inner.plane.report(core, report) {
@@ -320,6 +388,8 @@ impl Desk {
                     let _ = waiting.send(page);
                 }
             }
+            // Nobody asks yet.
+            Answer::State { .. } => {}
             Answer::Stopped { error } => {
                 if let Some(error) = error {
                     inner.failed.get_or_insert(error);
@@ -356,16 +426,20 @@ impl Desk {
 }
 
 impl Inner {
-    fn configure(&mut self, operations: Vec<Operation>) -> Result<Ticket, DeskError> {
+    fn begin(&mut self, operations: &[Operation]) -> Result<(Option<Ticket>, Request), DeskError> {
         if self.stopping {
             return Err(DeskError::Stopping);
         }
-        let opened = self.change_ports(&operations)?;
+        let opened = self.change_ports(operations)?;
         let sockets = opened.map(|opened| self.give_sockets(opened));
-        let changes = self.plane.apply(operations);
+        Ok((sockets, self.plane.begin_request()))
+    }
+
+    fn end(&mut self, sockets: Option<Ticket>, request: Request) -> Ticket {
+        let changes = self.plane.finish(request);
         // A free port brings a gateway up whose own port was taken when the interface came up.
         let link = self.plane.set_link(self.link_up && self.ports.is_open());
-        Ok(sockets.map_or(changes, |sockets| sockets.until(changes)).until(link))
+        sockets.map_or(changes, |sockets| sockets.until(changes)).until(link)
     }
 
     /// Port and mark, both or neither.

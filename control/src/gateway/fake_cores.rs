@@ -19,6 +19,7 @@ use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_proto::CoreId;
 use ringway_proto::crypto::PublicKey;
 use ringway_ring::UdpOptions;
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
 use super::desk::{CoreLine, Desk};
@@ -36,6 +37,8 @@ pub(crate) struct Told {
     pub(crate) inner_mtu: Cell<u16>,
     pub(crate) peers_max: Cell<usize>,
     pub(crate) stopped: Cell<u32>,
+    /// Their threads' lives: dropped when they end.
+    pub(crate) alive: RefCell<Vec<oneshot::Sender<()>>>,
     /// Whether they take nothing for the time being.
     pub(crate) deaf: Cell<bool>,
 }
@@ -58,11 +61,13 @@ pub(crate) fn desk(cores: u16) -> (Rc<Desk>, Rc<Told>) {
         let core = Core { core, from_control, to_control, wake_control, told: Rc::clone(&told) };
         spawn_local(core.run(Ready::new(sleeper).unwrap()));
     }
-    let ports = Ports::new(UdpOptions::default(), cores);
+    let ports = Ports::new(UdpOptions::default(), cores, None);
     let about = About { interface: "test0".into(), version: "0", ..About::default() };
     let desk = Desk::new(lines, ports, Policy::default(), about);
     for (core, from_core, ready) in reports {
-        spawn_local(Rc::clone(&desk).serve_reports(core, from_core, ready));
+        let (alive, over) = oneshot::channel();
+        told.alive.borrow_mut().push(alive);
+        spawn_local(Rc::clone(&desk).serve_reports(core, from_core, ready, over));
     }
     (desk, told)
 }
@@ -145,7 +150,13 @@ impl Core {
                 self.told.inner_mtu.set(policy.inner_mtu);
                 Command::SetPolicy(policy)
             }
-            command @ (Command::SetIdentity(_) | Command::PutRoutes(_) | Command::Stop) => command,
+            command @ (Command::SetIdentity(_)
+            | Command::PutRoutes(_)
+            | Command::Pause(_)
+            | Command::ExportPeers(_)
+            | Command::ImportPeers(_)
+            | Command::Resume { .. }
+            | Command::Stop) => command,
         };
         (outcome, spent)
     }

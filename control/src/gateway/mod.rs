@@ -28,8 +28,8 @@ use tracing::{debug, error, info, warn};
 
 use self::desk::Desk;
 use self::start::Started;
+use crate::config::DriverChoice;
 use crate::failure::{Failure, Status};
-use crate::listen::Listener;
 use crate::plane::Operation;
 use crate::stats;
 use crate::watch::{LinkEvent, watch};
@@ -42,8 +42,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Setup {
     /// Name of the interface.
     pub interface: String,
-    /// One entry per worker.
-    pub placements: Vec<Placement>,
+    /// The workers.
+    pub workers: WorkerSetup,
     /// How to open the UDP sockets; the port may be changed later by clients.
     pub udp: UdpOptions,
     /// Rules for inner packets; the MTU in it is set on the interface.
@@ -58,8 +58,33 @@ pub struct Setup {
     pub stats_socket: PathBuf,
     /// Folder of the counter pages; in memory only if absent.
     pub pages: Option<PathBuf>,
-    /// Socket of the WireGuard configuration protocol, if it is spoken.
-    pub uapi_socket: Option<PathBuf>,
+    /// Socket of the WireGuard configuration protocol.
+    pub uapi: UapiSocket,
+}
+
+/// What the workers are like. Start-up flags and file have been weighed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSetup {
+    /// One entry per worker, at least one.
+    pub placements: Vec<Placement>,
+    /// How packets are moved.
+    pub driver: DriverChoice,
+    /// Whether the kernel is asked to bring packets to their owners.
+    pub steering: bool,
+    /// How long a worker looks for work before it sleeps, in microseconds.
+    pub spin_us: u16,
+    /// Whether workers give up what they do not need.
+    pub sandbox: bool,
+}
+
+/// The socket of the WireGuard configuration protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UapiSocket {
+    /// Where.
+    pub path: PathBuf,
+    /// Whether clients may change anything. If so the gateway is theirs: it does not start without
+    /// the socket and ends with it.
+    pub writable: bool,
 }
 
 /// Where a worker lives.
@@ -126,7 +151,7 @@ async fn serve(
     desk.set_link(false).await?;
     desk.configure(role.first()).await?;
     role.raise(&started.interface)?;
-    if started.uapi.is_none() {
+    if !started.is_configured_by_clients() {
         // Nobody can choose another port later: one that is taken is a failed start.
         desk.set_link(true).await?;
     }
@@ -136,7 +161,8 @@ async fn serve(
     let stats = Rc::clone(&started.stats);
     spawn_local(stats::serve::serve(stats, Rc::clone(desk), reload_requests));
     if let Some(uapi) = &started.uapi {
-        spawn_local(crate::uapi::serve::serve(Rc::clone(uapi), Rc::clone(desk)));
+        let access = started.access;
+        spawn_local(crate::uapi::serve::serve(Rc::clone(uapi), Rc::clone(desk), access));
     }
     let mut terminate = on_signal(SignalKind::terminate())?;
     let mut interrupt = on_signal(SignalKind::interrupt())?;
@@ -149,7 +175,7 @@ async fn serve(
             _ = terminate.recv() => break info!("Told to stop"),
             _ = interrupt.recv() => break info!("Interrupted"),
             _ = gone.recv() => break info!("The interface is gone"),
-            () = removed(started.uapi.as_deref()) => break info!("The socket was removed"),
+            () = removed(started) => break info!("The socket was removed"),
             () = started.core_ended() => break,
             _ = hang_up.recv() => match reload(desk, role).await {
                 Ok(done) => info!("Reload: {done}"),
@@ -245,8 +271,8 @@ fn tell_manager(state: &[NotifyState<'_>]) {
 
 /// Returns when clients can no longer find the socket. Deleting it is one of the ways to stop a
 /// WireGuard daemon.
-async fn removed(listener: Option<&Listener>) {
-    match listener {
+async fn removed(started: &Started) {
+    match started.uapi.as_deref().filter(|_| started.is_configured_by_clients()) {
         Some(listener) => {
             if let Err(error) = listener.removed().await {
                 debug!("Watching the socket: {error}");

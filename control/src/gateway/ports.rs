@@ -2,27 +2,38 @@
 //!
 //! Control keeps second descriptors of the sockets it gave away, because a mark can be set through
 //! any of them. New sockets are opened before the old ones are given up, so a port that is taken
-//! changes nothing.
+//! changes nothing. With several cores the kernel is asked to bring datagrams to the core that owns
+//! them; where it refuses, cores hand over, and the refusal is kept to be told.
 
+use ringway_ring::UdpGroup;
 use ringway_ring::listen::{ListenError, UdpOptions, UdpSockets};
+use ringway_ring::steer::Steering;
 
 /// Which port, and the descriptors behind it.
 #[derive(Debug)]
 pub struct Ports {
     options: UdpOptions,
     cores: u16,
+    steering: Option<Steering>,
     /// Second descriptors of the sockets in use; empty while there are none.
     held: Vec<UdpSockets>,
+    /// Whether the kernel steers to the sockets in use.
+    steered: bool,
+    /// Why it does not, if it was asked to.
+    refusal: Option<String>,
 }
 
 /// Sockets for each core, in order.
 pub type Opened = Vec<Box<UdpSockets>>;
 
 impl Ports {
-    /// No sockets yet. `options` says how to open them.
+    /// No sockets yet. `options` says how to open them, `steering` which core gets what; a single
+    /// core gets everything.
     #[must_use]
-    pub fn new(options: UdpOptions, cores: u16) -> Self {
-        Self { options: UdpOptions { shared: cores > 1, ..options }, cores, held: Vec::new() }
+    pub fn new(options: UdpOptions, cores: u16, steering: Option<Steering>) -> Self {
+        let steering = steering.filter(|_| cores > 1);
+        let held = Vec::new();
+        Self { options, cores, steering, held, steered: false, refusal: None }
     }
 
     /// The port in use, or the one that will be asked for (0: any).
@@ -41,6 +52,24 @@ impl Ports {
     #[must_use]
     pub const fn is_open(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Whether the kernel brings datagrams to the core that owns them.
+    #[must_use]
+    pub const fn is_steered(&self) -> bool {
+        self.steered
+    }
+
+    /// Why the kernel does not steer, if it was asked to and refused.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Second descriptors of the sockets of each core, in order; none while there are no sockets.
+    #[must_use]
+    pub fn held(&self) -> &[UdpSockets] {
+        &self.held
     }
 
     /// Opens sockets on the port last asked for.
@@ -89,25 +118,19 @@ impl Ports {
     }
 
     fn bind(&mut self, port: u16) -> Result<Opened, ListenError> {
-        let mut options = UdpOptions { port, ..self.options.clone() };
-        let mut opened = Vec::with_capacity(self.cores.into());
-        let mut held = Vec::with_capacity(self.cores.into());
-        for _ in 0..self.cores {
-            let sockets = UdpSockets::bind(&options)?;
-            // The others share whatever port the first one got.
-            options.port = sockets.port();
-            held.push(second(&sockets)?);
-            opened.push(Box::new(sockets));
-        }
-        self.options.port = options.port;
-        self.held = held;
-        Ok(opened)
+        let options = UdpOptions { port, ..self.options.clone() };
+        let group = UdpGroup::open(&options, self.cores, self.steering.as_ref())?;
+        let second = |sockets: &UdpSockets| {
+            let other = |source| ListenError::Other { what: "second descriptor", source };
+            sockets.try_clone().map_err(other)
+        };
+        self.held = group.sockets.iter().map(second).collect::<Result<_, _>>()?;
+        // The cores share whatever port the first one got.
+        self.options.port = group.sockets[0].port();
+        self.steered = group.steered;
+        self.refusal = group.refusal.map(|error| error.to_string());
+        Ok(group.sockets.into_iter().map(Box::new).collect())
     }
-}
-
-fn second(sockets: &UdpSockets) -> Result<UdpSockets, ListenError> {
-    let kept = sockets.try_clone();
-    kept.map_err(|source| ListenError::Other { what: "second descriptor", source })
 }
 
 #[cfg(test)]
@@ -116,9 +139,10 @@ mod tests {
 
     use super::*;
     use nix::sys::socket::{getsockopt, sockopt::Mark};
+    use ringway_dataplane::index_table::IndexLayout;
 
     fn ports(cores: u16) -> Ports {
-        Ports::new(UdpOptions::default(), cores)
+        Ports::new(UdpOptions::default(), cores, None)
     }
 
     #[test]
@@ -141,6 +165,18 @@ mod tests {
         let opened = ports.open().unwrap();
         assert_eq!(opened.len(), 3);
         assert!(opened.iter().all(|sockets| sockets.port() == ports.port()));
+    }
+
+    #[test]
+    fn several_cores_are_steered_and_a_single_one_is_not() {
+        for (cores, steered) in [(1, false), (4, true)] {
+            let layout = IndexLayout::new(cores, 7);
+            let steering = ringway_dataplane::steering::steering(cores, layout);
+            let mut ports = Ports::new(UdpOptions::default(), cores, Some(steering));
+            let opened = ports.open().unwrap();
+            assert_eq!((ports.is_steered(), ports.refusal()), (steered, None));
+            assert!(opened.iter().all(|sockets| sockets.has_initiations() == steered));
+        }
     }
 
     #[test]

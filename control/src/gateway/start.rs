@@ -8,6 +8,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use ringway_dataplane::crossing::MeshPort;
+use ringway_dataplane::index_table::IndexLayout;
+use ringway_dataplane::steering::steering;
 use ringway_dataplane::worker::{
     self, ControlLink, PAGE_WORDS, WorkerConfig, WorkerHandle, WorkerLink,
 };
@@ -16,17 +18,18 @@ use ringway_proto::CoreId;
 use ringway_proto::crypto::Random;
 use ringway_ring::{Features, TunError, TunOptions, TunQueue, TunView};
 use rtnetlink::LinkUnspec;
-use tokio::sync::Notify;
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tracing::{info, warn};
 
-use super::Setup;
 use super::desk::{CoreLine, Desk};
 use super::ports::Ports;
+use super::{Setup, UapiSocket};
 use crate::failure::{Failure, Status};
 use crate::listen::{ListenError, Listener, listen};
 use crate::ready::Ready;
 use crate::stats::snapshot::About;
+use crate::uapi::serve::Access;
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub struct Started {
     pub stats: Rc<Listener>,
     /// Socket of the configuration protocol.
     pub uapi: Option<Rc<Listener>>,
+    /// What its clients may do.
+    pub access: Access,
     view: RefCell<Option<TunView>>,
     ends: Rc<Ends>,
 }
@@ -59,6 +64,12 @@ impl Started {
     pub fn take_view(&self) -> Result<TunView, Failure> {
         let view = self.view.borrow_mut().take();
         view.ok_or_else(|| Failure::new(Status::Crashed, "The interface is watched already"))
+    }
+
+    /// Whether clients of the configuration protocol say what the gateway does.
+    #[must_use]
+    pub fn is_configured_by_clients(&self) -> bool {
+        self.access == Access::ReadAndWrite
     }
 
     /// Returns when a core has ended.
@@ -87,43 +98,34 @@ impl Started {
 /// # Errors
 /// What is missing or in the way, with the fix.
 pub async fn start(setup: Setup) -> Result<Started, Failure> {
-    let cores = setup.placements.len() as u16;
-    if cores != 1 {
-        // Datagrams reach any of the cores that share a port, and only the owner knows a session.
-        let message = format!(
-            "{cores} workers would lose packets: nothing steers a datagram to the worker that owns \
-             its session yet; use --workers 1"
-        );
-        return Err(Failure::new(Status::Unsupported, message));
-    }
+    let cores = setup.workers.placements.len() as u16;
     let queues = open_tun(&setup.interface, cores)?;
     let interface = queues[0].name().to_owned();
     let view = TunView::of(&queues[0]).map_err(|error| cannot("watch the interface", &error))?;
     set_mtu(queues[0].index(), setup.policy.inner_mtu).await?;
-    let uapi = setup.uapi_socket.as_deref().map(open_socket).transpose()?.map(Rc::new);
+    let (uapi, access) = open_uapi(&setup.uapi)?;
     let stats = Rc::new(open_socket(&setup.stats_socket)?);
-    let features = Features::probe();
-    let index_secret = index_secret();
+    let common = Common { index_secret: index_secret(), features: Features::probe() };
+    let layout = IndexLayout::new(cores, common.index_secret);
+    let rules = setup.workers.steering.then(|| steering(cores, layout));
 
-    let mut lines = Vec::new();
-    let mut reports = Vec::new();
-    let mut handles = Vec::new();
     let links: Vec<_> = (0..cores)
         .map(|core| worker::link(open_page(setup.pages.as_deref(), CoreId(core))))
         .collect::<io::Result<_>>()
         .map_err(|error| cannot("make channels", &error))?;
     let wakers: Vec<_> = links.iter().map(|(control, _)| control.wake.clone()).collect();
     let mesh = worker::mesh(&wakers);
+    let (mut lines, mut reports, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for ((queue, (control, link)), port) in queues.into_iter().zip(links).zip(mesh) {
         let core = CoreId(port.core());
         let ControlLink { commands, reports: from_core, wake, reports_ready, page } = control;
         lines.push(CoreLine { commands, wake, page });
         let ready = Ready::new(reports_ready).map_err(|error| cannot("make channels", &error))?;
         reports.push((core, from_core, ready));
-        let config = worker_config(&setup, queue, link, port, index_secret, features.clone())?;
-        let handle = worker::spawn(config)
+        let config = worker_config(&setup, &common, queue, link, port)?;
+        let thread = worker::spawn(config)
             .map_err(|error| Failure::new(Status::Unsupported, error.to_string()))?;
-        handles.push(handle);
+        threads.push(thread);
     }
     let about = About {
         interface: interface.clone(),
@@ -131,30 +133,39 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
         inner_mtu: setup.policy.inner_mtu,
         ..About::default()
     };
-    let desk = Desk::new(lines, Ports::new(setup.udp, cores), setup.policy, about);
-    for (core, from_core, ready) in reports {
-        spawn_local(Rc::clone(&desk).serve_reports(core, from_core, ready));
+    let ports = Ports::new(setup.udp, cores, rules);
+    let desk = Desk::new(lines, ports, setup.policy, about);
+    let total = threads.len();
+    let ends = Rc::new(Ends { running: Cell::new(total), total, changed: Notify::new() });
+    for (thread, (core, from_core, ready)) in threads.into_iter().zip(reports) {
+        let (over, ended) = oneshot::channel();
+        let served = spawn_local(Rc::clone(&desk).serve_reports(core, from_core, ready, ended));
+        watch_thread(thread, over, served, &desk, &ends);
     }
-    let ends = watch_threads(handles, &desk);
     info!("Interface {interface}, {cores} core(s)");
-    Ok(Started { interface, desk, stats, uapi, view: RefCell::new(Some(view)), ends })
+    Ok(Started { interface, desk, stats, uapi, access, view: RefCell::new(Some(view)), ends })
+}
+
+/// What all workers get alike.
+struct Common {
+    index_secret: u32,
+    features: Features,
 }
 
 fn worker_config(
     setup: &Setup,
+    common: &Common,
     tun: TunQueue,
     link: WorkerLink,
     mesh: MeshPort,
-    index_secret: u32,
-    features: Features,
 ) -> Result<WorkerConfig, Failure> {
     let core = CoreId(mesh.core());
-    let placement = setup.placements[usize::from(core.0)];
+    let placement = setup.workers.placements[usize::from(core.0)];
     let heaps = setup.session_heaps.parse();
     Ok(WorkerConfig {
         core,
-        cores: setup.placements.len() as u16,
-        index_secret,
+        cores: mesh.cores(),
+        index_secret: common.index_secret,
         cpu: placement.cpu,
         node: placement.node,
         tun,
@@ -163,28 +174,48 @@ fn worker_config(
         heaps: heaps.map_err(|error| Failure::new(Status::Config, format!("{error}")))?,
         link,
         mesh,
-        spin_us: 0,
+        spin_us: setup.workers.spin_us.into(),
         pools: setup.pools,
-        features,
+        features: common.features.clone(),
         zero_copy: setup.zero_copy,
     })
 }
 
-/// Waits for each thread's end on a thread of its own, so that a panic is noticed too.
-fn watch_threads(handles: Vec<WorkerHandle>, desk: &Rc<Desk>) -> Rc<Ends> {
-    let total = handles.len();
-    let ends = Rc::new(Ends { running: Cell::new(total), total, changed: Notify::new() });
-    for handle in handles {
-        let (desk, ends) = (Rc::clone(desk), Rc::clone(&ends));
-        let ended = spawn_blocking(move || handle.join());
-        spawn_local(async move {
-            let result = ended.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-            desk.core_ended(result);
-            ends.running.set(ends.running.get() - 1);
-            ends.changed.notify_waiters();
-        });
+/// Waits for a worker's end on a thread of its own, so that a panic is noticed too. What the worker
+/// reported last is read before its end is told: it says more than the end itself.
+fn watch_thread(
+    thread: WorkerHandle,
+    over: oneshot::Sender<()>,
+    served: JoinHandle<io::Result<()>>,
+    desk: &Rc<Desk>,
+    ends: &Rc<Ends>,
+) {
+    let (desk, ends) = (Rc::clone(desk), Rc::clone(ends));
+    let ended = spawn_blocking(move || thread.join());
+    spawn_local(async move {
+        let result = ended.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        // Fails only if the task has ended by itself, which comes to the same.
+        let _ = over.send(());
+        let _ = served.await;
+        desk.core_ended(result);
+        ends.running.set(ends.running.get() - 1);
+        ends.changed.notify_waiters();
+    });
+}
+
+/// A gateway that nobody can configure otherwise does not start without its socket; for others it
+/// is a convenience (`wg show`) that the rights of the process may not allow.
+fn open_uapi(socket: &UapiSocket) -> Result<(Option<Rc<Listener>>, Access), Failure> {
+    if socket.writable {
+        return Ok((Some(Rc::new(open_socket(&socket.path)?)), Access::ReadAndWrite));
     }
-    ends
+    match listen(&socket.path) {
+        Ok(listener) => Ok((Some(Rc::new(listener)), Access::ReadOnly)),
+        Err(error) => {
+            info!("`wg show` will not find this gateway: {error}");
+            Ok((None, Access::ReadOnly))
+        }
+    }
 }
 
 fn open_tun(name: &str, cores: u16) -> Result<Vec<TunQueue>, Failure> {

@@ -58,6 +58,15 @@ pub enum Answer {
         /// Filled by the core.
         page: Box<PeerPage>,
     },
+    /// What a command about the state of a core brought, asked for with [`Plane::ask`].
+    State {
+        /// What [`Plane::ask`] returned.
+        sequence: u64,
+        /// Whether it was done.
+        outcome: Result<(), Refusal>,
+        /// The command, filled by the core.
+        spent: Command,
+    },
     /// The core has ended.
     Stopped {
         /// Why, if it was not asked to.
@@ -100,14 +109,34 @@ impl Plane {
     ///
     /// The ticket is complete when every core has answered every command this led to.
     pub fn apply(&mut self, operations: impl IntoIterator<Item = Operation>) -> Ticket {
-        let first = self.lines.next_sequence();
-        let mut edit = Edit::nobody();
+        let mut request = self.begin_request();
+        self.go_on(&mut request, operations);
+        self.finish(request)
+    }
+
+    /// Begins a request that is applied piece by piece. Other requests have to wait for its end.
+    #[must_use]
+    pub fn begin_request(&self) -> Request {
+        Request { first: self.lines.next_sequence(), edit: Edit::nobody() }
+    }
+
+    /// Applies some steps of a request, in order.
+    pub fn go_on(
+        &mut self,
+        request: &mut Request,
+        operations: impl IntoIterator<Item = Operation>,
+    ) {
         for operation in operations {
-            self.step(&mut edit, operation);
+            self.step(&mut request.edit, operation);
         }
-        self.flush(&mut edit);
+    }
+
+    /// Ends a request. The ticket is complete when every core has answered everything since its
+    /// beginning.
+    pub fn finish(&mut self, mut request: Request) -> Ticket {
+        self.flush(&mut request.edit);
         self.tell_routes();
-        self.lines.ticket_from(first)
+        self.lines.ticket_from(request.first)
     }
 
     /// Tells the plane that the interface went up or down. Persistent keepalives start and end with
@@ -147,6 +176,11 @@ impl Plane {
         self.lines.push(core, Command::ReadPeers(page))
     }
 
+    /// Sends one command about the state of a core. The number comes back in [`Answer::State`].
+    pub fn ask(&mut self, core: CoreId, command: Command) -> u64 {
+        self.lines.push(core, command)
+    }
+
     /// The commands that wait for a core, oldest first. What is taken out counts as sent.
     pub fn outgoing(&mut self, core: CoreId) -> impl Iterator<Item = Envelope> + '_ {
         self.lines.outgoing(core)
@@ -164,6 +198,10 @@ impl Plane {
                 }
                 match spent {
                     Command::ReadPeers(page) => Answer::Page { sequence, page },
+                    spent @ (Command::Pause(_)
+                    | Command::ExportPeers(_)
+                    | Command::ImportPeers(_)
+                    | Command::Resume { .. }) => Answer::State { sequence, outcome, spent },
                     Command::SetIdentity(_)
                     | Command::PutPeer(_)
                     | Command::RemovePeer(_)
@@ -461,6 +499,13 @@ fn update(public: PublicKey) -> PeerChange {
         replace_allowed_ips: false,
         allowed_ips: Vec::new(),
     }
+}
+
+/// A request of which more steps may come.
+#[derive(Debug)]
+pub struct Request {
+    first: u64,
+    edit: Edit,
 }
 
 /// The peer that steps are about, and what its core has not been told yet.

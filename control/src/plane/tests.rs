@@ -52,6 +52,10 @@ impl Core {
             Command::ReadPeers(_)
             | Command::ReplaceSockets(_)
             | Command::SetPolicy(_)
+            | Command::Pause(_)
+            | Command::ExportPeers(_)
+            | Command::ImportPeers(_)
+            | Command::Resume { .. }
             | Command::Stop => {}
         }
         Ok(())

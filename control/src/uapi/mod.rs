@@ -13,8 +13,16 @@ pub mod parse;
 pub mod serve;
 pub mod write;
 
+use std::path::{Path, PathBuf};
+
 /// Folder of the sockets, one per interface, as `wg` expects it.
 pub const FOLDER: &str = "/var/run/wireguard";
+
+/// Where `wg` looks for the socket of an interface.
+#[must_use]
+pub fn socket_path(interface: &str) -> PathBuf {
+    Path::new(FOLDER).join(format!("{interface}.sock"))
+}
 
 /// An error number as the protocol writes it: negative, 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +31,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// Success.
     pub const OK: Self = Self(0);
+    /// A change of a gateway that has a configuration file (EPERM).
+    pub const NOT_PERMITTED: Self = Self(-libc::EPERM);
     /// Input that cannot be read as lines (EIO).
     pub const IO: Self = Self(-libc::EIO);
     /// A request larger than [`parse::REQUEST_BYTES_MAX`] (E2BIG).

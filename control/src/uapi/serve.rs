@@ -21,17 +21,31 @@ use crate::gateway::desk::{Desk, DeskError, PEERS_PER_PAGE};
 use crate::listen::Listener;
 use crate::stats::query::Place;
 
+/// Why a gateway with a file takes no changes from `wg`.
+const READ_ONLY: &str = "the configuration file says what this gateway does; change it and run \
+                         \"ringway reload\", or use \"ringway peer\"";
+
 /// How long a client may be silent inside a request, and between two.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// What clients may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything.
+    ReadAndWrite,
+    /// Look. What the gateway does is said elsewhere: a change made here would be lost with the
+    /// next reload, and nobody would know.
+    ReadOnly,
+}
+
 /// Serves clients until the task is dropped.
-pub async fn serve(listener: Rc<Listener>, desk: Rc<Desk>) {
+pub async fn serve(listener: Rc<Listener>, desk: Rc<Desk>, access: Access) {
     let counted = Rc::clone(&desk);
     let cut = move |error: &io::Error| {
         debug!("Configuration client: {error}");
         counted.count(|about| about.clients_cut += 1);
     };
-    listener.serve(cut, async move |stream| converse(stream, &desk).await).await;
+    listener.serve(cut, async move |stream| converse(stream, &desk, access).await).await;
 }
 
 /// Number of the interface called `name` in our namespace.
@@ -40,14 +54,14 @@ fn zone_index(name: &str) -> Option<u32> {
     rustix::net::netdevice::name_to_index(&any, name).ok()
 }
 
-async fn converse(stream: UnixStream, desk: &Desk) -> io::Result<()> {
+async fn converse(stream: UnixStream, desk: &Desk, access: Access) -> io::Result<()> {
     let mut client = Client::new(stream);
     let mut parser = Parser::new(zone_index);
     loop {
         let count = client.read(SILENCE_MAX).await?;
         if count == 0 {
             if let Some(request) = parser.finish() {
-                answer(&mut client, desk, request).await?;
+                answer(&mut client, desk, request, access).await?;
             }
             return Ok(());
         }
@@ -57,7 +71,7 @@ async fn converse(stream: UnixStream, desk: &Desk) -> io::Result<()> {
             taken += more;
             let Some(request) = request else { continue };
             let hang_up = matches!(request, Request::HangUp(_));
-            answer(&mut client, desk, request).await?;
+            answer(&mut client, desk, request, access).await?;
             if hang_up {
                 client.erase(count);
                 return Ok(());
@@ -67,10 +81,19 @@ async fn converse(stream: UnixStream, desk: &Desk) -> io::Result<()> {
     }
 }
 
-async fn answer(client: &mut Client, desk: &Desk, request: Request) -> io::Result<()> {
+async fn answer(
+    client: &mut Client,
+    desk: &Desk,
+    request: Request,
+    access: Access,
+) -> io::Result<()> {
     let mut out = String::with_capacity(OUTPUT_BYTES + 4096);
     let errno = match request {
         Request::Get => get(client, desk, &mut out).await?,
+        Request::Set(_) if access == Access::ReadOnly => {
+            warn!("Configuration request refused: {READ_ONLY}");
+            Errno::NOT_PERMITTED
+        }
         Request::Set(operations) => match desk.configure(operations).await {
             Ok(()) => Errno::OK,
             Err(error) => {

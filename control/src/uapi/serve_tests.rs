@@ -11,7 +11,7 @@ fn connect(told: &mut Option<Rc<Told>>) -> (UnixStream, Rc<Desk>) {
     *told = Some(cores);
     let (ours, theirs) = UnixStream::pair().unwrap();
     let served = Rc::clone(&desk);
-    tokio::task::spawn_local(async move { converse(theirs, &served).await });
+    tokio::task::spawn_local(async move { converse(theirs, &served, Access::ReadAndWrite).await });
     (ours, desk)
 }
 
@@ -129,8 +129,24 @@ fn a_client_that_does_not_read_holds_nobody_up() {
         slow.write_all(b"get=1\n\n").await.unwrap();
         let (mut other, theirs) = UnixStream::pair().unwrap();
         let served = Rc::clone(&desk);
-        tokio::task::spawn_local(async move { converse(theirs, &served).await });
+        tokio::task::spawn_local(
+            async move { converse(theirs, &served, Access::ReadAndWrite).await },
+        );
         assert_eq!(ask(&mut other, "set=1\nlisten_port=7\n\n").await, "errno=0\n\n");
         assert!(answer(&mut slow).await.ends_with("errno=0\n\n"));
+    });
+}
+
+#[test]
+fn a_gateway_with_a_file_shows_itself_and_takes_no_change() {
+    on_control_thread(async {
+        let (desk, told) = desk(1);
+        let (mut client, theirs) = UnixStream::pair().unwrap();
+        let served = Rc::clone(&desk);
+        tokio::task::spawn_local(async move { converse(theirs, &served, Access::ReadOnly).await });
+        let request = format!("set=1\nprivate_key={}\npublic_key={}\n\n", hex(1), hex(2));
+        assert_eq!(ask(&mut client, &request).await, "errno=-1\n\n");
+        assert!(told.peers.borrow().is_empty());
+        assert_eq!(ask(&mut client, "get=1\n\n").await, "errno=0\n\n");
     });
 }
