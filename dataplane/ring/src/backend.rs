@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
+use crate::choice::DriverKind;
 use crate::driver::Driver;
 use crate::error::RingError;
 use crate::features::Features;
@@ -55,6 +56,9 @@ pub struct Health {
 
 /// A driver that a worker can run. It belongs to the thread that made it.
 pub trait Backend: Driver + Sized {
+    /// Which driver it is.
+    const KIND: DriverKind;
+
     /// Makes the driver on the calling thread. Sockets and TUN come later.
     ///
     /// # Errors

@@ -13,10 +13,12 @@
 
 mod addr;
 pub mod backend;
+pub mod choice;
 pub mod clock;
 pub mod cmsg;
 mod cut;
 pub mod driver;
+pub mod epoll;
 pub mod error;
 mod failures;
 pub mod features;
@@ -44,7 +46,9 @@ mod write;
 pub mod zerocopy;
 
 pub use backend::{Backend, DriverConfig, Health};
+pub use choice::DriverKind;
 pub use driver::{Driver, Ecn, Inside, Local, Outside, Piece, Received, Train, TunWrite, Wait};
+pub use epoll::EpollDriver;
 pub use error::RingError;
 pub use features::Features;
 pub use listen::{ListenError, UdpGroup, UdpOptions, UdpSockets};

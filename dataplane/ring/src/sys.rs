@@ -8,7 +8,8 @@ use std::ffi::{c_int, c_ulong};
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use crate::addr::Name;
 
@@ -154,6 +155,117 @@ pub(crate) unsafe fn send_many(
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
+/// Receives several messages without blocking; how many there were.
+///
+/// # Safety
+/// Every header must describe memory that is valid and nobody else's for the length of the call.
+pub(crate) unsafe fn receive_many(
+    fd: BorrowedFd<'_>,
+    messages: &mut [libc::mmsghdr],
+) -> io::Result<usize> {
+    // SAFETY: pointer and count describe `messages`; what they refer to is the caller's promise.
+    let received = unsafe {
+        libc::recvmmsg(
+            fd.as_raw_fd(),
+            messages.as_mut_ptr(),
+            messages.len() as u32,
+            libc::MSG_DONTWAIT as _,
+            std::ptr::null_mut(),
+        )
+    };
+    counted(received)
+}
+
+/// Reads into `bytes`; how many were read.
+pub(crate) fn read(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: pointer and length describe `bytes`, which outlives the call.
+    let read = unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+    if read < 0 { Err(io::Error::last_os_error()) } else { Ok(read as usize) }
+}
+
+/// Writes what `vectors` describe as one.
+///
+/// # Safety
+/// Every vector must describe memory that is valid for the length of the call.
+pub(crate) unsafe fn write_vectors(
+    fd: BorrowedFd<'_>,
+    vectors: &[libc::iovec],
+) -> io::Result<usize> {
+    // SAFETY: pointer and count describe `vectors`; what they refer to is the caller's promise.
+    let written = unsafe { libc::writev(fd.as_raw_fd(), vectors.as_ptr(), vectors.len() as c_int) };
+    if written < 0 { Err(io::Error::last_os_error()) } else { Ok(written as usize) }
+}
+
+/// A close-on-exec epoll instance.
+pub(crate) fn epoll_create() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    owned(fd)
+}
+
+/// Adds, changes or removes what an epoll instance watches.
+pub(crate) fn epoll_control(
+    epoll: BorrowedFd<'_>,
+    operation: c_int,
+    fd: RawFd,
+    mut event: libc::epoll_event,
+) -> io::Result<()> {
+    // SAFETY: the pointer is to a local that outlives the call.
+    let done = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &raw mut event) };
+    checked(done)
+}
+
+/// Waits for events, at most so many milliseconds (-1: for ever); how many there are.
+pub(crate) fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    events: &mut [libc::epoll_event],
+    limit_ms: c_int,
+) -> io::Result<usize> {
+    let room = events.len() as c_int;
+    // SAFETY: pointer and count describe `events`, which outlives the call.
+    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), room, limit_ms) };
+    counted(count)
+}
+
+/// As [`epoll_wait`], with a limit in nanoseconds (`epoll_pwait2`, 5.11).
+pub(crate) fn epoll_wait_at_most(
+    epoll: BorrowedFd<'_>,
+    events: &mut [libc::epoll_event],
+    limit: Duration,
+) -> io::Result<usize> {
+    let limit = timespec(limit);
+    // SAFETY: pointers and count describe `events` and a local, which outlive the call; no mask of
+    // signals is given.
+    let count = unsafe {
+        libc::syscall(
+            libc::SYS_epoll_pwait2,
+            epoll.as_raw_fd(),
+            events.as_mut_ptr(),
+            events.len() as c_int,
+            &raw const limit,
+            std::ptr::null::<libc::sigset_t>(),
+            0usize,
+        )
+    };
+    counted(count as c_int)
+}
+
+/// Waits until there is something to read, at most so long.
+pub(crate) fn poll_input(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let limit = timespec(limit);
+    // SAFETY: the pointers are to locals that outlive the call; no mask of signals is given.
+    let count = unsafe { libc::ppoll(&raw mut entry, 1, &raw const limit, std::ptr::null()) };
+    counted(count).map(drop)
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: time.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: time.subsec_nanos() as _,
+    }
+}
+
 /// Whether the file accepts writes that promise never to wait (`RWF_NOWAIT`). Writes one byte,
 /// which a TUN refuses as too short for its header whatever the answer is.
 pub(crate) fn accepts_nowait_writes(tun: BorrowedFd<'_>) -> bool {
@@ -205,6 +317,10 @@ fn owned(fd: c_int) -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor was just made by the kernel for us and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn counted(count: c_int) -> io::Result<usize> {
+    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
 }
 
 fn checked(done: c_int) -> io::Result<()> {

@@ -34,6 +34,32 @@ pub(crate) fn receive_header() -> libc::msghdr {
     header
 }
 
+/// Describes one receive into `buf`, laid out as a multishot receive would, for a kernel that is
+/// asked to receive message by message. Header and vector are valid for as long as the buffer is
+/// not moved out of its arena; the vector must stay where it is, too.
+pub(crate) fn lay_out(buf: &mut Buf, vector: &mut libc::iovec) -> libc::msghdr {
+    let (head, payload) = buf.split_at_mut(OUTSIDE_START);
+    vector.iov_base = payload.as_mut_ptr().cast();
+    vector.iov_len = payload.len();
+    let (name, control) = head[HEADER_BYTES..].split_at_mut(NAME_IN_BYTES);
+    let mut header = receive_header();
+    header.msg_name = name.as_mut_ptr().cast();
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_iov = vector;
+    header.msg_iovlen = 1;
+    header
+}
+
+/// Notes in `buf` what the kernel said about a receive of `len` bytes into it, where a multishot
+/// receive says it; how many bytes of the buffer are used.
+pub(crate) fn note(buf: &mut Buf, header: &libc::msghdr, len: u32) -> u32 {
+    let words = [header.msg_namelen, header.msg_controllen as u32, len, header.msg_flags as u32];
+    for (place, word) in buf[..HEADER_BYTES].chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    OUTSIDE_START as u32 + len
+}
+
 /// Makes sense of a buffer of which the kernel used the first `used` bytes. `None` if there is no
 /// whole datagram from a readable address in it; the buffer then goes back.
 #[inline]

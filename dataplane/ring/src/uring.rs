@@ -16,6 +16,7 @@ use io_uring::{cqueue, opcode, squeue};
 use ringway_alloc::{Arena, Buf};
 
 use crate::backend::{Backend, DriverConfig, Health};
+use crate::choice::DriverKind;
 use crate::driver::{Driver, Received, Train, TunWrite, VNET_HEADER_BYTES, Wait};
 use crate::error::RingError;
 use crate::inbound::Inbound;
@@ -415,6 +416,8 @@ impl Driver for UringDriver {
 }
 
 impl Backend for UringDriver {
+    const KIND: DriverKind = DriverKind::Uring;
+
     fn make(config: DriverConfig) -> Result<Self, RingError> {
         Self::new(config)
     }

@@ -1,20 +1,35 @@
-//! The io_uring driver against this kernel: loopback, private network namespaces, real TUNs.
+//! The drivers against this kernel: loopback, private network namespaces, real TUNs.
+//!
+//! What a shard relies on is the same for every driver, so every driver goes through the same tests;
+//! `uring` has what only a ring can do or get wrong.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+
+/// Runs these functions, which are generic over the driver, as tests of every driver.
+macro_rules! on_each_driver {
+    ($($name:ident,)+) => {
+        mod on_uring {
+            $(#[test] fn $name() { super::$name::<crate::uring::UringDriver>(); })+
+        }
+        mod on_epoll {
+            $(#[test] fn $name() { super::$name::<crate::epoll::EpollDriver>(); })+
+        }
+    };
+}
 
 mod lifecycle;
 mod loopback;
 pub(crate) mod net;
 mod tun;
+mod uring;
 
 use std::time::Duration;
 
-use crate::backend::DriverConfig;
-use crate::driver::{Driver, Ecn, Received, Train, Wait};
+use crate::backend::{Backend, DriverConfig};
+use crate::driver::{Ecn, Received, Train, Wait};
 use crate::features::Features;
 use crate::listen::{UdpOptions, UdpSockets};
 use crate::pools::{PoolSizes, Pools};
-use crate::uring::UringDriver;
 use crate::zerocopy::ZeroCopyMode;
 use std::net::SocketAddr;
 
@@ -32,13 +47,13 @@ fn config(sizes: PoolSizes) -> (DriverConfig, Pools) {
     (config, pools)
 }
 
-fn driver(sizes: PoolSizes) -> UringDriver {
-    UringDriver::new(config(sizes).0).unwrap()
+fn driver<B: Backend>(sizes: PoolSizes) -> B {
+    B::make(config(sizes).0).unwrap()
 }
 
 /// A driver with sockets of both families on a free port.
-fn listening(sizes: PoolSizes) -> (UringDriver, u16) {
-    let mut driver = driver(sizes);
+fn listening<B: Backend>(sizes: PoolSizes) -> (B, u16) {
+    let mut driver: B = driver(sizes);
     let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
     let port = sockets.port();
     driver.set_sockets(Some(sockets)).unwrap();
@@ -47,7 +62,7 @@ fn listening(sizes: PoolSizes) -> (UringDriver, u16) {
 }
 
 /// Turns until `take` has seen enough; five seconds at most.
-fn turn_until(driver: &mut UringDriver, mut take: impl FnMut(Option<Received>) -> bool) {
+fn turn_until<B: Backend>(driver: &mut B, mut take: impl FnMut(Option<Received>) -> bool) {
     for _ in 0..500 {
         driver.turn(Wait::AtMost(Duration::from_millis(10))).unwrap();
         let mut more = true;
@@ -63,7 +78,7 @@ fn turn_until(driver: &mut UringDriver, mut take: impl FnMut(Option<Received>) -
 }
 
 /// The next thing received.
-fn receive(driver: &mut UringDriver) -> Received {
+fn receive<B: Backend>(driver: &mut B) -> Received {
     let mut result = None;
     turn_until(driver, |received| {
         result = received;
@@ -73,7 +88,7 @@ fn receive(driver: &mut UringDriver) -> Received {
 }
 
 /// A train of `len` bytes, each telling its position, so that order and cuts show.
-fn train(driver: &mut UringDriver, len: usize, segment_bytes: usize, to: SocketAddr) -> Train {
+fn train<B: Backend>(driver: &mut B, len: usize, segment_bytes: usize, to: SocketAddr) -> Train {
     let mut buf = driver.reserve_train().unwrap();
     for (at, byte) in buf[..len].iter_mut().enumerate() {
         *byte = pattern(at);

@@ -5,22 +5,32 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use super::net::{enter_own_network, in_own_network, set_address, set_up};
-use super::{SMALL, config, driver, listening, receive, turn_until};
-use crate::driver::{Driver, Inside, Received, TunWrite, VNET_HEADER_BYTES, Wait};
+use super::{SMALL, driver, listening, receive, turn_until};
+use crate::backend::Backend;
+use crate::driver::{Inside, Received, TunWrite, VNET_HEADER_BYTES, Wait};
 use crate::pools::PoolSizes;
 use crate::tun::{TunOffloads, TunOptions, TunQueue};
-use crate::uring::UringDriver;
 
-const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-
-/// A driver with a TUN `rwt0` (10.77.0.1/24) that is up.
-fn with_tun(sizes: PoolSizes) -> UringDriver {
-    with_tun_at(sizes, OURS)
+on_each_driver! {
+    privileged_packets_go_in_and_out_byte_exact,
+    privileged_head_and_pieces_of_received_buffers_become_one_packet,
+    privileged_writes_leave_in_the_order_of_their_commits,
+    privileged_a_udp_super_packet_comes_out_whole,
+    privileged_tcp_super_packets_pass_from_tun_to_tun_byte_exact,
+    privileged_a_deleted_interface_is_noticed_and_can_be_replaced,
+    privileged_the_same_name_can_be_opened_right_after_shutdown,
 }
 
-fn with_tun_at(sizes: PoolSizes, address: Ipv4Addr) -> UringDriver {
-    let mut driver = driver(sizes);
+pub(super) const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub(super) const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+/// A driver with a TUN `rwt0` (10.77.0.1/24) that is up.
+fn with_tun<B: Backend>(sizes: PoolSizes) -> B {
+    with_tun_at::<B>(sizes, OURS)
+}
+
+fn with_tun_at<B: Backend>(sizes: PoolSizes, address: Ipv4Addr) -> B {
+    let mut driver = driver::<B>(sizes);
     let tun = TunQueue::open(&TunOptions::named("rwt0")).unwrap();
     set_address(tun.name(), address);
     set_up(tun.name());
@@ -64,14 +74,14 @@ fn udp_packet(port: u16, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn write(driver: &mut UringDriver, fill: impl FnOnce(&mut TunWrite)) {
+fn write<B: Backend>(driver: &mut B, fill: impl FnOnce(&mut TunWrite)) {
     let mut write = driver.reserve_tun().unwrap();
     fill(&mut write);
     driver.write_tun(write);
 }
 
 /// The next UDP packet for the peer's port; the kernel also sends router solicitations and such.
-fn udp_from_kernel(driver: &mut UringDriver, port: u16) -> Inside {
+fn udp_from_kernel<B: Backend>(driver: &mut B, port: u16) -> Inside {
     let mut found = None;
     turn_until(driver, |received| {
         if let Some(Received::Inside(inside)) = received {
@@ -85,17 +95,16 @@ fn udp_from_kernel(driver: &mut UringDriver, port: u16) -> Inside {
     found.unwrap()
 }
 
-fn bound() -> (UdpSocket, u16) {
+pub(super) fn bound() -> (UdpSocket, u16) {
     let socket = UdpSocket::bind((OURS, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let port = socket.local_addr().unwrap().port();
     (socket, port)
 }
 
-#[test]
-fn privileged_packets_go_in_and_out_byte_exact() {
+fn privileged_packets_go_in_and_out_byte_exact<B: Backend + 'static>() {
     in_own_network(|| {
-        let mut driver = with_tun(SMALL);
+        let mut driver = with_tun::<B>(SMALL);
         assert_eq!(driver.tun().unwrap().offloads(), TunOffloads::ALL);
         let (socket, port) = bound();
         write(&mut driver, |write| {
@@ -117,10 +126,9 @@ fn privileged_packets_go_in_and_out_byte_exact() {
     });
 }
 
-#[test]
-fn privileged_head_and_pieces_of_received_buffers_become_one_packet() {
+fn privileged_head_and_pieces_of_received_buffers_become_one_packet<B: Backend + 'static>() {
     in_own_network(|| {
-        let mut driver = with_tun(SMALL);
+        let mut driver = with_tun::<B>(SMALL);
         let sockets = crate::listen::UdpSockets::bind(&Default::default()).unwrap();
         let outer = sockets.port();
         driver.set_sockets(Some(sockets)).unwrap();
@@ -156,17 +164,16 @@ fn privileged_head_and_pieces_of_received_buffers_become_one_packet() {
     });
 }
 
-#[test]
-fn privileged_writes_leave_in_the_order_of_their_commits() {
+fn privileged_writes_leave_in_the_order_of_their_commits<B: Backend + 'static>() {
     // More than the queue holds at once, and more than there are writes.
     for tun_writes in [600, 8] {
-        writes_leave_in_order(tun_writes);
+        writes_leave_in_order::<B>(tun_writes);
     }
 }
 
-fn writes_leave_in_order(tun_writes: u32) {
+fn writes_leave_in_order<B: Backend + 'static>(tun_writes: u32) {
     in_own_network(move || {
-        let mut driver = with_tun(PoolSizes { tun_writes, ..SMALL });
+        let mut driver = with_tun::<B>(PoolSizes { tun_writes, ..SMALL });
         let (socket, port) = bound();
         for n in 0..600u32 {
             write(&mut driver, |write| {
@@ -186,15 +193,14 @@ fn writes_leave_in_order(tun_writes: u32) {
     });
 }
 
-#[test]
-fn privileged_a_udp_super_packet_comes_out_whole() {
+fn privileged_a_udp_super_packet_comes_out_whole<B: Backend + 'static>() {
     in_own_network(|| {
-        let mut driver = with_tun(SMALL);
+        let mut driver = with_tun::<B>(SMALL);
         if !driver.tun().unwrap().offloads().udp() {
             return;
         }
         // A driver is as good a sender of trains as any.
-        let (mut sender, _) = listening(SMALL);
+        let (mut sender, _) = listening::<B>(SMALL);
         let train = super::train(&mut sender, 10 * 1000 + 7, 1000, (PEER, 4444).into());
         sender.send(train);
         sender.turn(Wait::No).unwrap();
@@ -208,17 +214,16 @@ fn privileged_a_udp_super_packet_comes_out_whole() {
     });
 }
 
-#[test]
-fn privileged_tcp_super_packets_pass_from_tun_to_tun_byte_exact() {
+fn privileged_tcp_super_packets_pass_from_tun_to_tun_byte_exact<B: Backend + 'static>() {
     //  namespace of the listener          this thread           namespace of the client
     //  10.77.0.1 rwt0 ═══ driver ── vnet header and packet ── driver ═══ rwt0 10.77.0.2
     const BYTES: usize = 4 << 20;
     in_own_network(|| {
-        let mut near = with_tun(SMALL);
+        let mut near = with_tun::<B>(SMALL);
         let listener = TcpListener::bind((OURS, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         enter_own_network();
-        let mut far = with_tun_at(SMALL, PEER);
+        let mut far = with_tun_at::<B>(SMALL, PEER);
         let sending = std::thread::spawn(move || {
             let mut stream = TcpStream::connect((OURS, port)).unwrap();
             let bytes: Vec<u8> = (0..BYTES).map(super::pattern).collect();
@@ -246,7 +251,7 @@ fn privileged_tcp_super_packets_pass_from_tun_to_tun_byte_exact() {
 }
 
 /// Carries what one TUN gave to the other; the longest packet's length.
-fn carry(from: &mut UringDriver, to: &mut UringDriver) -> usize {
+fn carry<B: Backend>(from: &mut B, to: &mut B) -> usize {
     let mut longest = 0;
     from.turn(Wait::AtMost(Duration::from_millis(1))).unwrap();
     while let Some(Received::Inside(inside)) = from.next() {
@@ -257,52 +262,9 @@ fn carry(from: &mut UringDriver, to: &mut UringDriver) -> usize {
     longest
 }
 
-#[test]
-fn privileged_without_multishot_reads_packets_come_in_order_too() {
+fn privileged_a_deleted_interface_is_noticed_and_can_be_replaced<B: Backend + 'static>() {
     in_own_network(|| {
-        let (mut config, _pools) = config(SMALL);
-        if let Ok(uring) = &mut config.features.uring {
-            uring.read_multishot = false;
-        }
-        let mut driver = UringDriver::new(config).unwrap();
-        let tun = TunQueue::open(&TunOptions::named("rwt0")).unwrap();
-        set_address(tun.name(), OURS);
-        set_up(tun.name());
-        driver.set_tun(Some(tun)).unwrap();
-        driver.turn(Wait::No).unwrap();
-        let (socket, _) = bound();
-        for round in 0..4u32 {
-            for n in 0..40u32 {
-                let number = round * 40 + n;
-                socket.send_to(&number.to_be_bytes(), (PEER, 4444)).unwrap();
-            }
-            for n in 0..40u32 {
-                let inside = udp_from_kernel_strict(&mut driver);
-                assert_eq!(inside, round * 40 + n);
-            }
-        }
-    });
-}
-
-/// The number in the next UDP packet to the peer.
-fn udp_from_kernel_strict(driver: &mut UringDriver) -> u32 {
-    loop {
-        let received = driver.next();
-        let Some(Received::Inside(inside)) = received else {
-            driver.turn(Wait::AtMost(Duration::from_millis(10))).unwrap();
-            continue;
-        };
-        let ip = &inside.buf[inside.start + VNET_HEADER_BYTES..inside.start + inside.len];
-        if ip[0] >> 4 == 4 && ip[9] == 17 && ip.len() == 32 {
-            return u32::from_be_bytes(*ip[28..].first_chunk().unwrap());
-        }
-    }
-}
-
-#[test]
-fn privileged_a_deleted_interface_is_noticed_and_can_be_replaced() {
-    in_own_network(|| {
-        let mut driver = with_tun(SMALL);
+        let mut driver = with_tun::<B>(SMALL);
         let status = std::process::Command::new("ip").args(["link", "delete", "rwt0"]).status();
         assert!(status.unwrap().success());
         for _ in 0..100 {
@@ -329,11 +291,10 @@ fn privileged_a_deleted_interface_is_noticed_and_can_be_replaced() {
     });
 }
 
-#[test]
-fn privileged_the_same_name_can_be_opened_right_after_shutdown() {
+fn privileged_the_same_name_can_be_opened_right_after_shutdown<B: Backend + 'static>() {
     in_own_network(|| {
         for _ in 0..5 {
-            drop(with_tun(SMALL));
+            drop(with_tun::<B>(SMALL));
         }
     });
 }
