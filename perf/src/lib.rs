@@ -11,16 +11,20 @@
 //! | [`wg`], [`programs`] | keys, configuration, the WireGuard programs behind one driver |
 //! | [`topology`] | client – gateway – destination |
 //! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`] | traffic |
+//! | [`fleet`] | very many clients, an attacker, and the far end of their datagrams |
+//! | [`uapi`], [`stats`] | our gateway's configuration socket and counters |
 //! | [`sink`], [`cpu`] | what arrived, and what it cost |
 //! | [`emulator`], [`impair`] | the seeded link model; a relay that applies it to datagrams |
 //! | [`order`], [`nonce`] | checkers for packet order and for nonces used twice |
-//! | [`scenarios`], [`report`], [`plot`] | what is measured, and how it is written down |
+//! | [`scenarios`], [`shards`] | what is measured: beside peers, and with very many clients |
+//! | [`report`], [`plot`] | how it is written down |
 //!
-//! It must not know the insides of the gateway; the load generator alone borrows the protocol crate
+//! It must not know the insides of the gateway; the load generators alone borrow the protocol crate
 //! to speak WireGuard faster than any client would.
 
 pub mod cpu;
 pub mod emulator;
+pub mod fleet;
 pub mod flood;
 pub mod impair;
 pub mod inner;
@@ -35,7 +39,10 @@ pub mod programs;
 pub mod report;
 pub mod rr;
 pub mod scenarios;
+pub mod shards;
 pub mod sink;
+pub mod stats;
 pub mod topology;
+pub mod uapi;
 pub mod wait;
 pub mod wg;

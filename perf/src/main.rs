@@ -6,13 +6,15 @@ mod tools;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
 use ringway_perf::netns;
 use ringway_perf::programs::Program;
-use ringway_perf::report::{Folder, Results, Sample, verdicts};
+use ringway_perf::report::{Folder, Results, Sample, conditions_of_shards, verdicts};
 use ringway_perf::scenarios::{Scenario, Settings};
+use ringway_perf::shards::report::Outcomes;
+use ringway_perf::shards::{Outcome, Scenario as Shards, Settings as ShardSettings, Size};
 use ringway_perf::topology::Family;
 
 /// Measures the gateway beside its peers, in network namespaces.
@@ -27,6 +29,8 @@ struct Cli {
 enum Command {
     /// Measure; needs root for namespaces.
     Run(RunArgs),
+    /// Measure our gateway with very many clients, an attacker, several workers; needs root.
+    Shards(ShardsArgs),
     /// List the scenarios.
     List,
     /// Delete namespaces left behind by runs that no longer live.
@@ -68,11 +72,37 @@ struct RunArgs {
     dry: bool,
 }
 
+#[derive(clap::Args)]
+struct ShardsArgs {
+    /// Scenarios; all when none is given.
+    scenarios: Vec<String>,
+    /// Worker counts to measure, by comma.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4])]
+    workers: Vec<u16>,
+    /// Repetitions.
+    #[arg(long, short = 'n', default_value_t = 1)]
+    repetitions: u32,
+    /// Further flags of the gateway, such as "--driver epoll".
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    flags: String,
+    /// The small size, as in tests.
+    #[arg(long)]
+    small: bool,
+    /// Folder in which a dated result folder is made.
+    #[arg(long, default_value = "perf/results")]
+    results: PathBuf,
+    /// Print only; write no result folder.
+    #[arg(long)]
+    dry: bool,
+}
+
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
+        Command::Shards(args) => shards(&args),
         Command::List => {
             Scenario::all().iter().for_each(|scenario| println!("{}", scenario.name()));
+            Shards::ALL.iter().for_each(|scenario| println!("shards {}", scenario.name()));
             Ok(())
         }
         Command::Sweep => {
@@ -127,6 +157,59 @@ fn run(args: &RunArgs) -> Result<()> {
         println!("written to {}", folder.path().display());
     }
     Ok(())
+}
+
+fn shards(args: &ShardsArgs) -> Result<()> {
+    netns::sweep();
+    let folder = if args.dry { None } else { Some(Folder::create(&args.results)?) };
+    let mut outcomes = Outcomes::default();
+    for repetition in 1..=args.repetitions {
+        for scenario in chosen_shards(&args.scenarios)? {
+            for &workers in &args.workers {
+                if !scenario.is_for(workers, &args.workers) {
+                    continue;
+                }
+                let size = if args.small { Size::Small } else { Size::Full };
+                let settings = ShardSettings { workers, flags: args.flags.clone(), size };
+                let rows = match scenario.run(&settings) {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        println!("{}: FAILED {error:#}", scenario.name());
+                        continue;
+                    }
+                };
+                rows.iter().for_each(|row| show(scenario, row));
+                outcomes.push(scenario, repetition, rows);
+                if let Some(folder) = &folder {
+                    outcomes.write(folder.path(), &conditions_of_shards())?;
+                }
+            }
+        }
+    }
+    if let Some(folder) = &folder {
+        println!("written to {}", folder.path().display());
+    }
+    let broken: Vec<String> = outcomes.broken().collect();
+    ensure!(broken.is_empty(), "{} invariants do not hold", broken.len());
+    Ok(())
+}
+
+fn show(scenario: Shards, row: &Outcome) {
+    print!("{:<9} {:<44}", scenario.name(), row.variant);
+    row.figures.iter().for_each(|figure| print!(" {} {:.2};", figure.name, figure.value));
+    println!();
+    row.broken().for_each(|says| println!("          DOES NOT HOLD: {says}"));
+}
+
+fn chosen_shards(names: &[String]) -> Result<Vec<Shards>> {
+    if names.is_empty() {
+        return Ok(Shards::ALL.to_vec());
+    }
+    let find = |name: &String| {
+        let found = Shards::ALL.into_iter().find(|scenario| scenario.name() == name);
+        found.with_context(|| format!("No scenario is called {name:?}"))
+    };
+    names.iter().map(find).collect()
 }
 
 fn chosen_servers(names: &[String]) -> Result<Vec<Program>> {

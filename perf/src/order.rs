@@ -79,6 +79,18 @@ impl OrderCheck {
     }
 }
 
+impl OrderReport {
+    /// Adds the verdict on another flow: counts are summed, of the rest the largest is kept.
+    pub fn add(&mut self, other: &Self) {
+        self.arrived += other.arrived;
+        self.missing += other.missing;
+        self.duplicates += other.duplicates;
+        self.late += other.late;
+        self.displacement_max = self.displacement_max.max(other.displacement_max);
+        self.gap_max = self.gap_max.max(other.gap_max);
+    }
+}
+
 impl fmt::Display for OrderReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -6,17 +6,27 @@ use std::fmt::Write as _;
 use crate::programs::Program;
 use crate::report::{Better, Results, Spread};
 
-const WIDTH: f64 = 760.0;
+/// Where bars begin at least; longer labels push them to the right.
 const BAR_LEFT: f64 = 150.0;
-const BAR_RIGHT: f64 = 660.0;
+const BAR_WIDTH: f64 = 510.0;
+/// Room for the figure behind a bar.
+const NUMBER_WIDTH: f64 = 120.0;
 const BAR_HEIGHT: f64 = 15.0;
+
+/// One figure of several things.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its headline.
+    pub title: String,
+    /// What was compared, and how much it was.
+    pub bars: Vec<(String, Spread)>,
+}
 
 /// Draws the first compared figure that costs (less is better), else the first compared one, of
 /// each scenario.
 #[must_use]
 pub fn svg(results: &Results) -> String {
-    let mut body = String::new();
-    let mut y = 20.0;
+    let mut groups = Vec::new();
     for scenario in results.scenarios() {
         let rows = results.rows(&scenario);
         let Some(name) = rows.first().and_then(|row| {
@@ -25,38 +35,52 @@ pub fn svg(results: &Results) -> String {
         }) else {
             continue;
         };
-        let bars: Vec<(Program, Spread)> = rows
-            .iter()
-            .filter_map(|row| {
-                let cell = row.cells.iter().find(|(other, ..)| *other == name)?;
-                Some((row.program, cell.2))
-            })
-            .collect();
-        let _ =
-            writeln!(body, r#"<text x="10" y="{y}" font-weight="bold">{scenario}: {name}</text>"#);
+        let bars = rows.iter().filter_map(|row| {
+            let cell = row.cells.iter().find(|(other, ..)| *other == name)?;
+            Some((row.program.to_string(), cell.2))
+        });
+        groups.push(Group { title: format!("{scenario}: {name}"), bars: bars.collect() });
+    }
+    bars(&groups)
+}
+
+/// Draws groups of bars below each other.
+#[must_use]
+pub fn bars(groups: &[Group]) -> String {
+    let mut body = String::new();
+    let mut y = 20.0;
+    let labels = groups.iter().flat_map(|group| &group.bars).map(|(label, _)| label.len());
+    let left = BAR_LEFT.max(labels.max().map_or(0.0, |longest| 30.0 + 6.2 * longest as f64));
+    let width = left + BAR_WIDTH + NUMBER_WIDTH;
+    for Group { title, bars } in groups {
+        let _ = writeln!(body, r#"<text x="10" y="{y}" font-weight="bold">{title}</text>"#);
         y += 8.0;
-        draw_group(&mut body, &bars, &mut y);
+        draw_group(&mut body, bars, left, &mut y);
         y += 22.0;
     }
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{y}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{y}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n"
     )
 }
 
-fn draw_group(body: &mut String, bars: &[(Program, Spread)], y: &mut f64) {
+fn draw_group(body: &mut String, bars: &[(String, Spread)], left: f64, y: &mut f64) {
     let largest = bars.iter().map(|(_, spread)| spread.max).fold(f64::MIN_POSITIVE, f64::max);
-    let scale = (BAR_RIGHT - BAR_LEFT) / largest;
-    for (program, spread) in bars {
-        let colour = if *program == Program::Ringway { "#2166ac" } else { "#bbbbbb" };
+    let scale = BAR_WIDTH / largest;
+    for (label, spread) in bars {
+        let colour = if label.contains(',') || label == Program::Ringway.name() {
+            "#2166ac"
+        } else {
+            "#bbbbbb"
+        };
         let (middle, text) = (*y + BAR_HEIGHT / 2.0, *y + BAR_HEIGHT - 3.0);
-        let (from, to) = (BAR_LEFT + spread.min * scale, BAR_LEFT + spread.max * scale);
+        let (from, to) = (left + spread.min * scale, left + spread.max * scale);
         let width = spread.median * scale;
-        let _ = writeln!(body, r#"<text x="20" y="{text:.1}">{program}</text>"#);
+        let _ = writeln!(body, r#"<text x="20" y="{text:.1}">{label}</text>"#);
         let _ = writeln!(
             body,
-            r#"<rect x="{BAR_LEFT}" y="{y:.1}" width="{width:.1}" height="12" fill="{colour}"/>"#
+            r#"<rect x="{left:.1}" y="{y:.1}" width="{width:.1}" height="12" fill="{colour}"/>"#
         );
         let _ = writeln!(
             body,

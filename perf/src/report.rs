@@ -300,21 +300,7 @@ impl Folder {
 /// The circumstances: command, date, machine, versions.
 #[must_use]
 pub fn conditions(programs: &[Program]) -> String {
-    let command: Vec<String> = std::env::args().skip(2).collect(); // the program and `run`
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    let mut text = format!(
-        "# Measured {}\n\n- command: `tools/perf {}`\n- kernel: {}\n- processor: {}, {} CPUs\n\
-         - commit: {}\n- load average when written (1, 5, 15 minutes): {}\n",
-        first_line("date", &["+%Y-%m-%d %H:%M %Z"]),
-        command.join(" "),
-        first_line("uname", &["-srm"]),
-        model.trim_start_matches([' ', '\t', ':']),
-        std::thread::available_parallelism().map_or(0, usize::from),
-        first_line("git", &["rev-parse", "--short", "HEAD"]),
-        load.split(' ').take(3).collect::<Vec<_>>().join(" "),
-    );
+    let mut text = machine("tools/perf");
     for program in programs {
         let _ = writeln!(text, "- {program}: {}", program.version());
     }
@@ -326,6 +312,40 @@ pub fn conditions(programs: &[Program]) -> String {
          children, soft interrupts in its context included.\n",
     );
     text
+}
+
+/// As [`conditions`], for scenarios with a fleet.
+#[must_use]
+pub fn conditions_of_shards() -> String {
+    let mut text = machine("tools/perf shards");
+    let _ = writeln!(text, "- ringway: {}", Program::Ringway.version());
+    text.push_str(
+        "\nNamespaces cli – gw – dst, veth offloads at default. Clients are a fleet of our own that \
+         speaks the real protocol, each from its own source address. With one worker the gateway is \
+         alone on CPU 1 and all else on CPU 0; with more, gateway and load share the machine, so \
+         that processor time is the figure to read. \"single\" datagrams were never merged, \
+         \"merged\" ones leave as GSO trains. Times of handshakes run from the first initiation \
+         to the response, repetitions (every 5 s) included.\n",
+    );
+    text
+}
+
+fn machine(tool: &str) -> String {
+    let command: Vec<String> = std::env::args().skip(2).collect(); // the program and its verb
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    format!(
+        "# Measured {}\n\n- command: `{tool} {}`\n- kernel: {}\n- processor: {}, {} CPUs\n\
+         - commit: {}\n- load average when written (1, 5, 15 minutes): {}\n",
+        first_line("date", &["+%Y-%m-%d %H:%M %Z"]),
+        command.join(" "),
+        first_line("uname", &["-srm"]),
+        model.trim_start_matches([' ', '\t', ':']),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        first_line("git", &["rev-parse", "--short", "HEAD"]),
+        load.split(' ').take(3).collect::<Vec<_>>().join(" "),
+    )
 }
 
 fn first_line(program: &str, args: &[&str]) -> String {

@@ -36,6 +36,13 @@ pub struct RoundTrips {
 }
 
 impl RoundTrips {
+    /// Of these; `None` of none.
+    #[must_use]
+    pub fn of(mut trips: Vec<Duration>) -> Option<Self> {
+        trips.sort_unstable();
+        (!trips.is_empty()).then_some(Self { sorted: trips })
+    }
+
     /// The round trip that a share of them (0 to 1) does not exceed, in microseconds.
     #[must_use]
     pub fn percentile_us(&self, share: f64) -> f64 {

@@ -1,0 +1,216 @@
+//! Idle sessions by the hundred thousand: how long they take to load and to connect, what each of
+//! them costs, whether the gateway's own ledger agrees with the kernel, and whether everything is
+//! given back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::honest::SEED;
+use super::{Outcome, Settings, Spent, float, must};
+use crate::cpu::resident_bytes_of;
+use crate::fleet::{Fleet, Grounds, Roster};
+use crate::report::Figure;
+use crate::stats::Page;
+
+/// Budget of an idle session, all in: 100,000 of them in 1.07 GB.
+const SESSION_BYTES_MAX: f64 = 10_700.0;
+
+/// How far the ledger may be from the kernel's figure, as a share of it.
+const LEDGER_GAP_MAX: f64 = 0.05;
+
+/// What may stay behind after everything was given back, as a share of what was held: what the
+/// tables of the second round reuse.
+const LEFT_MAX: f64 = 0.05;
+
+/// Handshakes under way at a time: below what makes the gateway ask for cookies.
+const AT_ONCE: u32 = 192;
+
+/// One look at the gateway's memory.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    resident: f64,
+    ledger: f64,
+}
+
+pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
+    let clients = settings.size.pick(2_000, 100_000);
+    let grounds = settings.grounds()?;
+    let mut fleet = grounds.strangers(Roster { per_source: 32, ..Roster::new(SEED, clients) })?;
+    // Everything that is made on first use is there before the base line.
+    let mut few = grounds.fleet(Roster { first: 5 << 20, ..Roster::new(SEED, 64) })?;
+    few.shake(0..64, 64, Duration::from_secs(10))?;
+    grounds.dismiss(&few)?;
+    let base = look(&grounds)?;
+    let (first, held) = round(settings, &grounds, &mut fleet, base, "first")?;
+    let (second, again) = round(settings, &grounds, &mut fleet, base, "again")?;
+    let mut outcomes = vec![first, second];
+    let growth = (again - held) / f64::from(clients);
+    outcomes[1].invariants.push(must(
+        growth <= SESSION_BYTES_MAX * LEFT_MAX,
+        format!("a second round holds no more than the first ({growth:.0} bytes per session)"),
+    ));
+    outcomes.push(placement(settings, &grounds)?);
+    Ok(outcomes)
+}
+
+/// Loads, connects, holds, removes. Returns the resident bytes while all were live.
+fn round(
+    settings: &Settings,
+    grounds: &Grounds,
+    fleet: &mut Fleet,
+    base: Look,
+    which: &str,
+) -> Result<(Outcome, f64)> {
+    let clients = fleet.roster().count;
+    let loading = Instant::now();
+    grounds.admit(fleet)?;
+    let load_s = loading.elapsed().as_secs_f64();
+    let configured = look(grounds)?;
+
+    let spent = Spent::since_now(grounds.pid());
+    let shaken = fleet.shake(0..clients, AT_ONCE, Duration::from_secs(120))?;
+    let handshake_us = spent.seconds() * 1e6 / f64::from(shaken.completed.max(1));
+    fleet.hold(Duration::from_secs(1))?;
+    let live = look(grounds)?;
+    let page = grounds.stats.read()?;
+    let idle = Spent::since_now(grounds.pid());
+    let idle_s = settings.size.pick(1, 5);
+    fleet.hold(Duration::from_secs(idle_s))?;
+    let idle_core = idle.seconds() / float(idle_s);
+
+    let leaving = Instant::now();
+    grounds.dismiss(fleet)?;
+    let remove_s = leaving.elapsed().as_secs_f64();
+    fleet.forget();
+    let left = look(grounds)?;
+
+    let each = |look: Look| (look.resident - base.resident) / f64::from(clients);
+    let gap = (live.ledger - live.resident).abs() / live.resident;
+    let behind = (left.resident - base.resident) / (live.resident - base.resident);
+    let figures = vec![
+        Figure::lower("load s", load_s),
+        Figure::told("sessions", float(page.total("sessions"))),
+        Figure::higher("handshakes per s", shaken.per_second()),
+        Figure::lower("gateway µs each", handshake_us),
+        Figure::told("base RSS MB", base.resident / 1e6),
+        Figure::told("RSS MB", live.resident / 1e6),
+        Figure::lower("bytes per peer", each(configured)),
+        Figure::lower("bytes per session", each(live)),
+        Figure::told("session_bytes each", float(page.total("session_bytes")) / f64::from(clients)),
+        Figure::lower("ledger gap %", gap * 100.0),
+        Figure::told("idle core %", idle_core * 100.0),
+        Figure::lower("remove s", remove_s),
+        Figure::lower("left behind %", behind * 100.0),
+    ];
+    let missing = u64::from(clients).saturating_sub(page.total("sessions"));
+    // Tables that double weigh more among few.
+    let small = settings.size == super::Size::Small;
+    let invariants = vec![
+        must(shaken.failed == 0, format!("{which}: all connect ({} do not)", shaken.failed)),
+        must(missing == 0, format!("{which}: all are live ({missing} are not)")),
+        must(
+            each(live) <= SESSION_BYTES_MAX,
+            format!("{which}: {:.0} bytes per session (at most 10,700)", each(live)),
+        ),
+        must(
+            small || gap <= LEDGER_GAP_MAX,
+            format!("{which}: the ledger is {:.1} % from the kernel's figure", gap * 100.0),
+        ),
+        must(
+            small || behind <= LEFT_MAX,
+            format!("{which}: {:.1} % stays behind when all are gone", behind * 100.0),
+        ),
+    ];
+    let variant = settings.variant(&format!("{clients} sessions, {which}"));
+    Ok((Outcome { variant, figures, invariants }, live.resident))
+}
+
+/// Whether packet memory is where the flags want it, by the kernel's own account.
+fn placement(settings: &Settings, grounds: &Grounds) -> Result<Outcome> {
+    let pages = NodePages::of(grounds.pid())?;
+    let off_node = grounds.stats.read()?.total("arenas_off_node");
+    let figures = vec![
+        Figure::told("MB on node 0", pages.bytes_on_first / 1e6),
+        Figure::told("MB elsewhere", pages.bytes_elsewhere / 1e6),
+        Figure::told("bound mappings", float(pages.bound)),
+        Figure::lower("arenas off node", float(off_node)),
+    ];
+    let nodes = std::fs::read_dir("/sys/devices/system/node")
+        .map(|entries| {
+            let names = entries.flatten().map(|entry| entry.file_name());
+            names.filter(|name| name.to_string_lossy().starts_with("node")).count()
+        })
+        .unwrap_or(1);
+    let agrees = nodes > 1 || pages.bytes_elsewhere == 0.0;
+    let invariants = vec![
+        must(off_node == 0, format!("every arena is on the node of its core ({off_node} not)")),
+        must(agrees, "the kernel's account of nodes agrees"),
+    ];
+    Ok(Outcome { variant: settings.variant("placement"), figures, invariants })
+}
+
+/// `/proc/PID/numa_maps`, summed.
+struct NodePages {
+    bytes_on_first: f64,
+    bytes_elsewhere: f64,
+    /// Mappings with a policy of their own.
+    bound: u64,
+}
+
+impl NodePages {
+    fn of(pid: u32) -> Result<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/numa_maps"))?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut pages = Self { bytes_on_first: 0.0, bytes_elsewhere: 0.0, bound: 0 };
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let size = words.iter().find_map(|word| word.strip_prefix("kernelpagesize_kB="));
+            let page_bytes = size.and_then(|kb| kb.parse().ok()).unwrap_or(4.0) * 1024.0;
+            for word in &words {
+                let Some((node, count)) = word.split_once('=') else { continue };
+                let Some(node) = node.strip_prefix('N').and_then(|n| n.parse::<u32>().ok()) else {
+                    continue;
+                };
+                let bytes = count.parse().unwrap_or(0.0) * page_bytes;
+                match node {
+                    0 => pages.bytes_on_first += bytes,
+                    _ => pages.bytes_elsewhere += bytes,
+                }
+            }
+            let policy = words.get(1).copied().unwrap_or("default");
+            pages.bound += u64::from(policy != "default");
+        }
+        pages
+    }
+}
+
+fn look(grounds: &Grounds) -> Result<Look> {
+    // What the allocator gives back, it gives back within a moment.
+    std::thread::sleep(Duration::from_millis(500));
+    let page = grounds.stats.settled()?;
+    Ok(Look { resident: float(resident_bytes_of(grounds.pid())), ledger: ledger(&page) })
+}
+
+/// What the gateway itself says it holds: its heap and its packet memory.
+fn ledger(page: &Page) -> f64 {
+    float(page.about("ledger_bytes").max(page.about("heap_bytes") + page.about("mapped_bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_all_sizes_are_summed_by_node() {
+        let text = "7f00 bind:0 anon=3 dirty=3 N0=2 N1=1 kernelpagesize_kB=4\n\
+                    7f80 default file=/x mapped=1 N0=1 kernelpagesize_kB=2048\n";
+        let pages = NodePages::parse(text);
+        assert!((pages.bytes_on_first - (8_192.0 + 2_097_152.0)).abs() < 0.5);
+        assert!((pages.bytes_elsewhere - 4_096.0).abs() < 0.5);
+        assert_eq!(pages.bound, 1);
+    }
+}

@@ -1,0 +1,107 @@
+//! Thousands of handshakes at once: alone, beside an honest session, and beside a flood as well.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+
+use super::honest::{Honest, Kept, SEED};
+use super::{Outcome, Settings, Spent, float, must};
+use crate::fleet::{Fleet, Forger, Forgery, Grounds, Roster, Shaken};
+use crate::report::Figure;
+
+/// Everybody must be in by then: what is lost or refused is repeated every 5 s.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
+    let clients = settings.size.pick(500, 10_000);
+    let flood = settings.size.pick(20_000, 300_000);
+    let mut outcomes = vec![alone(settings, clients)?, paced(settings, clients)?];
+    outcomes.push(beside(settings, clients, None)?);
+    outcomes.push(beside(settings, clients, Some(flood))?);
+    Ok(outcomes)
+}
+
+fn crowd(grounds: &Grounds, clients: u32) -> Result<Fleet> {
+    grounds.fleet(Roster::new(SEED, clients))
+}
+
+fn alone(settings: &Settings, clients: u32) -> Result<Outcome> {
+    let grounds = settings.grounds()?;
+    let mut fleet = crowd(&grounds, clients)?;
+    let spent = Spent::since_now(grounds.pid());
+    let shaken = fleet.shake(0..clients, clients, LIMIT)?;
+    Ok(outcome(settings, &format!("{clients} at once"), &shaken, spent.seconds(), None))
+}
+
+/// What a core can do when nobody pushes: a bounded number under way at a time.
+fn paced(settings: &Settings, clients: u32) -> Result<Outcome> {
+    let grounds = settings.grounds()?;
+    let mut fleet = crowd(&grounds, clients)?;
+    let spent = Spent::since_now(grounds.pid());
+    let shaken = fleet.shake(0..clients, 256, LIMIT)?;
+    Ok(outcome(settings, &format!("{clients}, 256 at a time"), &shaken, spent.seconds(), None))
+}
+
+fn beside(settings: &Settings, clients: u32, flood: Option<u64>) -> Result<Outcome> {
+    let grounds = settings.grounds()?;
+    let mut fleet = crowd(&grounds, clients)?;
+    let honest = Honest::connect(&grounds, settings)?;
+    let mut forger = flood
+        .map(|per_s| {
+            let forgery = Forgery { per_s, merged: false, right_mac1: true };
+            Forger::new(forgery, &grounds.public(), grounds.gateway(), &grounds.line.cli)
+        })
+        .transpose()?;
+    let period = Duration::from_secs(settings.size.pick(4, 20));
+    let spent = Spent::since_now(grounds.pid());
+    let over = AtomicBool::new(false);
+    let (shaken, kept) = honest.beside(period, || {
+        std::thread::scope(|scope| {
+            let forging = forger
+                .as_mut()
+                .map(|forger| scope.spawn(|| forger.run(|| over.load(Ordering::Acquire))));
+            let shaken = fleet.shake(0..clients, clients, LIMIT);
+            over.store(true, Ordering::Release);
+            if let Some(forging) = forging {
+                forging.join().map_err(|_| anyhow!("The forger panicked"))??;
+            }
+            shaken
+        })
+    })?;
+    let what = match flood {
+        Some(_) => format!("{clients} at once, honest session, flood"),
+        None => format!("{clients} at once, honest session"),
+    };
+    Ok(outcome(settings, &what, &shaken, spent.seconds(), Some(&kept)))
+}
+
+fn outcome(
+    settings: &Settings,
+    what: &str,
+    shaken: &Shaken,
+    cpu_s: f64,
+    kept: Option<&Kept>,
+) -> Outcome {
+    let ms = |share| shaken.percentile_ms(share).unwrap_or(f64::NAN);
+    let mut figures = vec![
+        Figure::told("completed", shaken.completed.into()),
+        Figure::lower("failed", shaken.failed.into()),
+        Figure::lower("handshake p50 ms", ms(0.5)),
+        Figure::lower("handshake p99 ms", ms(0.99)),
+        Figure::lower("handshake max ms", ms(1.0)),
+        Figure::told("repeated", float(shaken.retries)),
+        Figure::told("cookies", float(shaken.cookies)),
+        Figure::higher("per s", shaken.per_second()),
+        Figure::lower("gateway µs each", cpu_s * 1e6 / f64::from(shaken.completed.max(1))),
+    ];
+    let mut invariants = vec![must(
+        shaken.failed == 0,
+        format!("{what}: every handshake completes ({} do not)", shaken.failed),
+    )];
+    if let Some(kept) = kept {
+        figures.extend(kept.figures());
+        invariants.extend(kept.unharmed(what));
+    }
+    Outcome { variant: settings.variant(what), figures, invariants }
+}
