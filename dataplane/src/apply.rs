@@ -21,6 +21,7 @@ use crate::peers::{Endpoint, Peer};
 use crate::routes::Route;
 use crate::shard::Shard;
 use crate::staging::Staged;
+use crate::state::Pending;
 use crate::walk::{Units, Walk, Work};
 
 /// What became of a command at once.
@@ -104,6 +105,21 @@ impl<D: Driver> Shard<D> {
                 self.put_routes(&changes);
                 units.spend(changes.len() as u32 * WALK_UNITS_PREFIX);
                 (Ok(()), Command::PutRoutes(changes))
+            }
+            Command::Pause(_) => match self.pause(now) {
+                Ok(pending) => (Ok(()), Command::Pause(pending)),
+                Err(refusal) => (Err(refusal), Command::Pause(Pending::default())),
+            },
+            Command::ExportPeers(mut page) => {
+                units.spend(PEERS_PER_PAGE_MAX as u32 * WALK_UNITS_VISIT);
+                (self.export_peers(&mut page, now), Command::ExportPeers(page))
+            }
+            Command::ImportPeers(mut page) => {
+                units.spend(PEERS_PER_PAGE_MAX as u32 * WALK_UNITS_VISIT);
+                (self.import_peers(&mut page, now), Command::ImportPeers(page))
+            }
+            Command::Resume { counters_ahead } => {
+                (self.resume(counters_ahead), Command::Resume { counters_ahead })
             }
             Command::SetPolicy(policy) => {
                 let old = std::mem::replace(&mut self.policy, policy);

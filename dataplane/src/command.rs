@@ -14,6 +14,8 @@ use ringway_proto::crypto::{PresharedKey, PublicKey};
 use ringway_proto::wireguard::Identity;
 use ringway_ring::UdpSockets;
 
+use crate::state::{Pending, StatePage};
+
 /// A command with the number under which it is answered.
 #[derive(Debug)]
 pub struct Envelope {
@@ -41,6 +43,18 @@ pub enum Command {
     ReplaceSockets(Option<Box<UdpSockets>>),
     /// Says of prefixes which other core serves them: at most [`ROUTES_PER_COMMAND_MAX`].
     PutRoutes(Box<Vec<RouteChange>>),
+    /// Stops carrying packets until it is resumed. Comes back with what waits meanwhile.
+    Pause(Pending),
+    /// Writes the state of the next peers after the page's cursor. Only paused; the first one
+    /// freezes the core.
+    ExportPeers(Box<StatePage>),
+    /// Gives the peers in the page the state that another process wrote. Only frozen.
+    ImportPeers(Box<StatePage>),
+    /// Carries packets again.
+    Resume {
+        /// Counters of every key to jump over, because somebody else may have used them.
+        counters_ahead: u64,
+    },
     /// Replaces the policy on inner packets.
     SetPolicy(Box<Policy>),
     /// Ends the shard after what is in flight has left.
@@ -166,6 +180,13 @@ pub enum Refusal {
     /// The kernel did not take the new sockets, or did not let go of the old ones.
     #[error("The ring refused the sockets")]
     Sockets,
+    /// Not while the core carries packets, or not while it does not; or the driver could not stop
+    /// receiving.
+    #[error("The core cannot be paused or resumed now")]
+    Pause,
+    /// The state of another process cannot be taken over.
+    #[error("The state of a peer cannot be taken over")]
+    State,
     /// The shard holds as many peers as it may.
     #[error("The shard holds as many peers as it may")]
     TooManyPeers,

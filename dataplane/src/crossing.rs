@@ -191,6 +191,11 @@ impl Crossing {
         self.can_take() && !self.port.is_empty()
     }
 
+    /// Whether nothing waits to be taken, room or not.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.port.is_empty()
+    }
+
     /// Hands over datagrams that belong together.
     pub(crate) fn datagrams(
         &mut self,

@@ -393,7 +393,7 @@ impl<D: Driver> Shard<D> {
         Ok(())
     }
 
-    fn note_liveness(&mut self, id: PeerId, now: Now) {
+    pub(crate) fn note_liveness(&mut self, id: PeerId, now: Now) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let live = peer.tunnel.send_state(now) == SendState::Ready;
         if live && let Some(expiry) = peer.tunnel.expires_at() {

@@ -123,6 +123,29 @@ impl IndexTable {
         None
     }
 
+    /// Enters an index that another process has handed out to `peer`; `false` if it is another
+    /// core's or taken. May grow the table.
+    #[must_use]
+    pub fn adopt(&mut self, index: ReceiverIndex, peer: PeerId) -> bool {
+        if self.layout.owner(index) != self.core || self.lookup(index).is_some() {
+            return false;
+        }
+        while self.slots[self.position(index)].peer != NOBODY {
+            let slots = self.slots.len();
+            self.grow();
+            if self.slots.len() == slots {
+                return false;
+            }
+        }
+        let position = self.position(index);
+        self.slots[position] = Slot { index, peer };
+        self.used += 1;
+        if self.used * 2 > self.slots.len() {
+            self.grow();
+        }
+        true
+    }
+
     /// Takes an index back. One that is not live is ignored.
     pub fn release(&mut self, index: ReceiverIndex) {
         let position = self.position(index);
@@ -220,6 +243,24 @@ mod tests {
             table.release(index);
         }
         assert_eq!(table.used(), 0);
+    }
+
+    #[test]
+    fn indices_of_another_process_are_entered_once_and_only_by_their_core() {
+        let layout = IndexLayout::new(2, 0x1234_5678);
+        let mut before = IndexTable::new(layout, CoreId(1));
+        let mut random = Counter(5);
+        let live: Vec<_> = (0..5_000)
+            .map(|slot| (before.allocate(peer(slot), &mut random).expect("space is left"), slot))
+            .collect();
+        let mut table = IndexTable::new(layout, CoreId(1));
+        for &(index, slot) in &live {
+            assert!(table.adopt(index, peer(slot)));
+            assert!(!table.adopt(index, peer(slot)));
+        }
+        assert!(live.iter().all(|&(index, slot)| table.lookup(index) == Some(peer(slot))));
+        assert_eq!(table.used(), live.len());
+        assert!(!IndexTable::new(layout, CoreId(0)).adopt(live[0].0, peer(0)));
     }
 
     #[test]

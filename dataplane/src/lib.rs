@@ -25,6 +25,7 @@ pub mod peers;
 pub mod routes;
 pub mod shard;
 pub mod staging;
+pub mod state;
 pub mod steering;
 pub mod timers;
 pub mod to_client;

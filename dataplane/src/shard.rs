@@ -22,6 +22,7 @@ use crate::handshake::HandshakeQueue;
 use crate::index_table::{IndexLayout, IndexTable};
 use crate::peers::Peers;
 use crate::routes::Routes;
+use crate::state::Stand;
 use crate::timers::Wheel;
 use crate::transmit::outside::Departure;
 use crate::transmit::{InsideQueue, Trains};
@@ -84,6 +85,8 @@ pub struct Shard<D: Driver> {
     /// Whether there are UDP sockets, as far as control said. Without them a handshake would only
     /// start its retry timer.
     pub(crate) listening: bool,
+    /// Whether it carries packets.
+    pub(crate) stand: Stand,
     /// A command that takes many turns.
     pub(crate) walk: Option<Walk>,
     /// See [`WALK_UNITS_PER_TURN_MAX`].
@@ -143,6 +146,7 @@ impl<D: Driver> Shard<D> {
             unsent: None,
             stopping: false,
             listening: true,
+            stand: Stand::Running,
             walk: None,
             walk_units: WALK_UNITS_PER_TURN_MAX,
             identity_number: 0,
@@ -156,10 +160,11 @@ impl<D: Driver> Shard<D> {
     /// turn.
     pub fn turn(&mut self, now: Now) -> Turn {
         let reported = self.take_commands(now);
-        let crossed = self.take_crossings(now);
-        let carried = self.carry(now);
-        let fired = self.fire_timers(now);
-        let shaken = self.do_handshakes(now);
+        let (running, frozen) = (self.stand == Stand::Running, self.stand == Stand::Frozen);
+        let crossed = !frozen && self.take_crossings(now);
+        let carried = !frozen && self.carry(now);
+        let fired = running && self.fire_timers(now);
+        let shaken = running && self.do_handshakes(now);
         let worked = reported || crossed || carried || fired || shaken;
         self.unpublished |= worked;
         self.commit(now);
@@ -214,7 +219,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Carries what was received, each packet in its direction. Returns whether there was any.
-    fn carry(&mut self, now: Now) -> bool {
+    pub(crate) fn carry(&mut self, now: Now) -> bool {
         for count in 0..COMPLETIONS_PER_TURN_MAX {
             match self.driver.next() {
                 Some(Received::Outside(outside)) => self.outside(outside, now),
@@ -232,7 +237,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Closes every open super-packet and train.
-    fn commit(&mut self, now: Now) {
+    pub(crate) fn commit(&mut self, now: Now) {
         self.inside.flush(&mut self.driver, &mut self.counters);
         self.flush_trains(now);
         self.settle_departed(now);
@@ -266,12 +271,16 @@ impl<D: Driver> Shard<D> {
             self.unpublished = false;
             self.housekeeping_due = now.mono + HOUSEKEEPING_PERIOD;
         }
-        let busy = !self.handshakes.is_empty() || self.has_commands() || self.has_arrivals();
+        let running = self.stand == Stand::Running;
+        let arrivals = self.stand != Stand::Frozen && self.has_arrivals();
+        let handshakes = running && !self.handshakes.is_empty();
+        let busy = handshakes || self.has_commands() || arrivals;
         let mut wait = if busy { Wait::No } else { Wait::Forever };
         let publish_in = self.unpublished.then(|| self.housekeeping_due.since(now.mono));
         // Control does not say when it has read its answers.
         let report_in = self.unsent.is_some().then_some(REPORT_RETRY);
-        let sleeps = [self.timers.sleep(now.mono), publish_in, report_in];
+        let timer_in = if running { self.timers.sleep(now.mono) } else { None };
+        let sleeps = [timer_in, publish_in, report_in];
         for sleep in sleeps.into_iter().flatten() {
             wait = match wait {
                 // Timers that this turn had no more room for.

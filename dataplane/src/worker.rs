@@ -54,6 +54,9 @@ pub struct WorkerConfig {
     pub tun: TunQueue,
     /// Its UDP sockets, if the gateway listens already.
     pub sockets: Option<Box<UdpSockets>>,
+    /// Whether it begins frozen: sockets and TUN are still another process's, whose state it will
+    /// be given.
+    pub frozen: bool,
     /// Rules for inner packets.
     pub policy: Box<Policy>,
     /// When a session gets a heap of its own.
@@ -210,6 +213,9 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<(Shard<B>, LoopLink)> {
         waker: Some(sleeper.as_fd().try_clone_to_owned()?),
     })
     .map_err(io::Error::other)?;
+    if config.frozen {
+        driver.set_receiving(false)?;
+    }
     driver.set_tun(Some(config.tun))?;
     driver.set_sockets(config.sockets.map(|boxed| *boxed))?;
     let shard = ShardConfig {
@@ -225,6 +231,9 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<(Shard<B>, LoopLink)> {
     };
     let mut shard = Shard::new(shard, driver, read_clock());
     shard.counters_mut().arenas_off_node = off_node;
+    if config.frozen {
+        shard.begin_frozen();
+    }
     Ok((shard, LoopLink { spin, sleeper, wake_control, page }))
 }
 

@@ -170,6 +170,7 @@ fn worker_config(
         node: placement.node,
         tun,
         sockets: None,
+        frozen: false,
         policy: Box::new(setup.policy.clone()),
         heaps: heaps.map_err(|error| Failure::new(Status::Config, format!("{error}")))?,
         link,

@@ -119,8 +119,10 @@ const fn errno_of(error: &DeskError) -> Errno {
     match error {
         DeskError::Port(_) | DeskError::Refused(Refusal::Sockets) => Errno::PORT_IN_USE,
         DeskError::Refused(Refusal::TooManyPeers) => Errno::NO_SPACE,
-        DeskError::Refused(Refusal::UnknownPeer | Refusal::OwnKey) => Errno::INVALID,
-        DeskError::Stopping => Errno::STOPPING,
+        DeskError::Refused(Refusal::UnknownPeer | Refusal::OwnKey | Refusal::State) => {
+            Errno::INVALID
+        }
+        DeskError::Refused(Refusal::Pause) | DeskError::Stopping => Errno::STOPPING,
     }
 }
 

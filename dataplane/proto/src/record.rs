@@ -162,6 +162,12 @@ impl<'a> Reader<'a> {
         Ok(socket)
     }
 
+    /// All that was not read yet.
+    #[must_use]
+    pub const fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether all was read.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -209,6 +209,12 @@ impl Tunnel {
         self.rekeyed_on_receive = false;
     }
 
+    /// Whether an initiation of ours waits for its answer.
+    #[must_use]
+    pub const fn awaits_response(&self) -> bool {
+        self.initiation.is_some()
+    }
+
     /// The earliest deadline and its reason.
     #[must_use]
     #[inline]
