@@ -34,6 +34,14 @@ driver_fields! {
     "outside_malformed" Counter outside_malformed, "Datagrams empty, cut or of no address.";
     "outside_no_buffer" Counter outside_no_buffer,
         "Times a datagram had to wait in its socket because no receive buffer was free.";
+    "outside_dropped" Counter outside_dropped,
+        "Datagrams that found the buffer of their socket full.";
+    "initiations_received" Counter initiations_datagrams,
+        "Of the datagrams received, those not steered to an owner: initiations, mostly.";
+    "initiations_dropped" Counter initiations_dropped,
+        "Of these, datagrams that found the buffer of their socket full.";
+    "initiations_no_buffer" Counter initiations_no_buffer,
+        "Times one of these had to wait in its socket because no receive buffer was free.";
     "inside_received_packets" Counter inside_packets, "Packets or super-packets read from the TUN.";
     "inside_received_bytes" Counter inside_bytes, "Bytes read from the TUN.";
     "inside_malformed" Counter inside_malformed, "Reads of the TUN too short for their header.";
@@ -63,6 +71,9 @@ driver_fields! {
     "tun_refused_other" Counter tun_refused.other, "Writes refused for another cause.";
     "pool_outside_free" Gauge outside_buffers_free, "Receive buffers of datagrams not in use.";
     "pool_outside_peak" Peak outside_buffers_high_water, "Most of them in use at once.";
+    "pool_initiations_free" Gauge initiations_buffers_free,
+        "Receive buffers of initiations not in use.";
+    "pool_initiations_peak" Peak initiations_buffers_high_water, "Most of them in use at once.";
     "pool_inside_free" Gauge inside_buffers_free, "Receive buffers of TUN packets not in use.";
     "pool_inside_peak" Peak inside_buffers_high_water, "Most of them in use at once.";
     "pool_trains_free" Gauge train_buffers_free, "Transmit buffers not in use.";

@@ -244,6 +244,7 @@ fn pools(sizes: PoolSizes, node: Option<u32>) -> io::Result<(Pools, u64)> {
     let mut arena = |count| arena(count, node, &mut off_node);
     let pools = Pools {
         outside: arena(sizes.outside)?,
+        initiations: arena(sizes.initiations)?,
         inside: arena(sizes.inside)?,
         trains: arena(sizes.trains)?,
         tun_writes: sizes.tun_writes,

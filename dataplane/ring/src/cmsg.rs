@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::driver::{Ecn, Local};
 
 /// Room for control messages of a received datagram: segment size (24), packet info (40 for IPv6),
-/// traffic class (24) make 88; the rest is reserve, and makes the payload begin where its
+/// traffic class (24), drops (24) make 112; the rest is reserve, and makes the payload begin where its
 /// ciphertext is 64-byte aligned.
 pub(crate) const CONTROL_IN_BYTES: usize = 128;
 
@@ -33,6 +33,8 @@ pub struct ControlIn {
     pub to: Option<Local>,
     /// Congestion bits of its header.
     pub ecn: Ecn,
+    /// How many datagrams its socket had dropped before it, if any (SO_RXQ_OVFL). Wraps around.
+    pub dropped: Option<u32>,
 }
 
 /// Reads control messages. Unknown ones are skipped; at the first malformed one reading stops.
@@ -82,6 +84,9 @@ fn apply(facts: &mut ControlIn, level: c_int, kind: c_int, data: &[u8]) {
             if let Some(class) = data.first_chunk() {
                 facts.ecn = Ecn((c_int::from_ne_bytes(*class) & 0b11) as u8);
             }
+        }
+        (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+            facts.dropped = data.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
         }
         _ => {}
     }
@@ -213,8 +218,10 @@ mod tests {
         let gro = |size: i32| message(libc::SOL_UDP, libc::UDP_GRO, &size.to_ne_bytes());
         let local =
             |address: &str, interface| Some(Local { address: address.parse().unwrap(), interface });
-        let table: [(Vec<u8>, ControlIn); 8] = [
+        let drops = message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &9_u32.to_ne_bytes());
+        let table: [(Vec<u8>, ControlIn); 9] = [
             (vec![], ControlIn::default()),
+            (drops, ControlIn { dropped: Some(9), ..Default::default() }),
             (gro(1420), ControlIn { segment_bytes: Some(1420), ..Default::default() }),
             (gro(0), ControlIn::default()),
             (gro(-1), ControlIn::default()),

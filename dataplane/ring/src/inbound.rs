@@ -13,8 +13,10 @@ use crate::driver::Received;
 use crate::listen::UdpSockets;
 use crate::op::{Arm, Op, Token, give_up};
 use crate::provided::Provided;
-use crate::ready::{INSIDE_START, ReadyQueue};
-use crate::ring::{FILE_IPV4, FILE_IPV6, FILE_TUN, FILE_WAKE, Ring};
+use crate::ready::{INSIDE_START, ReadyQueue, SOCKET_INITIATIONS, SOCKETS};
+use crate::ring::{
+    FILE_INITIATIONS_IPV4, FILE_INITIATIONS_IPV6, FILE_IPV4, FILE_IPV6, FILE_TUN, FILE_WAKE, Ring,
+};
 use crate::stats::DriverStats;
 use crate::tun::TunQueue;
 use crate::udp;
@@ -23,12 +25,17 @@ use crate::wake::Wake;
 /// Reads kept in flight where the kernel has no multishot read.
 const SINGLE_READS: u32 = 16;
 
+/// Where each socket is registered.
+pub(crate) const SOCKET_FILES: [u32; SOCKETS] =
+    [FILE_IPV4, FILE_IPV6, FILE_INITIATIONS_IPV4, FILE_INITIATIONS_IPV6];
+
 /// All that comes in on one core.
 pub(crate) struct Inbound {
     outside: Provided,
+    initiations: Provided,
     inside: Provided,
     wake: Wake,
-    receives: [Arm; 2],
+    receives: [Arm; SOCKETS],
     receive_header: Box<libc::msghdr>,
     reads: Box<[Arm]>,
     read_multishot: bool,
@@ -41,29 +48,34 @@ pub(crate) struct Inbound {
 impl Inbound {
     pub(crate) fn new(
         outside: Provided,
+        initiations: Provided,
         inside: Provided,
         wake: Wake,
         read_multishot: bool,
     ) -> Self {
         let reads = if read_multishot { 1 } else { SINGLE_READS };
         let ready = outside.arena().count() + inside.arena().count();
+        let ready = ReadyQueue::new(ready, initiations.arena().count());
         Self {
             outside,
+            initiations,
             inside,
             wake,
-            receives: [Arm::new(Op::Receive, FILE_IPV4), Arm::new(Op::Receive, FILE_IPV6)],
+            receives: std::array::from_fn(|socket| Arm::new(Op::Receive, socket as u32)),
             receive_header: Box::new(udp::receive_header()),
             reads: (0..reads).map(|slot| Arm::new(Op::Read, slot)).collect(),
             read_multishot,
             waking: Arm::new(Op::Wake, 0),
-            ready: ReadyQueue::new(ready),
+            ready,
             held: false,
         }
     }
 
-    /// Lends the kernel every buffer that came back.
+    /// Begins a turn: lends the kernel every buffer that came back.
     pub(crate) fn refill(&mut self) {
+        self.ready.begin_turn();
         self.outside.refill();
+        self.initiations.refill();
         self.inside.refill();
     }
 
@@ -81,14 +93,13 @@ impl Inbound {
         if self.held {
             return;
         }
-        if self.outside.can_feed() {
-            let fds = sockets.map_or([None, None], UdpSockets::raw);
-            for (file, fd) in fds.into_iter().enumerate() {
-                if let Some(fd) = fd
-                    && self.receives[file].wants_arming()
-                {
-                    self.start_receive(file, fd, ring, stats);
-                }
+        let fds = sockets.map_or([None; SOCKETS], UdpSockets::raw);
+        for (socket, fd) in fds.into_iter().enumerate() {
+            if let Some(fd) = fd
+                && self.receives[socket].wants_arming()
+                && self.pool(socket).can_feed()
+            {
+                self.start_receive(socket, fd, ring, stats);
             }
         }
         if self.inside.can_feed()
@@ -115,13 +126,18 @@ impl Inbound {
         completion: &cqueue::Entry,
         stats: &mut DriverStats,
     ) {
-        let buf = cqueue::buffer_select(completion.flags()).map(|n| self.outside.take(n));
-        let arm = &mut self.receives[token.slot as usize];
-        if ended(arm, token, completion) == Some(libc::ENOBUFS) {
-            stats.outside_no_buffer += 1;
+        let socket = token.slot as usize;
+        let (pool, no_buffer) = if socket < SOCKET_INITIATIONS {
+            (&mut self.outside, &mut stats.outside_no_buffer)
+        } else {
+            (&mut self.initiations, &mut stats.initiations_no_buffer)
+        };
+        let buf = cqueue::buffer_select(completion.flags()).map(|n| pool.take(n));
+        if ended(&mut self.receives[socket], token, completion) == Some(libc::ENOBUFS) {
+            *no_buffer += 1;
         }
         if let (Some(buf), Ok(used)) = (buf, u32::try_from(completion.result())) {
-            self.ready.push_outside(buf, used);
+            self.ready.push_outside(socket, buf, used);
         }
     }
 
@@ -180,7 +196,8 @@ impl Inbound {
     }
 
     /// New sockets: what failed before no longer counts.
-    pub(crate) fn reset_outside(&mut self) {
+    pub(crate) fn reset_outside(&mut self, sockets: Option<&UdpSockets>) {
+        self.ready.new_sockets(sockets.map_or([0; SOCKETS], UdpSockets::dropped_before));
         self.receives.iter_mut().for_each(Arm::reset);
     }
 
@@ -204,19 +221,24 @@ impl Inbound {
         let used = |pool: &Provided| (pool.arena().count() - pool.lent()) as u64;
         stats.outside_buffers_high_water =
             stats.outside_buffers_high_water.max(used(&self.outside));
+        stats.initiations_buffers_high_water =
+            stats.initiations_buffers_high_water.max(used(&self.initiations));
         stats.inside_buffers_high_water = stats.inside_buffers_high_water.max(used(&self.inside));
     }
 
-    /// Buffers of sockets and TUN that nobody uses.
-    pub(crate) fn free(&self) -> (u64, u64) {
+    /// Notes how many buffers nobody uses.
+    pub(crate) fn gauge_free(&self, stats: &mut DriverStats) {
         let free = |pool: &Provided| (pool.lent() + pool.arena().free()) as u64;
-        (free(&self.outside), free(&self.inside))
+        stats.outside_buffers_free = free(&self.outside);
+        stats.initiations_buffers_free = free(&self.initiations);
+        stats.inside_buffers_free = free(&self.inside);
     }
 
     /// Takes all buffers back if every operation has `ended`; gives all memory up otherwise.
     pub(crate) fn close(&mut self, ring: &Ring, ended: bool) {
         self.ready.clear();
         self.outside.close_or_leak(ring, ended);
+        self.initiations.close_or_leak(ring, ended);
         self.inside.close_or_leak(ring, ended);
         if !ended {
             let header = Box::new(udp::receive_header());
@@ -225,12 +247,22 @@ impl Inbound {
         }
     }
 
-    fn start_receive(&mut self, file: usize, fd: RawFd, ring: &mut Ring, stats: &mut DriverStats) {
-        let (target, kind) = ring.target(file as u32, fd);
+    const fn pool(&self, socket: usize) -> &Provided {
+        if socket < SOCKET_INITIATIONS { &self.outside } else { &self.initiations }
+    }
+
+    fn start_receive(
+        &mut self,
+        socket: usize,
+        fd: RawFd,
+        ring: &mut Ring,
+        stats: &mut DriverStats,
+    ) {
+        let (target, kind) = ring.target(SOCKET_FILES[socket], fd);
         let header: *const libc::msghdr = &raw const *self.receive_header;
-        let entry = opcode::RecvMsgMulti::new(target, header, self.outside.group()).build();
-        stats.rearmed += u64::from(self.receives[file].was_armed());
-        let entry = with(entry, kind, self.receives[file].start());
+        let entry = opcode::RecvMsgMulti::new(target, header, self.pool(socket).group()).build();
+        stats.rearmed += u64::from(self.receives[socket].was_armed());
+        let entry = with(entry, kind, self.receives[socket].start());
         // SAFETY: the header is boxed and lives until `close`, which frees it only after the end of
         // every operation; buffers are the kernel's until it names them.
         unsafe { ring.push(entry, stats) };

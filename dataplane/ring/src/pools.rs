@@ -15,6 +15,8 @@ pub const BUFFER_BYTES: usize = 65_792;
 pub struct PoolSizes {
     /// Receive buffers of the UDP sockets.
     pub outside: u32,
+    /// Receive buffers of the UDP sockets of the bank of initiations.
+    pub initiations: u32,
     /// Receive buffers of the TUN.
     pub inside: u32,
     /// Transmit buffers.
@@ -27,6 +29,7 @@ impl Default for PoolSizes {
     fn default() -> Self {
         Self {
             outside: OUTSIDE_BUFFERS,
+            initiations: INITIATION_BUFFERS,
             inside: INSIDE_BUFFERS,
             trains: TRAIN_BUFFERS,
             tun_writes: TUN_WRITES,
@@ -38,6 +41,11 @@ impl Default for PoolSizes {
 const OUTSIDE_BUFFERS: u32 = 64 // lent to the kernel: two sockets, 32 datagrams each per poll round
     + 64 // completed and waiting for the shard: one more round that came in while it worked
     + 64; // referred to by TUN writes of this turn, which end at the next submission
+
+/// Receive buffers of the bank of initiations: few, because what waits longer does so in the
+/// sockets' own buffers, and a flood is to be dropped there.
+const INITIATION_BUFFERS: u32 = 8 // lent to the kernel: two sockets, a few datagrams each
+    + 8; // completed and waiting for the shard
 
 /// Receive buffers of the TUN.
 const INSIDE_BUFFERS: u32 = 64 // lent to the kernel: one poll round of single packets, twice
@@ -57,6 +65,8 @@ const TUN_WRITES: u32 = 128 // one turn of datagrams that cannot be coalesced
 pub struct Pools {
     /// Receive buffers of the UDP sockets.
     pub outside: Arena,
+    /// Receive buffers of the bank of initiations.
+    pub initiations: Arena,
     /// Receive buffers of the TUN.
     pub inside: Arena,
     /// Transmit buffers.
@@ -74,6 +84,7 @@ impl Pools {
     pub fn new(sizes: PoolSizes) -> io::Result<Self> {
         Ok(Self {
             outside: Arena::with_capacity(sizes.outside, BUFFER_BYTES)?,
+            initiations: Arena::with_capacity(sizes.initiations, BUFFER_BYTES)?,
             inside: Arena::with_capacity(sizes.inside, BUFFER_BYTES)?,
             trains: Arena::with_capacity(sizes.trains, BUFFER_BYTES)?,
             tun_writes: sizes.tun_writes,

@@ -19,12 +19,15 @@ use crate::driver::Wait;
 use crate::error::RingError;
 use crate::stats::DriverStats;
 
-/// Descriptors registered with the ring: two sockets, the TUN, the wake-up counter.
+/// Descriptors registered with the ring: the two data sockets, the TUN, the wake-up counter, the
+/// two sockets for initiations.
 pub(crate) const FILE_IPV4: u32 = 0;
 pub(crate) const FILE_IPV6: u32 = 1;
 pub(crate) const FILE_TUN: u32 = 2;
 pub(crate) const FILE_WAKE: u32 = 3;
-pub(crate) const FILES: u32 = 4;
+pub(crate) const FILE_INITIATIONS_IPV4: u32 = 4;
+pub(crate) const FILE_INITIATIONS_IPV6: u32 = 5;
+pub(crate) const FILES: u32 = 6;
 
 /// What is registered while running: `IORING_REGISTER_FILES_UPDATE` (sockets and TUN are replaced)
 /// and `IORING_UNREGISTER_PBUF_RING` (the end).

@@ -123,6 +123,14 @@ pub struct DriverStats {
     pub outside_batch: BatchHistogram,
     /// Datagrams given up on: empty, cut by the kernel, or from no address we can read.
     pub outside_malformed: u64,
+    /// Datagrams that the data sockets dropped because their buffers were full, as far as the
+    /// datagrams after them told.
+    pub outside_dropped: u64,
+    /// Of the datagrams, those that came by the bank of initiations.
+    pub initiations_datagrams: u64,
+    /// Datagrams that the sockets of that bank dropped because their buffers were full, as far as
+    /// the datagrams after them told.
+    pub initiations_dropped: u64,
     /// Packets or super-packets read from the TUN.
     pub inside_packets: u64,
     /// Bytes of them, virtio header included.
@@ -132,6 +140,8 @@ pub struct DriverStats {
     /// Times the kernel found no receive buffer for a datagram; it stays in the socket until one is
     /// back.
     pub outside_no_buffer: u64,
+    /// Times the kernel found no receive buffer for an initiation.
+    pub initiations_no_buffer: u64,
     /// Times the kernel found no buffer for a packet of the TUN.
     pub inside_no_buffer: u64,
     /// Times a receive had to be started anew.
@@ -181,6 +191,10 @@ pub struct DriverStats {
     pub outside_buffers_free: u64,
     /// Most receive buffers of datagrams in use at once.
     pub outside_buffers_high_water: u64,
+    /// Gauge: receive buffers of initiations that are free or lent to the kernel.
+    pub initiations_buffers_free: u64,
+    /// Most receive buffers of initiations in use at once.
+    pub initiations_buffers_high_water: u64,
     /// Gauge: receive buffers of TUN packets that are free or lent to the kernel.
     pub inside_buffers_free: u64,
     /// Most receive buffers of TUN packets in use at once.

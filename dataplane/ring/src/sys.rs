@@ -72,6 +72,27 @@ pub(crate) fn attach_program(
     checked(done)
 }
 
+/// Datagrams that a socket refused so far, mostly because its buffer was full. Wraps around.
+pub(crate) fn dropped(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    /// Words of SO_MEMINFO, and which of them counts drops.
+    const WORDS: usize = 9;
+    const DROPS: usize = 8;
+    let mut words = [0u32; WORDS];
+    let mut len = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: both pointers are to locals that outlive the call; `len` says how much may be
+    // written.
+    let done = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            words.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    checked(done).map(|()| words[DROPS])
+}
+
 /// Reads a socket option whose value is an `int`.
 pub(crate) fn option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int> {
     let mut value: c_int = 0;

@@ -61,9 +61,10 @@ pub(crate) fn note(buf: &mut Buf, header: &libc::msghdr, len: u32) -> u32 {
 }
 
 /// Makes sense of a buffer of which the kernel used the first `used` bytes. `None` if there is no
-/// whole datagram from a readable address in it; the buffer then goes back.
+/// whole datagram from a readable address in it; the buffer then goes back. Also how many datagrams
+/// its socket had dropped when it arrived, if any.
 #[inline]
-pub(crate) fn parse(buf: Buf, used: usize) -> Option<Outside> {
+pub(crate) fn parse(buf: Buf, used: usize) -> Option<(Outside, Option<u32>)> {
     let filled = buf.get(..used)?;
     let header: &[u8; HEADER_BYTES] = filled.first_chunk()?;
     let word = |at: usize| {
@@ -84,7 +85,9 @@ pub(crate) fn parse(buf: Buf, used: usize) -> Option<Outside> {
     let control = &filled[CONTROL_AT..][..(control_bytes as usize).min(CONTROL_IN_BYTES)];
     let facts = cmsg::parse(control);
     let stride = facts.segment_bytes.map_or(len, |size| size.min(len));
-    Some(Outside { start: OUTSIDE_START, len, stride, from, to: facts.to, ecn: facts.ecn, buf })
+    let outside =
+        Outside { start: OUTSIDE_START, len, stride, from, to: facts.to, ecn: facts.ecn, buf };
+    Some((outside, facts.dropped))
 }
 
 #[cfg(test)]
@@ -110,7 +113,8 @@ mod tests {
     #[test]
     fn a_single_datagram_has_a_stride_of_its_length() {
         let (buf, used) = filled(b"hello", 0);
-        let outside = parse(buf, used).unwrap();
+        let (outside, dropped) = parse(buf, used).unwrap();
+        assert_eq!(dropped, None);
         assert_eq!(&outside.buf[outside.start..][..outside.len], b"hello");
         assert_eq!(outside.stride, 5);
         assert_eq!(outside.from, "192.0.2.1:5".parse().unwrap());
@@ -135,7 +139,7 @@ mod tests {
         for used in [0, 15, 16, 100, OUTSIDE_START, 4096, 5000] {
             let (mut buf, _) = filled(b"x", 0);
             buf[..12].fill(0xff);
-            if let Some(outside) = parse(buf, used) {
+            if let Some((outside, _)) = parse(buf, used) {
                 assert!(outside.start + outside.len <= used.min(4096));
                 assert!(outside.stride <= outside.len);
             }

@@ -1,4 +1,4 @@
-//! The io_uring driver of one core: two UDP sockets, one TUN queue, one wake-up counter, one wait.
+//! The io_uring driver of one core: its UDP sockets, one TUN queue, one wake-up counter, one wait.
 //!
 //! A turn gives free buffers to the kernel, starts receives that ended, submits, waits, and takes
 //! completions: sends and writes free what they held at once, receives are queued for the shard and
@@ -19,13 +19,13 @@ use crate::backend::{Backend, DriverConfig, Health};
 use crate::choice::DriverKind;
 use crate::driver::{Driver, Received, Train, TunWrite, VNET_HEADER_BYTES, Wait};
 use crate::error::RingError;
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, SOCKET_FILES};
 use crate::listen::UdpSockets;
 use crate::op::{Op, Token, give_up};
 use crate::pools::BUFFER_BYTES;
 use crate::provided::Provided;
 use crate::ready::INSIDE_START;
-use crate::ring::{FILE_IPV4, FILE_IPV6, FILE_TUN, FILE_WAKE, FILES, Ring, RingMode};
+use crate::ring::{FILE_TUN, FILE_WAKE, FILES, Ring, RingMode};
 use crate::send::{Exits, Outbound};
 use crate::stats::DriverStats;
 use crate::tun::TunQueue;
@@ -41,6 +41,7 @@ const SUBMISSIONS: u32 = 512;
 /// Groups of provided buffers.
 const GROUP_OUTSIDE: u16 = 0;
 const GROUP_INSIDE: u16 = 1;
+const GROUP_INITIATIONS: u16 = 2;
 
 /// How long the end of cancelled operations is waited for: steps and their length. Two seconds;
 /// usually it is the first.
@@ -82,10 +83,11 @@ impl UringDriver {
     /// would do.
     pub(crate) fn with_mode(config: DriverConfig, best: RingMode) -> Result<Self, RingError> {
         let DriverConfig { pools, features, zero_copy, waker } = config;
-        for arena in [&pools.outside, &pools.inside, &pools.trains] {
+        for arena in [&pools.outside, &pools.initiations, &pools.inside, &pools.trains] {
             assert!(arena.buffer_bytes() >= BUFFER_BYTES);
         }
-        let received = (pools.outside.count() + pools.inside.count()) as u32;
+        let received = [&pools.outside, &pools.initiations, &pools.inside];
+        let received = received.into_iter().map(Arena::count).sum::<usize>() as u32;
         let trains = pools.trains.count() as u32;
         let completions = received // each receive buffer once
             + 2 * trains // result and notification of each train
@@ -101,6 +103,7 @@ impl UringDriver {
                 .map_err(|error| RingError::while_making("provided buffers", error))
         };
         let outside = provide(pools.outside, GROUP_OUTSIDE, 0)?;
+        let initiations = provide(pools.initiations, GROUP_INITIATIONS, 0)?;
         let inside = provide(pools.inside, GROUP_INSIDE, INSIDE_START)?;
         let uring = features.uring.as_ref().ok();
         let read_multishot = uring.is_none_or(|uring| uring.read_multishot);
@@ -110,7 +113,7 @@ impl UringDriver {
         Ok(Self {
             ring,
             stats: DriverStats::default(),
-            inbound: Inbound::new(outside, inside, wake, read_multishot),
+            inbound: Inbound::new(outside, initiations, inside, wake, read_multishot),
             outbound: Outbound::new(trains, zero_copy, registered, features.udp_segments_max),
             writes: TunWrites::new(pools.tun_writes),
             trains: pools.trains,
@@ -167,9 +170,7 @@ impl UringDriver {
 
     /// What was counted so far, with gauges as of now.
     pub fn stats(&mut self) -> &DriverStats {
-        let (outside, inside) = self.inbound.free();
-        self.stats.outside_buffers_free = outside;
-        self.stats.inside_buffers_free = inside;
+        self.inbound.gauge_free(&mut self.stats);
         self.stats.train_buffers_free = self.trains.free() as u64;
         &self.stats
     }
@@ -184,7 +185,7 @@ impl UringDriver {
         self.expect_open()?;
         let old = self.sockets.take();
         if let Some(old) = &old {
-            for (file, fd) in [FILE_IPV4, FILE_IPV6].into_iter().zip(old.raw()) {
+            for (file, fd) in SOCKET_FILES.into_iter().zip(old.raw()) {
                 if let Some(fd) = fd {
                     self.cancel_file(file, fd);
                 }
@@ -193,10 +194,11 @@ impl UringDriver {
                 !driver.inbound.receives_outside() && driver.outbound.unanswered() == 0
             })?;
         }
-        let fds = sockets.as_ref().map_or([None, None], UdpSockets::raw);
-        self.ring.set_file(FILE_IPV4, fds[0])?;
-        self.ring.set_file(FILE_IPV6, fds[1])?;
-        self.inbound.reset_outside();
+        let fds = sockets.as_ref().map_or([None; SOCKET_FILES.len()], UdpSockets::raw);
+        for (file, fd) in SOCKET_FILES.into_iter().zip(fds) {
+            self.ring.set_file(file, fd)?;
+        }
+        self.inbound.reset_outside(sockets.as_ref());
         self.sockets = sockets;
         self.rearm();
         Ok(old)

@@ -31,13 +31,13 @@ use crate::failures::Failures;
 use crate::gather::{NO_VECTORS, SpareWrites, Vectors, gather};
 use crate::listen::UdpSockets;
 use crate::pools::BUFFER_BYTES;
-use crate::ready::ReadyQueue;
+use crate::ready::{ReadyQueue, SOCKET_INITIATIONS, SOCKETS};
 use crate::stats::DriverStats;
 use crate::sys;
 use crate::tun::TunQueue;
 
 /// Sockets in the order in which they are received from: data before initiations.
-const SOCKETS: [Source; 4] =
+const SOURCES: [Source; SOCKETS] =
     [Source::Ipv4, Source::Ipv6, Source::InitiationsIpv4, Source::InitiationsIpv6];
 
 /// The epoll driver. It belongs to the thread that made it.
@@ -46,6 +46,7 @@ pub struct EpollDriver {
     wake: OwnedFd,
     stats: DriverStats,
     outside: Lane,
+    initiations: Lane,
     inside: Reads,
     ready: ReadyQueue,
     outbound: Outbound,
@@ -54,13 +55,11 @@ pub struct EpollDriver {
     trains: Arena,
     sockets: Option<UdpSockets>,
     tun: Option<TunQueue>,
-    /// Of each socket, in the order of [`SOCKETS`].
-    outside_failures: [Failures; 4],
+    /// Of each socket, in the order of [`SOURCES`].
+    outside_failures: [Failures; SOCKETS],
     inside_failures: Failures,
-    /// All buffers for datagrams are in use, and nothing is received.
-    outside_starved: bool,
-    /// All buffers for packets are in use, and nothing is read.
-    inside_starved: bool,
+    /// All buffers for data, initiations or packets are in use, and none of these is received.
+    starved: [bool; 3],
     /// Nothing is received or read.
     held: bool,
     closed: bool,
@@ -70,11 +69,13 @@ impl EpollDriver {
     /// Says what to report about sockets and TUN: only what this driver can make use of now.
     fn ask(&mut self) -> io::Result<()> {
         let outside = self.outside.refill();
+        let initiations = self.initiations.refill();
         let inside = self.inside.has_buffer();
-        self.note_starvation(outside, inside);
-        for (place, source) in SOCKETS.into_iter().enumerate() {
+        self.note_starvation([outside, initiations, inside]);
+        for (place, source) in SOURCES.into_iter().enumerate() {
             let room = place < 2 && self.outbound.is_blocked(place);
-            let input = outside && !self.held && self.outside_failures[place].broken().is_none();
+            let buffers = if place < SOCKET_INITIATIONS { outside } else { initiations };
+            let input = buffers && !self.held && self.outside_failures[place].broken().is_none();
             self.ask_about(source, input, room)?;
         }
         let input = inside && !self.held && self.inside_failures.broken().is_none();
@@ -82,17 +83,18 @@ impl EpollDriver {
     }
 
     /// Counts the moments at which the last buffer went and the first came back.
-    fn note_starvation(&mut self, outside: bool, inside: bool) {
+    fn note_starvation(&mut self, has_buffer: [bool; 3]) {
         let stats = &mut self.stats;
-        let pools = [
-            (outside, &mut self.outside_starved, &mut stats.outside_no_buffer),
-            (inside, &mut self.inside_starved, &mut stats.inside_no_buffer),
+        let times = [
+            &mut stats.outside_no_buffer,
+            &mut stats.initiations_no_buffer,
+            &mut stats.inside_no_buffer,
         ];
-        for (has_buffer, starved, times) in pools {
-            if has_buffer == *starved {
-                *times += u64::from(!has_buffer);
-                stats.rearmed += u64::from(has_buffer);
-                *starved = !has_buffer;
+        for ((has, starved), times) in has_buffer.into_iter().zip(&mut self.starved).zip(times) {
+            if has == *starved {
+                *times += u64::from(!has);
+                stats.rearmed += u64::from(has);
+                *starved = !has;
             }
         }
     }
@@ -123,7 +125,7 @@ impl EpollDriver {
             self.flush();
         }
         if !self.held {
-            for (place, source) in SOCKETS.into_iter().enumerate() {
+            for (place, source) in SOURCES.into_iter().enumerate() {
                 if found.has_input(source) {
                     self.receive(place);
                 }
@@ -135,6 +137,8 @@ impl EpollDriver {
         let stats = &mut self.stats;
         stats.outside_buffers_high_water =
             stats.outside_buffers_high_water.max(self.outside.used() as u64);
+        stats.initiations_buffers_high_water =
+            stats.initiations_buffers_high_water.max(self.initiations.used() as u64);
         stats.inside_buffers_high_water =
             stats.inside_buffers_high_water.max(self.inside.used() as u64);
     }
@@ -142,11 +146,15 @@ impl EpollDriver {
     fn receive(&mut self, place: usize) {
         let socket = self.sockets.as_ref().and_then(|sockets| descriptors(sockets)[place]);
         let Some(socket) = socket else { return };
-        if !self.outside.refill() {
+        let lane = match place {
+            0..SOCKET_INITIATIONS => &mut self.outside,
+            _ => &mut self.initiations,
+        };
+        if !lane.refill() {
             return;
         }
         self.stats.enters += 1;
-        match self.outside.receive(socket, &mut self.ready) {
+        match lane.receive(socket, place, &mut self.ready) {
             Ok(count) => {
                 self.outside_failures[place].succeeded();
                 self.completed(count);
@@ -188,8 +196,8 @@ impl EpollDriver {
     }
 
     fn attach_sockets(&mut self, sockets: Option<&UdpSockets>) -> io::Result<()> {
-        let fds = sockets.map_or([None; 4], descriptors);
-        for (source, fd) in SOCKETS.into_iter().zip(fds) {
+        let fds = sockets.map_or([None; SOCKETS], descriptors);
+        for (source, fd) in SOURCES.into_iter().zip(fds) {
             self.poll.attach(source, fd.map(|fd| fd.as_raw_fd()))?;
         }
         Ok(())
@@ -208,6 +216,7 @@ impl Driver for EpollDriver {
         self.expect_open()?;
         let used = (self.trains.count() - self.trains.free()) as u64;
         self.stats.train_buffers_high_water = self.stats.train_buffers_high_water.max(used);
+        self.ready.begin_turn();
         self.flush();
         self.ask()?;
         let wait = if self.ready.is_empty() { wait } else { Wait::No };
@@ -286,7 +295,9 @@ impl Driver for EpollDriver {
         self.stats.train_refused.full += self.outbound.give_up() as u64;
         // The old ones are still open: the kernel forgets them before anybody closes them.
         self.attach_sockets(sockets.as_ref())?;
-        self.outside_failures = [Failures::new(); 4];
+        self.outside_failures = [Failures::new(); SOCKETS];
+        let dropped = sockets.as_ref().map(UdpSockets::dropped_before);
+        self.ready.new_sockets(dropped.unwrap_or_default());
         Ok(std::mem::replace(&mut self.sockets, sockets))
     }
 }
@@ -296,7 +307,7 @@ impl Backend for EpollDriver {
 
     fn make(config: DriverConfig) -> Result<Self, RingError> {
         let DriverConfig { pools, features, zero_copy: _, waker } = config;
-        for arena in [&pools.outside, &pools.inside, &pools.trains] {
+        for arena in [&pools.outside, &pools.initiations, &pools.inside, &pools.trains] {
             assert!(arena.buffer_bytes() >= BUFFER_BYTES);
         }
         let mut poll =
@@ -310,8 +321,12 @@ impl Backend for EpollDriver {
             poll,
             wake,
             stats: DriverStats::default(),
-            ready: ReadyQueue::new(pools.outside.count() + pools.inside.count()),
+            ready: ReadyQueue::new(
+                pools.outside.count() + pools.inside.count(),
+                pools.initiations.count(),
+            ),
             outside: Lane::new(pools.outside, LANE_MAX),
+            initiations: Lane::new(pools.initiations, LANE_MAX),
             inside: Reads::new(pools.inside),
             outbound: Outbound::new(pools.trains.count(), features.udp_segments_max),
             writes: SpareWrites::new(pools.tun_writes),
@@ -319,10 +334,9 @@ impl Backend for EpollDriver {
             trains: pools.trains,
             sockets: None,
             tun: None,
-            outside_failures: [Failures::new(); 4],
+            outside_failures: [Failures::new(); SOCKETS],
             inside_failures: Failures::new(),
-            outside_starved: false,
-            inside_starved: false,
+            starved: [false; 3],
             held: false,
             closed: false,
         })
@@ -361,6 +375,7 @@ impl Backend for EpollDriver {
 
     fn stats(&mut self) -> &DriverStats {
         self.stats.outside_buffers_free = self.outside.free() as u64;
+        self.stats.initiations_buffers_free = self.initiations.free() as u64;
         self.stats.inside_buffers_free = self.inside.free() as u64;
         self.stats.train_buffers_free = self.trains.free() as u64;
         &self.stats
@@ -375,6 +390,7 @@ impl Backend for EpollDriver {
         self.outbound.give_up();
         self.ready.clear();
         self.outside.close();
+        self.initiations.close();
         self.inside.close();
         let detached = self.attach_sockets(None);
         let detached = detached.and_then(|()| self.poll.attach(Source::Tun, None));
@@ -391,8 +407,8 @@ impl Drop for EpollDriver {
     }
 }
 
-/// Descriptors in the order of [`SOCKETS`].
-fn descriptors(sockets: &UdpSockets) -> [Option<BorrowedFd<'_>>; 4] {
+/// Descriptors in the order of [`SOURCES`].
+fn descriptors(sockets: &UdpSockets) -> [Option<BorrowedFd<'_>>; SOCKETS] {
     let ([a, b], [c, d]) = (sockets.descriptors(), sockets.initiations());
     [a, b, c, d]
 }

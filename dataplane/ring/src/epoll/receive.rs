@@ -58,13 +58,15 @@ impl Lane {
         self.first < self.buffers.len()
     }
 
-    /// Takes what waits in a socket, as far as buffers stand ready; how many were filled.
+    /// Takes what waits in a socket, the one with the number `place`, as far as buffers stand ready;
+    /// how many were filled.
     ///
     /// # Errors
     /// What the kernel says; that nothing waits is none.
     pub(super) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
+        place: usize,
         ready: &mut ReadyQueue,
     ) -> io::Result<usize> {
         if self.first == self.buffers.len() {
@@ -77,13 +79,13 @@ impl Lane {
             Err(error) if is_nothing(&error) => return Ok(0),
             Err(error) => return Err(error),
         };
-        for place in self.first..self.first + count {
-            let Some(mut buf) = self.buffers[place].take() else {
+        for at in self.first..self.first + count {
+            let Some(mut buf) = self.buffers[at].take() else {
                 unreachable!("the kernel filled a place without a buffer")
             };
-            let header = &self.headers[place];
+            let header = &self.headers[at];
             let used = udp::note(&mut buf, &header.msg_hdr, header.msg_len);
-            ready.push_outside(buf, used);
+            ready.push_outside(place, buf, used);
         }
         self.first += count;
         Ok(count)

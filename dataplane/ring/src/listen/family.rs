@@ -104,6 +104,7 @@ impl Family {
                 set("path MTU", level, libc::IPV6_MTU_DISCOVER, discover)?;
             }
         }
+        set("count of drops", libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
         let bytes = c_int::try_from(options.buffer_bytes).unwrap_or(c_int::MAX);
         for (forced, asked) in
             [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]

@@ -19,6 +19,8 @@ pub struct UdpSockets {
     initiations: Bank,
     port: u16,
     gro: bool,
+    /// What each socket dropped before these were made, in the order of `raw`.
+    dropped_before: [u32; 4],
 }
 
 impl UdpSockets {
@@ -80,8 +82,12 @@ impl UdpSockets {
     }
 
     pub(super) fn made(data: Bank, initiations: Bank, port: u16) -> Self {
-        let mut sockets = Self { data, initiations, port, gro: false };
+        let mut sockets = Self { data, initiations, port, gro: false, dropped_before: [0; 4] };
         sockets.gro = sockets.enable_gro();
+        let [[ipv4, ipv6], [more_ipv4, more_ipv6]] =
+            [sockets.descriptors(), sockets.initiations()];
+        sockets.dropped_before = [ipv4, ipv6, more_ipv4, more_ipv6]
+            .map(|fd| fd.and_then(|fd| sys::dropped(fd).ok()).unwrap_or(0));
         sockets
     }
 
@@ -100,6 +106,7 @@ impl UdpSockets {
             initiations: second(&self.initiations)?,
             port: self.port,
             gro: self.gro,
+            dropped_before: self.dropped_before,
         })
     }
 
@@ -171,8 +178,15 @@ impl UdpSockets {
         size.and_then(|size| usize::try_from(size).ok()).unwrap_or(0)
     }
 
-    pub(crate) fn raw(&self) -> [Option<RawFd>; 2] {
-        raw(&self.data)
+    /// All descriptors: data of IPv4 and IPv6, initiations of IPv4 and IPv6.
+    pub(crate) fn raw(&self) -> [Option<RawFd>; 4] {
+        let ([ipv4, ipv6], [more_ipv4, more_ipv6]) = (raw(&self.data), raw(&self.initiations));
+        [ipv4, ipv6, more_ipv4, more_ipv6]
+    }
+
+    /// Datagrams that each socket had dropped before, in the same order.
+    pub(crate) const fn dropped_before(&self) -> [u32; 4] {
+        self.dropped_before
     }
 
     fn enable_gro(&self) -> bool {

@@ -17,6 +17,7 @@ macro_rules! on_each_driver {
     };
 }
 
+mod banks;
 mod lifecycle;
 mod loopback;
 pub(crate) mod net;
@@ -34,7 +35,13 @@ use crate::zerocopy::ZeroCopyMode;
 use std::net::SocketAddr;
 
 /// Pools that are quickly made and quickly exhausted.
-const SMALL: PoolSizes = PoolSizes { outside: 16, inside: 16, trains: 16, tun_writes: 8 };
+const SMALL: PoolSizes = PoolSizes {
+    outside: 16,
+    initiations: 4,
+    inside: 16,
+    trains: 16,
+    tun_writes: 8,
+};
 
 fn config(sizes: PoolSizes) -> (DriverConfig, Pools) {
     let pools = Pools::new(sizes).unwrap();
