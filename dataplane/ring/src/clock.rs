@@ -12,6 +12,12 @@ pub fn boot_ns() -> u64 {
     time.as_nanos() as u64
 }
 
+/// CPU time of the calling thread in nanoseconds (`CLOCK_THREAD_CPUTIME_ID`). A system call.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID).as_nanos() as u64
+}
+
 /// Time since the Unix epoch. May jump.
 #[must_use]
 pub fn wall() -> Duration {

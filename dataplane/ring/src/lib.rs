@@ -46,7 +46,7 @@ mod write;
 pub mod zerocopy;
 
 pub use backend::{Backend, DriverConfig, Health};
-pub use choice::DriverKind;
+pub use choice::{Choice, DriverChoice, DriverKind, choose};
 pub use driver::{Driver, Ecn, Inside, Local, Outside, Piece, Received, Train, TunWrite, Wait};
 pub use epoll::EpollDriver;
 pub use error::RingError;

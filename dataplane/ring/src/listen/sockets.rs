@@ -84,8 +84,7 @@ impl UdpSockets {
     pub(super) fn made(data: Bank, initiations: Bank, port: u16) -> Self {
         let mut sockets = Self { data, initiations, port, gro: false, dropped_before: [0; 4] };
         sockets.gro = sockets.enable_gro();
-        let [[ipv4, ipv6], [more_ipv4, more_ipv6]] =
-            [sockets.descriptors(), sockets.initiations()];
+        let [[ipv4, ipv6], [more_ipv4, more_ipv6]] = [sockets.descriptors(), sockets.initiations()];
         sockets.dropped_before = [ipv4, ipv6, more_ipv4, more_ipv6]
             .map(|fd| fd.and_then(|fd| sys::dropped(fd).ok()).unwrap_or(0));
         sockets

@@ -35,13 +35,8 @@ use crate::zerocopy::ZeroCopyMode;
 use std::net::SocketAddr;
 
 /// Pools that are quickly made and quickly exhausted.
-const SMALL: PoolSizes = PoolSizes {
-    outside: 16,
-    initiations: 4,
-    inside: 16,
-    trains: 16,
-    tun_writes: 8,
-};
+const SMALL: PoolSizes =
+    PoolSizes { outside: 16, initiations: 4, inside: 16, trains: 16, tun_writes: 8 };
 
 fn config(sizes: PoolSizes) -> (DriverConfig, Pools) {
     let pools = Pools::new(sizes).unwrap();
