@@ -23,8 +23,8 @@ use ringway_proto::crypto::Random;
 use ringway_proto::limits::HOUSEKEEPING_PERIOD;
 use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::{
-    BUFFER_BYTES, Backend, DriverConfig, Features, PoolSizes, Pools, TunQueue, UdpSockets,
-    UringDriver, Wait, ZeroCopyMode, clock,
+    BUFFER_BYTES, Backend, DriverConfig, DriverKind, EpollDriver, Features, PoolSizes, Pools,
+    TunQueue, UdpSockets, UringDriver, Wait, ZeroCopyMode, clock,
 };
 
 use crate::command::{Envelope, Report};
@@ -72,6 +72,8 @@ pub struct WorkerConfig {
     pub pools: PoolSizes,
     /// What the kernel can do.
     pub features: Features,
+    /// Which driver moves its packets.
+    pub driver: DriverKind,
     /// Whether sends may be zero copy.
     pub zero_copy: ZeroCopyMode,
 }
@@ -159,9 +161,14 @@ impl WorkerHandle {
 /// Why it could not start: the ring, the memory, or the pinning.
 pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
     let (ready, started) = mpsc::sync_channel(1);
+    // One loop per driver: what the choice costs is paid here, not per packet.
+    let work = match config.driver {
+        DriverKind::Uring => work::<UringDriver>,
+        DriverKind::Epoll => work::<EpollDriver>,
+    };
     let thread = std::thread::Builder::new()
         .name(format!("ringway-{}", config.core.0))
-        .spawn(move || work::<UringDriver>(config, &ready))?;
+        .spawn(move || work(config, &ready))?;
     match started.recv() {
         Ok(Ok(())) => Ok(WorkerHandle { thread }),
         Ok(Err(error)) => Err(error),

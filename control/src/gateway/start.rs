@@ -16,7 +16,9 @@ use ringway_dataplane::worker::{
 use ringway_link::page::PageWriter;
 use ringway_proto::CoreId;
 use ringway_proto::crypto::Random;
-use ringway_ring::{Features, TunError, TunOptions, TunQueue, TunView};
+use ringway_ring::{
+    Choice, DriverChoice, DriverKind, Features, TunError, TunOptions, TunQueue, TunView,
+};
 use rtnetlink::LinkUnspec;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
@@ -25,6 +27,7 @@ use tracing::{info, warn};
 use super::desk::{CoreLine, Desk};
 use super::ports::Ports;
 use super::{Setup, UapiSocket};
+use crate::config;
 use crate::failure::{Failure, Status};
 use crate::listen::{ListenError, Listener, listen};
 use crate::ready::Ready;
@@ -44,6 +47,8 @@ pub struct Started {
     pub uapi: Option<Rc<Listener>>,
     /// What its clients may do.
     pub access: Access,
+    /// Which driver moves packets, and why.
+    pub driver: Choice,
     view: RefCell<Option<TunView>>,
     ends: Rc<Ends>,
 }
@@ -105,7 +110,10 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
     set_mtu(queues[0].index(), setup.policy.inner_mtu).await?;
     let (uapi, access) = open_uapi(&setup.uapi)?;
     let stats = Rc::new(open_socket(&setup.stats_socket)?);
-    let common = Common { index_secret: index_secret(), features: Features::probe() };
+    let features = Features::probe();
+    let driver = ringway_ring::choose(driver_choice(setup.workers.driver), &features);
+    info!("Driver {driver}");
+    let common = Common { index_secret: index_secret(), features, driver: driver.kind };
     let layout = IndexLayout::new(cores, common.index_secret);
     let rules = setup.workers.steering.then(|| steering(cores, layout));
 
@@ -143,13 +151,23 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
         watch_thread(thread, over, served, &desk, &ends);
     }
     info!("Interface {interface}, {cores} core(s)");
-    Ok(Started { interface, desk, stats, uapi, access, view: RefCell::new(Some(view)), ends })
+    let view = RefCell::new(Some(view));
+    Ok(Started { interface, desk, stats, uapi, access, driver, view, ends })
+}
+
+const fn driver_choice(wanted: config::DriverChoice) -> DriverChoice {
+    match wanted {
+        config::DriverChoice::Auto => DriverChoice::Auto,
+        config::DriverChoice::Uring => DriverChoice::Uring,
+        config::DriverChoice::Epoll => DriverChoice::Epoll,
+    }
 }
 
 /// What all workers get alike.
 struct Common {
     index_secret: u32,
     features: Features,
+    driver: DriverKind,
 }
 
 fn worker_config(
@@ -178,6 +196,7 @@ fn worker_config(
         spin_us: setup.workers.spin_us.into(),
         pools: setup.pools,
         features: common.features.clone(),
+        driver: common.driver,
         zero_copy: setup.zero_copy,
     })
 }
