@@ -1,5 +1,6 @@
 //! Simulated runs: whatever the network, the clocks and an attacker do, nothing arrives that may
-//! not, and after the storm everything works.
+//! not, and after the storm everything works; with a gateway of one core, of two and of four,
+//! however badly the kernel steers.
 //!
 //! `RINGWAY_SEEDS` says how many seeds (`200`) or which (`1000..5000`, or `42..` for one). A
 //! failure names its seed, and the same seed fails the same way.
@@ -26,22 +27,25 @@ struct Sum {
     sent: usize,
     delivered: usize,
     lost: u64,
+    crossed: u64,
     slowest: (Duration, u64),
     failed: Vec<u64>,
 }
 
 impl Sum {
-    /// Runs one seed. If it fails, what was wrong has been printed by then.
-    fn run(&mut self, seed: u64) {
-        let run = AssertUnwindSafe(|| World::new(Scenario::new(seed)).run());
+    /// Runs one seed with a gateway of so many cores. If it fails, what was wrong has been printed
+    /// by then.
+    fn run(&mut self, seed: u64, cores: u16) {
+        let run = AssertUnwindSafe(|| World::new(Scenario::on(seed, cores)).run());
         let Ok(outcome) = catch_unwind(run) else {
-            eprintln!("seed {seed} failed");
+            eprintln!("seed {seed} failed with {cores} cores");
             self.failed.push(seed);
             return;
         };
         self.sent += outcome.sent;
         self.delivered += outcome.delivered;
         self.lost += outcome.lost;
+        self.crossed += outcome.crossed;
         self.slowest = self.slowest.max((outcome.recovery, seed));
     }
 
@@ -49,6 +53,7 @@ impl Sum {
         self.sent += other.sent;
         self.delivered += other.delivered;
         self.lost += other.lost;
+        self.crossed += other.crossed;
         self.slowest = self.slowest.max(other.slowest);
         self.failed.extend(other.failed);
     }
@@ -63,7 +68,9 @@ fn whatever_happens_nothing_wrong_arrives_and_after_it_everything_works() {
         let share = |first| {
             move || {
                 let mut sum = Sum::default();
-                seeds().skip(first).step_by(threads).for_each(|seed| sum.run(seed));
+                for cores in [1, 2, 4] {
+                    seeds().skip(first).step_by(threads).for_each(|seed| sum.run(seed, cores));
+                }
                 sum
             }
         };
@@ -72,17 +79,19 @@ fn whatever_happens_nothing_wrong_arrives_and_after_it_everything_works() {
             sum.add(share.join().expect("failures were caught"));
         }
     });
-    let Sum { sent, delivered, lost, slowest, failed } = sum;
+    let Sum { sent, delivered, lost, crossed, slowest, failed } = sum;
     eprintln!("{sent} packets sent, {delivered} delivered, {lost} datagrams lost on the way");
+    eprintln!("{crossed} times something went from one core to another");
     eprintln!("slowest recovery {:?}, seed {}", slowest.0, slowest.1);
     assert!(failed.is_empty(), "seeds {failed:?}; one again: RINGWAY_SEEDS={0}..", failed[0]);
+    assert!(crossed > sent as u64 / 10, "cores that never meet prove nothing");
     assert!(delivered > sent / 4, "a world in which nothing works proves nothing");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for seed in 0..6 {
-        let first = World::new(Scenario::new(seed)).run();
-        assert_eq!(World::new(Scenario::new(seed)).run(), first);
+    for (seed, cores) in (0..12).zip([1, 2, 4].into_iter().cycle()) {
+        let first = World::new(Scenario::on(seed, cores)).run();
+        assert_eq!(World::new(Scenario::on(seed, cores)).run(), first);
     }
 }

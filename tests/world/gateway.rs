@@ -65,6 +65,16 @@ impl Setup {
     }
 }
 
+/// Where a shard stands among the cores of its gateway.
+pub struct Place {
+    /// Which core it is.
+    pub core: CoreId,
+    /// How indices carry their owner.
+    pub layout: IndexLayout,
+    /// Its way to and from the other cores.
+    pub crossing: Crossing,
+}
+
 /// Always the same number.
 struct Stuck;
 
@@ -106,12 +116,25 @@ impl Gateway {
     /// When there is no memory for its buffers.
     #[must_use]
     pub fn with(setup: Setup) -> Self {
+        let secret = Seeded(setup.seed).draw() as u32;
+        let crossing = Crossing::new(mesh::ports(1, LINE_SLOTS).remove(0), None);
+        let layout = IndexLayout::new(1, secret);
+        Self::placed(setup, Place { core: CoreId(0), layout, crossing })
+    }
+
+    /// One core of a gateway, with its identity set.
+    ///
+    /// # Panics
+    /// When there is no memory for its buffers.
+    #[must_use]
+    pub fn placed(setup: Setup, place: Place) -> Self {
         let mut random = Seeded(setup.seed);
+        random.draw();
         let (commands, command_receiver) = spsc::channel(64);
         let (report_sender, reports) = spsc::channel(setup.reports);
         let config = ShardConfig {
-            core: CoreId(0),
-            layout: IndexLayout::new(1, random.draw() as u32),
+            core: place.core,
+            layout: place.layout,
             policy: Box::new(setup.policy),
             heap: ShardHeap::new(HeapPolicy::Auto),
             random: Box::new(Seeded(random.draw())),
@@ -121,7 +144,7 @@ impl Gateway {
             },
             commands: command_receiver,
             reports: report_sender,
-            crossing: Crossing::new(mesh::ports(1, LINE_SLOTS).remove(0), None),
+            crossing: place.crossing,
         };
         let driver = WorldDriver::new(setup.pools).expect("memory for the pools");
         let mut gateway = Self {

@@ -2,7 +2,7 @@
 
 use ringway_proto::{DropReason, Instant};
 
-use crate::gateway::Gateway;
+use crate::cluster::Cluster;
 
 /// What was handed to one gateway since it started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,24 +38,27 @@ impl Ledger {
     /// # Panics
     /// If something is missing, or was counted twice, or the gateway turned without a reason. What
     /// finds no transmit buffer may have come from either side, or be a message of its own.
-    pub fn audit(&self, gateway: &mut Gateway, time: Instant) {
-        let counters = gateway.shard.counters_mut();
-        let drops = |reason: &DropReason| counters.drops[*reason as usize];
-        let exhausted = drops(&DropReason::TransmitExhausted);
-        let inside_drops: u64 = INSIDE.iter().map(drops).sum();
+    pub fn audit(&self, gateway: &mut Cluster, time: Instant) {
+        let cores = u64::from(gateway.cores());
+        let mut drops = |reason: &DropReason| gateway.drops(*reason);
+        let exhausted = drops(&DropReason::TransmitExhausted) + drops(&DropReason::CrossingFull);
+        let inside_drops: u64 = INSIDE.iter().map(&mut drops).sum();
         let all_drops: u64 = DropReason::ALL.iter().map(drops).sum();
-        let outside = counters.to_exit_packets
-            + counters.keepalives_received
-            + counters.handshakes_completed_responder
-            + counters.handshakes_completed_initiator
-            + counters.cookies_received
-            + (all_drops - inside_drops - exhausted);
+        let taken = gateway.sum(|counters| {
+            counters.to_exit_packets
+                + counters.keepalives_received
+                + counters.handshakes_completed_responder
+                + counters.handshakes_completed_initiator
+                + counters.cookies_received
+        });
+        let outside = taken + (all_drops - inside_drops - exhausted);
         assert!(
             (outside..=outside + exhausted).contains(&self.datagrams),
             "{} datagrams arrived, {outside} are accounted for, {exhausted} found no buffer",
             self.datagrams
         );
-        let inside = counters.to_client_packets + counters.staged_packets + inside_drops;
+        let sealed = gateway.sum(|counters| counters.to_client_packets + counters.staged_packets);
+        let inside = sealed + inside_drops;
         assert!(
             inside <= self.inside_packets && inside + exhausted >= self.inside,
             "{inside} packets from the TUN, {} to {} went in, {exhausted} found no buffer",
@@ -63,11 +66,11 @@ impl Ledger {
             self.inside_packets
         );
         let seconds = time.since(self.started).as_secs();
-        let turns_max = 300 + 4 * self.occasions + 40 * seconds;
+        let turns_max = cores * (300 + 4 * self.occasions + 40 * seconds);
+        let turns = gateway.sum(|counters| counters.turns);
         assert!(
-            counters.turns <= turns_max,
-            "{} turns in {seconds} s with {} occasions",
-            counters.turns,
+            turns <= turns_max,
+            "{turns} turns in {seconds} s with {} occasions",
             self.occasions
         );
     }

@@ -4,6 +4,7 @@
 //! Nothing here sleeps, and the same seed gives the same run.
 
 pub mod client;
+pub mod cluster;
 pub mod driver;
 pub mod gateway;
 pub mod guest;

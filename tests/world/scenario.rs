@@ -9,6 +9,7 @@ use std::time::Duration;
 use ringway_perf::emulator::LinkConfig;
 
 use crate::client::Seeded;
+use crate::cluster::Steering;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -105,6 +106,10 @@ pub struct Scenario {
     pub gentle: bool,
     /// In the storm the gateway has too few buffers of every kind.
     pub scarce: bool,
+    /// How many cores the gateway has.
+    pub cores: u16,
+    /// Which of them gets what arrives.
+    pub steering: Steering,
 }
 
 impl Scenario {
@@ -142,14 +147,36 @@ impl Scenario {
             offloads: random.below(3) > 0,
             scarce: !gentle && random.below(4) == 0,
             gentle,
+            cores: 1,
+            steering: Steering::Right,
         }
+    }
+
+    /// The run of this seed with a gateway of so many cores. What arrives reaches the core that
+    /// owns it, or the same wrong one each time, or any.
+    #[must_use]
+    pub fn on(seed: u64, cores: u16) -> Self {
+        let steering = match seed % 3 {
+            0 => Steering::Right,
+            1 => Steering::Hash,
+            _ => Steering::Random,
+        };
+        Self { cores, steering, ..Self::new(seed) }
     }
 
     /// Packets of one flow arrive in the order in which they were sent.
     #[must_use]
     pub fn keeps_order(&self) -> bool {
         let ordered = |link: &LinkConfig| link.reorder == 0 && link.duplicate == 0;
+        // Who roams where nothing steers comes to another core, and overtakes itself.
+        let roams = self.events.iter().any(|(_, event)| matches!(event, Event::Roam(_)));
+        let steered = match self.steering {
+            Steering::Right => true,
+            Steering::Hash => !roams,
+            Steering::Random => self.cores == 1,
+        };
         self.attack_gap.is_none()
+            && steered
             && self.guests.iter().all(|guest| ordered(&guest.up) && ordered(&guest.down))
     }
 }

@@ -15,8 +15,9 @@ use ringway_proto::crypto::{PublicKey, hash};
 use ringway_ring::Ecn;
 
 use crate::client::Seeded;
+use crate::cluster::Cluster;
 use crate::driver::{Pools, Sent};
-use crate::gateway::{Gateway, Setup, identity_of};
+use crate::gateway::{Setup, identity_of};
 use crate::guest::{Clock, Guest, gateway_address, inner};
 use crate::ledger::Ledger;
 use crate::model::{Model, Way, merged};
@@ -56,6 +57,8 @@ pub struct Outcome {
     pub delivered: usize,
     /// Datagrams that the network lost.
     pub lost: u64,
+    /// Datagrams, packets and handshake messages that went from one core to another.
+    pub crossed: u64,
     /// How long after the end of all trouble the last packet was lost.
     pub recovery: Duration,
 }
@@ -65,7 +68,7 @@ pub struct World {
     scenario: Scenario,
     random: Seeded,
     time: Instant,
-    gateway: Gateway,
+    gateway: Cluster,
     clock: Clock,
     key_seed: u64,
     inner_mtu: u16,
@@ -100,7 +103,7 @@ impl World {
         let mut world = Self {
             random: Seeded(seed ^ 0x7a3d),
             time,
-            gateway: Gateway::with(setup),
+            gateway: Cluster::new(&setup, scenario.cores, scenario.steering),
             clock: Clock::default(),
             key_seed: seed,
             inner_mtu: Policy::INNER_MTU,
@@ -143,7 +146,13 @@ impl World {
         self.clear_out();
         let (sent, delivered) = self.model.count(|_| true);
         let lost = self.guests.iter().map(|guest| guest.cable.lost()).sum();
-        Outcome { trace: self.trace, sent, delivered, lost, recovery: self.recovery(storm_ends) }
+        let recovery = self.recovery(storm_ends);
+        let crossed = self.gateway.sum(|counters| {
+            counters.crossed_in_datagrams
+                + counters.crossed_in_packets
+                + counters.crossed_in_handshakes
+        });
+        Outcome { trace: self.trace, sent, delivered, lost, crossed, recovery }
     }
 
     /// Goes from one thing to the next.
@@ -232,7 +241,9 @@ impl World {
             Event::Flood(count) => self.flood(count),
             Event::InnerMtu(inner_mtu) => {
                 self.inner_mtu = inner_mtu;
-                self.command(Command::SetPolicy(Box::new(policy(inner_mtu))));
+                self.command(|gateway| {
+                    gateway.everywhere(|_| Command::SetPolicy(Box::new(policy(inner_mtu))));
+                });
             }
         }
     }
@@ -260,20 +271,20 @@ impl World {
         }
         self.guests[number].configured = true;
         let change = self.guests[number].as_peer();
-        self.command(Command::PutPeer(Box::new(change)));
+        self.command(|gateway| gateway.put_peer(change));
     }
 
     fn remove(&mut self, number: usize) {
         let guest = &mut self.guests[number];
         if std::mem::replace(&mut guest.configured, false) {
             let public = guest.client.public();
-            self.command(Command::RemovePeer(public));
+            self.command(|gateway| gateway.remove_peer(&public));
         }
     }
 
     fn change_identity(&mut self, key_seed: u64) {
         self.key_seed = key_seed;
-        self.command(Command::SetIdentity(Some(Box::new(identity_of(key_seed)))));
+        self.command(|gateway| gateway.set_identity(key_seed));
         let public = self.public();
         for guest in &mut self.guests {
             guest.client.restart(public);
@@ -282,14 +293,15 @@ impl World {
 
     pub(super) fn restart_gateway(&mut self) {
         self.ledger.audit(&mut self.gateway, self.time);
-        assert!(self.gateway.shard.driver_mut().at_rest());
+        assert!(self.gateway.at_rest());
         // With a clock that was set back it would show stamps that its peers have seen, and could
         // begin no handshake: only stamps that are kept help against that.
         self.clock.stepped_s = self.clock.stepped_max_s;
         let now = self.clock.now(self.time);
         let scarce = self.scenario.scarce && !self.calm;
         let setup = Setup { now, ..setup(self.key_seed, self.random.draw(), scarce) };
-        self.gateway = Gateway::with(Setup { policy: policy(self.inner_mtu), ..setup });
+        let setup = Setup { policy: policy(self.inner_mtu), ..setup };
+        self.gateway = Cluster::new(&setup, self.scenario.cores, self.scenario.steering);
         self.ledger = Ledger { started: self.time, ..Ledger::default() };
         self.arrived.clear();
         for number in 0..self.guests.len() {
@@ -299,10 +311,10 @@ impl World {
         }
     }
 
-    pub(super) fn command(&mut self, command: Command) {
+    pub(super) fn command(&mut self, command: impl FnOnce(&mut Cluster)) {
         self.gateway.now = self.clock.now(self.time);
         self.ledger.occasions += 10;
-        self.gateway.command(command);
+        command(&mut self.gateway);
         self.run_gateway();
     }
 }

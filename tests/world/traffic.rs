@@ -66,16 +66,14 @@ impl World {
 
     fn send_inside(&mut self, packets: &[Vec<u8>]) {
         let equal = packets[..packets.len() - 1].iter().all(|p| p.len() == packets[0].len());
-        let driver = self.gateway.shard.driver_mut();
-        let before = driver.refused;
-        let (handed, each) = if self.scenario.offloads && packets.len() > 1 && equal {
-            driver.inject_inside(&merged(packets));
-            (1, packets.len() as u64)
+        let gateway = &mut self.gateway;
+        let (handed, taken, each) = if self.scenario.offloads && packets.len() > 1 && equal {
+            let taken = gateway.inject_inside(&merged(packets));
+            (1, u64::from(taken), packets.len() as u64)
         } else {
-            packets.iter().for_each(|packet| driver.inject_packet(packet));
-            (packets.len() as u64, 1)
+            let taken = packets.iter().filter(|packet| gateway.inject_packet(packet)).count();
+            (packets.len() as u64, taken as u64, 1)
         };
-        let taken = handed - (driver.refused - before);
         self.ledger.inside += taken;
         self.ledger.inside_packets += taken * each;
         self.ledger.occasions += handed;
@@ -107,12 +105,14 @@ impl World {
     }
 
     fn endpoints(&self) -> Vec<Option<SocketAddr>> {
-        let peers = self.gateway.shard.peers();
         let mut found = Vec::new();
-        let mut cursor = 0;
-        while let Some((id, peer)) = peers.next_from(cursor) {
-            cursor = id.slot + 1;
-            found.push(peer.endpoint.map(|endpoint| endpoint.remote));
+        for shard in &self.gateway.shards {
+            let peers = shard.shard.peers();
+            let mut cursor = 0;
+            while let Some((id, peer)) = peers.next_from(cursor) {
+                cursor = id.slot + 1;
+                found.push(peer.endpoint.map(|endpoint| endpoint.remote));
+            }
         }
         found
     }
@@ -177,9 +177,7 @@ impl World {
         let (from, to) = (first.from, first.to);
         let bytes: Vec<_> = merged.iter().map(|datagram| datagram.bytes.clone()).collect();
         let ecn = Ecn(self.random.below(4) as u8);
-        let before = self.gateway.shard.driver_mut().refused;
-        self.gateway.deliver(&bytes, from, to.ip(), ecn);
-        let refused = self.gateway.shard.driver_mut().refused - before;
+        let refused = self.gateway.deliver(&bytes, from, to.ip(), ecn);
         self.ledger.datagrams += bytes.len() as u64 - refused;
         if self.next_attack.is_some() && refused == 0 {
             // A refused handshake message may be accepted later; a transport message never.
@@ -213,7 +211,7 @@ impl World {
     pub(super) fn run_gateway(&mut self) {
         self.gateway.now = self.clock.now(self.time);
         let sent = self.gateway.run();
-        assert!(self.gateway.shard.driver_mut().at_rest(), "a buffer is missing");
+        assert!(self.gateway.at_rest(), "a buffer is missing");
         for packet in std::mem::take(&mut self.gateway.written) {
             self.model.written(&packet);
         }

@@ -73,10 +73,10 @@ impl World {
         let live = peers.iter().filter(|peer| peer.live).count();
         assert_eq!(peers.len(), configured);
         assert_eq!(live, configured, "everybody has a session");
-        let counters = self.gateway.shard.counters_mut();
-        assert_eq!(counters.sessions, live as u64, "the gauge of sessions");
-        assert_eq!(counters.staged_packets, 0, "staged packets");
-        let used = self.gateway.shard.indices().used();
+        let gateway = &mut self.gateway;
+        assert_eq!(gateway.sum(|c| c.sessions), live as u64, "the gauge of sessions");
+        assert_eq!(gateway.sum(|c| c.staged_packets), 0, "staged packets");
+        let used = gateway.indices_used();
         assert!(used <= 4 * configured, "{used} indices for {configured} peers");
         for guest in self.guests.iter().filter(|guest| guest.configured) {
             let peer = peers.iter().find(|peer| peer.public == guest.client.public());
@@ -97,29 +97,25 @@ impl World {
                     update_only: true,
                     ..PeerChange::of(guest.client.public())
                 };
-                self.command(Command::PutPeer(Box::new(change)));
+                self.command(|gateway| gateway.put_peer(change));
             }
         }
         self.run_until(self.time + Duration::from_secs(200));
         let live = self.gateway.peers().iter().filter(|peer| peer.live).count() as u64;
-        assert_eq!(
-            self.gateway.shard.counters_mut().sessions,
-            live,
-            "sessions end with their keys"
-        );
+        assert_eq!(self.gateway.sum(|c| c.sessions), live, "sessions end with their keys");
         self.run_until(self.time + Duration::from_secs(600));
-        assert_eq!(self.gateway.shard.counters_mut().sessions, 0, "sessions of sleepers");
-        assert_eq!(self.gateway.shard.indices().used(), 0, "indices of sleepers");
+        assert_eq!(self.gateway.sum(|c| c.sessions), 0, "sessions of sleepers");
+        assert_eq!(self.gateway.indices_used(), 0, "indices of sleepers");
         self.ledger.audit(&mut self.gateway, self.time);
     }
 
     /// A gateway without peers holds nothing.
     pub(super) fn clear_out(&mut self) {
-        self.command(Command::RemoveAllPeers);
+        self.command(Cluster::remove_all_peers);
         self.gateway.run();
         assert!(self.gateway.peers().is_empty());
-        assert_eq!(self.gateway.shard.indices().used(), 0, "indices of nobody");
-        assert_eq!(self.gateway.shard.heap_bytes(), 0, "memory of nobody");
-        assert!(self.gateway.shard.driver_mut().at_rest());
+        assert_eq!(self.gateway.indices_used(), 0, "indices of nobody");
+        assert_eq!(self.gateway.heap_bytes(), 0, "memory of nobody");
+        assert!(self.gateway.at_rest());
     }
 }
