@@ -56,7 +56,7 @@ pub use pools::{BUFFER_BYTES, PoolSizes, Pools};
 pub use ring::RingMode;
 pub use sandbox::Sandbox;
 pub use stats::DriverStats;
-pub use steer::Steering;
+pub use steer::{Steering, TunSteering, TunSteeringError};
 pub use tun::{TunError, TunOffloads, TunOptions, TunQueue};
 pub use tun_view::{TunState, TunView};
 pub use uring::UringDriver;

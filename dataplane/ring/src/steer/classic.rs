@@ -65,22 +65,16 @@ fn by_rule(steering: &Steering, rule: &Rule) -> Vec<Instruction> {
 fn by_source(steering: &Steering, family: Family) -> Vec<Instruction> {
     let owner = steering.owner;
     let at = |offset: u32| libc::SKF_NET_OFF as u32 + offset;
-    let first = |source_at| {
-        vec![load(WORD, at(source_at)), statement(XOR, owner.secret), statement(MULTIPLY, SPREAD)]
+    let source_at = match family {
+        Family::V4 => IPV4_SOURCE_AT,
+        Family::V6 => IPV6_SOURCE_AT,
     };
-    let mut code = match family {
-        Family::V4 => first(IPV4_SOURCE_AT),
-        Family::V6 => {
-            let mut code = first(IPV6_SOURCE_AT);
-            code.extend([
-                statement(TO_X, 0),
-                load(WORD, at(IPV6_SOURCE_AT + 4)),
-                statement(XOR_X, 0),
-                statement(MULTIPLY, SPREAD),
-            ]);
-            code
-        }
-    };
+    let mut code = vec![load(WORD, at(source_at)), statement(XOR, owner.secret)];
+    code.extend(MIX);
+    if family == Family::V6 {
+        code.extend([statement(TO_X, 0), load(WORD, at(IPV6_SOURCE_AT + 4)), statement(XOR_X, 0)]);
+        code.extend(MIX);
+    }
     code.extend([
         statement(SHIFT_RIGHT, 16),
         statement(MODULO, owner.cores.into()),
@@ -89,6 +83,15 @@ fn by_source(steering: &Steering, family: Family) -> Vec<Instruction> {
     ]);
     code
 }
+
+/// As [`mixed`](super::mixed).
+const MIX: [Instruction; 5] = [
+    statement(MULTIPLY, SPREAD),
+    statement(TO_X, 0),
+    statement(SHIFT_RIGHT, 16),
+    statement(XOR_X, 0),
+    statement(MULTIPLY, SPREAD),
+];
 
 const WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;

@@ -2,17 +2,22 @@
 //!
 //! Every core has its own sockets on the one port and its own queue of the one TUN. Two programs
 //! choose among them: [`Steering`] (classic BPF on the group of sockets; no privilege needed) reads
-//! the owner out of the index that a datagram carries, and `TunSteering`
+//! the owner out of the index that a datagram carries, and [`TunSteering`]
 //! (extended BPF, made of instructions written by hand) looks up whose prefix an inner destination
 //! is. Where the kernel refuses either, it spreads by a hash of its own and cores hand over what is
 //! not theirs: steering saves crossings, it does not decide what is right.
 //!
 //! Reading order: here (what a rule is, and in plain Rust what the program does), `classic` (the
-//! program). This module must not know what datagrams mean: rules come as numbers.
+//! program of sockets), [`tun`] (that of the TUN), `assembler` and `bpf` (what it is made with). This
+//! module must not know what datagrams mean: rules come as numbers.
 
+mod assembler;
+mod bpf;
 mod classic;
+pub mod tun;
 
 pub(crate) use classic::{NOTHING, program};
+pub use tun::{TunSteering, TunSteeringError};
 
 use std::net::IpAddr;
 
@@ -76,12 +81,12 @@ impl Steering {
     /// its IPv6 address, which is the least that one customer has.
     #[must_use]
     pub fn core_of_source(&self, source: IpAddr) -> u16 {
-        let first = |word: u32| (word ^ self.owner.secret).wrapping_mul(SPREAD);
+        let secret = self.owner.secret;
         let hash = match source {
-            IpAddr::V4(v4) => first(v4.to_bits()),
+            IpAddr::V4(v4) => mixed(v4.to_bits() ^ secret),
             IpAddr::V6(v6) => {
-                let words = (v6.to_bits() >> 64) as u64;
-                (first((words >> 32) as u32) ^ words as u32).wrapping_mul(SPREAD)
+                let [first, second] = [v6.to_bits() >> 96, v6.to_bits() >> 64].map(|w| w as u32);
+                mixed(mixed(first ^ secret) ^ second)
             }
         };
         ((hash >> 16) % u32::from(self.owner.cores)) as u16
@@ -125,9 +130,14 @@ impl Owner {
     }
 }
 
-/// An odd number near 2^32 divided by the golden ratio: multiplying by it spreads neighbouring
-/// addresses over the upper bits.
+/// An odd number near 2^32 divided by the golden ratio.
 const SPREAD: u32 = 0x9e37_79b1;
+
+/// Spreads what differs anywhere in a word over its upper half. The programs do the same.
+const fn mixed(word: u32) -> u32 {
+    let word = word.wrapping_mul(SPREAD);
+    (word ^ word >> 16).wrapping_mul(SPREAD)
+}
 
 #[cfg(test)]
 mod tests;
