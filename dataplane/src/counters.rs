@@ -166,6 +166,7 @@ counters! {
     staged_packets: u64, Gauge, "Packets waiting for a handshake.";
     receives_revived: u64, Counter, "Times UDP receives that had failed for good were started again.";
     arenas_off_node: u64, Gauge, "Packet arenas that are not on the node of their core.";
+    sandbox_gaps: u64, Gauge, "Parts of the sandbox, of four per worker, that workers do without.";
     session_bytes: u64, Gauge, "Bytes held for sessions, fixed part and variable part.";
     under_load: u64, Gauge, "1 while the core answers initiations with cookies.";
 }
@@ -226,6 +227,7 @@ impl Default for Counters {
             staged_packets: 0,
             receives_revived: 0,
             arenas_off_node: 0,
+            sandbox_gaps: 0,
             session_bytes: 0,
             under_load: 0,
         }

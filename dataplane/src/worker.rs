@@ -24,7 +24,7 @@ use ringway_proto::limits::HOUSEKEEPING_PERIOD;
 use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::{
     BUFFER_BYTES, Backend, DriverConfig, DriverKind, EpollDriver, Features, PoolSizes, Pools,
-    TunQueue, UdpSockets, UringDriver, Wait, ZeroCopyMode, clock,
+    Sandbox, TunQueue, UdpSockets, UringDriver, Wait, ZeroCopyMode, clock, sandbox,
 };
 
 use crate::command::{Envelope, Report};
@@ -76,6 +76,8 @@ pub struct WorkerConfig {
     pub driver: DriverKind,
     /// Whether sends may be zero copy.
     pub zero_copy: ZeroCopyMode,
+    /// Whether it gives up what it does not need once it is set up.
+    pub sandbox: bool,
 }
 
 /// Control's ends of the channels to one core.
@@ -143,9 +145,16 @@ pub fn mesh(wakers: &[Waker]) -> Vec<MeshPort> {
 /// A running worker.
 pub struct WorkerHandle {
     thread: JoinHandle<io::Result<()>>,
+    sandbox: Option<Sandbox>,
 }
 
 impl WorkerHandle {
+    /// How its sandbox stands; `None` if it was told to have none.
+    #[must_use]
+    pub const fn sandbox(&self) -> Option<&Sandbox> {
+        self.sandbox.as_ref()
+    }
+
     /// Waits until the worker has ended. Send [`Command::Stop`](crate::Command::Stop) first.
     ///
     /// # Errors
@@ -170,7 +179,7 @@ pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
         .name(format!("ringway-{}", config.core.0))
         .spawn(move || work(config, &ready))?;
     match started.recv() {
-        Ok(Ok(())) => Ok(WorkerHandle { thread }),
+        Ok(Ok(sandbox)) => Ok(WorkerHandle { thread, sandbox }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(io::Error::other("The worker ended before it ran")),
     }
@@ -178,9 +187,9 @@ pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
 
 fn work<B: Backend>(
     config: WorkerConfig,
-    ready: &mpsc::SyncSender<io::Result<()>>,
+    ready: &mpsc::SyncSender<io::Result<Option<Sandbox>>>,
 ) -> io::Result<()> {
-    let (shard, link) = match start::<B>(config) {
+    let (shard, link, sandbox) = match start::<B>(config) {
         Ok(started) => started,
         Err(error) => {
             // The starter is waiting for this; if it has gone there is nobody to tell.
@@ -188,7 +197,7 @@ fn work<B: Backend>(
             return Ok(());
         }
     };
-    let _ = ready.send(Ok(()));
+    let _ = ready.send(Ok(sandbox));
     drive(shard, link)
 }
 
@@ -201,12 +210,15 @@ struct LoopLink {
     page: PageWriter,
 }
 
-fn start<B: Backend>(config: WorkerConfig) -> io::Result<(Shard<B>, LoopLink)> {
+type Started<B> = (Shard<B>, LoopLink, Option<Sandbox>);
+
+fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
     if let Some(cpu) = config.cpu {
         ringway_numa::pin::pin_to(cpu).map_err(io::Error::other)?;
     }
     let spin = Duration::from_micros(u64::from(config.spin_us));
     let WorkerLink { commands, reports, sleeper, wake_control, page } = config.link;
+    let wakers: Vec<Waker> = config.mesh.wakers().chain([&wake_control]).cloned().collect();
     let (pools, mut off_node) = pools(config.pools, config.node)?;
     let strays = if config.cores > 1 {
         Some(arena(STRAY_BUFFERS, config.node, &mut off_node)?)
@@ -241,7 +253,15 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<(Shard<B>, LoopLink)> {
     if config.frozen {
         shard.begin_frozen();
     }
-    Ok((shard, LoopLink { spin, sleeper, wake_control, page }))
+    let sandbox = config.sandbox.then(|| {
+        let wakers: Vec<_> = wakers.iter().map(AsFd::as_fd).collect();
+        sandbox::enter(shard.driver_mut(), &wakers)
+    });
+    shard.counters_mut().sandbox_gaps = match &sandbox {
+        Some(sandbox) => sandbox.gaps().count() as u64,
+        None => Sandbox::PARTS,
+    };
+    Ok((shard, LoopLink { spin, sleeper, wake_control, page }, sandbox))
 }
 
 /// Maps the arenas, on `node` if there is a choice, and says how many of them the kernel put

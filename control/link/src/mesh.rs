@@ -71,6 +71,11 @@ impl<T> Port<T> {
         }
     }
 
+    /// By what other cores are woken.
+    pub fn wakers(&self) -> impl Iterator<Item = &Waker> {
+        self.lines.iter().flatten().filter_map(|line| line.waker.as_ref())
+    }
+
     /// The core that holds this port.
     #[must_use]
     pub const fn core(&self) -> u16 {

@@ -55,6 +55,13 @@ impl Waker {
     }
 }
 
+/// The eventfd that is written, for a filter that lets this and no other write through.
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
+    }
+}
+
 /// The side that waits. Its descriptor becomes readable when a waker ended the sleep; it is
 /// non-blocking, so poll it (a ring: multishot POLL_ADD; tokio: `AsyncFd`) instead of reading it.
 #[derive(Debug)]

@@ -198,6 +198,7 @@ fn worker_config(
         features: common.features.clone(),
         driver: common.driver,
         zero_copy: setup.zero_copy,
+        sandbox: true,
     })
 }
 

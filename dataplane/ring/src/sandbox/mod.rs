@@ -49,6 +49,9 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// How many parts there are.
+    pub const PARTS: u64 = 4;
+
     /// The parts that are missing, by name.
     pub fn gaps(&self) -> impl Iterator<Item = (&'static str, &Gap)> {
         [

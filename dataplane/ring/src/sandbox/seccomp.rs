@@ -32,6 +32,10 @@ const FUTEX_REQUEUE: i64 = 456;
 /// `IORING_ENTER_REGISTERED_RING`: the ring is named by a number that was registered before.
 const ENTER_REGISTERED_RING: i32 = 1 << 4;
 
+/// Wakers that are listed one by one; with more workers than that, the length of a write has to
+/// do. A filter has at most 4,096 instructions, and each waker takes ten.
+const WAKERS_LISTED_MAX: usize = 256;
+
 /// Offsets in `struct seccomp_data`.
 const AT_NUMBER: u32 = 0;
 const AT_ARCHITECTURE: u32 = 4;
@@ -188,8 +192,13 @@ fn descriptors(list: &mut List, calls: &Calls) -> Result<(), Refusal> {
     // The last words of a panic.
     let last_words = libc::STDERR_FILENO;
     list.when(libc::SYS_writev, &[equal(0, last_words)])?;
-    for fd in calls.wakers.iter().chain([&last_words, &calls.own_waker]) {
-        list.when(libc::SYS_write, &[equal(0, *fd)])?;
+    list.when(libc::SYS_write, &[equal(0, last_words)])?;
+    let wake = equal(2, size_of::<u64>() as i32);
+    if calls.wakers.len() > WAKERS_LISTED_MAX {
+        list.when(libc::SYS_write, &[wake])?;
+    }
+    for fd in calls.wakers.iter().take(WAKERS_LISTED_MAX) {
+        list.when(libc::SYS_write, &[equal(0, *fd), wake])?;
     }
     list.when(libc::SYS_read, &[equal(0, calls.own_waker)])
 }
@@ -271,4 +280,20 @@ const fn equal(at: u8, value: i32) -> Condition {
 
 const fn masked(at: u8, mask: i32, value: i32) -> Condition {
     Condition { at, mask: mask as u32, value: value as u32 }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_fits_into_the_kernel_however_many_workers_there_are() {
+        for (ring, wakers) in [(Some(3), 1), (None, 255), (Some(3), 256), (None, 1023)] {
+            let wakers = (10..10 + wakers).collect();
+            let calls = Calls { ring, inside: Some(4), own_waker: 5, wakers };
+            let length = compile(&calls).unwrap().len();
+            assert!(length <= 4096, "{length}");
+        }
+    }
 }
