@@ -37,7 +37,7 @@ pub fn round(contender: Contender, workload: Workload, length: Duration) -> anyh
         }
         Workload::UdpMerged => {
             let server = Server::start(contender, workload, no_destination())?;
-            let (mut driver, _) = udp::driver()?;
+            let (mut driver, _) = udp::driver::<UringDriver>()?;
             let to = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port));
             measure(&server, length, || window_merged(&mut driver, to))
         }

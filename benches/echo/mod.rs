@@ -17,6 +17,8 @@ use std::str::FromStr;
 pub enum Contender {
     /// ringway-ring: multishot receive with GRO, GSO trains.
     Ring,
+    /// ringway-ring without a ring: recvmmsg with GRO, sendmmsg of GSO trains.
+    Epoll,
     /// monoio 0.2 on io_uring.
     Monoio,
     /// tokio-uring 0.5.
@@ -27,13 +29,15 @@ pub enum Contender {
 
 impl Contender {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 4] = [Self::Ring, Self::Monoio, Self::TokioUring, Self::Tokio];
+    pub const ALL: [Self; 5] =
+        [Self::Ring, Self::Epoll, Self::Monoio, Self::TokioUring, Self::Tokio];
 
     /// Its name in tables and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ring => "ring",
+            Self::Epoll => "epoll",
             Self::Monoio => "monoio",
             Self::TokioUring => "tokio-uring",
             Self::Tokio => "tokio",
@@ -75,10 +79,10 @@ impl Workload {
         }
     }
 
-    /// Whether the contender can serve it: the ring has no streams yet.
+    /// Whether the contender can serve it: our drivers have no streams yet.
     #[must_use]
     pub fn has(self, contender: Contender) -> bool {
-        contender != Contender::Ring || !matches!(self, Self::Relay(_))
+        !matches!(contender, Contender::Ring | Contender::Epoll) || !matches!(self, Self::Relay(_))
     }
 }
 

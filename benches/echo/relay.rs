@@ -1,5 +1,5 @@
-//! A one-way TCP relay, three times: what a client sends goes to the destination. The ring has no
-//! streams yet; it joins here when it has.
+//! A one-way TCP relay, three times: what a client sends goes to the destination. Our drivers
+//! have no streams yet; they join here when they have.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -19,7 +19,7 @@ const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 /// If the contender cannot be set up, or cannot accept any more.
 pub fn serve(contender: Contender, destination: SocketAddr, ready: fn(u16)) -> anyhow::Result<()> {
     match contender {
-        Contender::Ring => bail!("The ring has no streams yet"),
+        Contender::Ring | Contender::Epoll => bail!("Our drivers have no streams yet"),
         Contender::Monoio => monoio(destination, ready),
         Contender::TokioUring => tokio_uring(destination, ready),
         Contender::Tokio => tokio(destination, ready),

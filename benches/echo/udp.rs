@@ -1,4 +1,4 @@
-//! A UDP echo server, four times. Each listens on a free port of 127.0.0.1, tells it, and serves
+//! A UDP echo server, five times. Each listens on a free port of 127.0.0.1, tells it, and serves
 //! until it is killed.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,7 +7,8 @@ use std::rc::Rc;
 use anyhow::Context;
 use ringway_alloc::Buf;
 use ringway_ring::{
-    Driver, DriverConfig, Outside, Received, Train, UdpOptions, UdpSockets, UringDriver, Wait,
+    Backend, DriverConfig, EpollDriver, Outside, Received, Train, UdpOptions, UdpSockets,
+    UringDriver, Wait,
 };
 
 use super::Contender;
@@ -25,15 +26,16 @@ const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 /// If the contender cannot be set up, or its loop breaks.
 pub fn serve(contender: Contender, ready: fn(u16)) -> anyhow::Result<()> {
     match contender {
-        Contender::Ring => ring(ready),
+        Contender::Ring => own::<UringDriver>(ready),
+        Contender::Epoll => own::<EpollDriver>(ready),
         Contender::Monoio => monoio(ready),
         Contender::TokioUring => tokio_uring(ready),
         Contender::Tokio => tokio(ready),
     }
 }
 
-fn ring(ready: fn(u16)) -> anyhow::Result<()> {
-    let (mut driver, port) = driver()?;
+fn own<B: Backend>(ready: fn(u16)) -> anyhow::Result<()> {
+    let (mut driver, port) = driver::<B>()?;
     ready(port);
     let mut open: Option<Train> = None;
     loop {
@@ -54,8 +56,8 @@ fn ring(ready: fn(u16)) -> anyhow::Result<()> {
 }
 
 /// A driver with one IPv4 socket, and the port of that.
-pub(super) fn driver() -> anyhow::Result<(UringDriver, u16)> {
-    let mut driver = UringDriver::new(DriverConfig::new()?)?;
+pub(super) fn driver<B: Backend>() -> anyhow::Result<(B, u16)> {
+    let mut driver = B::make(DriverConfig::new()?)?;
     let options =
         UdpOptions { ipv4: Some(Ipv4Addr::LOCALHOST), ipv6: None, ..UdpOptions::default() };
     let sockets = UdpSockets::bind(&options)?;
