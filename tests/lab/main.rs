@@ -20,3 +20,4 @@ mod rekey;
 mod restart;
 mod roam;
 mod setup;
+mod shards;

@@ -45,7 +45,8 @@ impl Honest {
         let mut fleet = grounds.fleet(roster)?;
         let shaken = fleet.shake(0..1, 1, HANDSHAKE_LIMIT)?;
         ensure!(shaken.completed == 1, "The honest client got no session: {}", grounds.said());
-        let far = FarEnd::start(&grounds.line.dst, grounds.far(), settings.ends_cpu())?;
+        let (dst, cpu) = (&grounds.line.dst, settings.ends_cpu());
+        let far = FarEnd::start_in_a_hurry(dst, grounds.far(), cpu)?;
         Ok(Self { fleet, far })
     }
 
@@ -77,7 +78,8 @@ impl Honest {
         let driven = honest.talk(period)?;
         let Self { fleet, far } = honest;
         let there = far.stop()?;
-        let far = FarEnd::start(&grounds.line.dst, grounds.far(), settings.ends_cpu())?;
+        let (dst, cpu) = (&grounds.line.dst, settings.ends_cpu());
+        let far = FarEnd::start_in_a_hurry(dst, grounds.far(), cpu)?;
         Ok((Self { fleet, far }, Kept { driven, there }))
     }
 

@@ -31,7 +31,13 @@ fn alone(settings: &Settings, clients: u32) -> Result<Outcome> {
     let mut fleet = crowd(&grounds, clients)?;
     let spent = Spent::since_now(grounds.pid());
     let shaken = fleet.shake(0..clients, clients, LIMIT)?;
-    Ok(outcome(settings, &format!("{clients} at once"), &shaken, spent.seconds(), None))
+    Ok(outcome(
+        settings,
+        &format!("{clients} at once"),
+        &shaken,
+        &Effort::of(&grounds, &spent)?,
+        None,
+    ))
 }
 
 /// What a core can do when nobody pushes: a bounded number under way at a time.
@@ -40,7 +46,13 @@ fn paced(settings: &Settings, clients: u32) -> Result<Outcome> {
     let mut fleet = crowd(&grounds, clients)?;
     let spent = Spent::since_now(grounds.pid());
     let shaken = fleet.shake(0..clients, 256, LIMIT)?;
-    Ok(outcome(settings, &format!("{clients}, 256 at a time"), &shaken, spent.seconds(), None))
+    Ok(outcome(
+        settings,
+        &format!("{clients}, 256 at a time"),
+        &shaken,
+        &Effort::of(&grounds, &spent)?,
+        None,
+    ))
 }
 
 fn beside(settings: &Settings, clients: u32, flood: Option<u64>) -> Result<Outcome> {
@@ -73,16 +85,34 @@ fn beside(settings: &Settings, clients: u32, flood: Option<u64>) -> Result<Outco
         Some(_) => format!("{clients} at once, honest session, flood"),
         None => format!("{clients} at once, honest session"),
     };
-    Ok(outcome(settings, &what, &shaken, spent.seconds(), Some(&kept)))
+    Ok(outcome(settings, &what, &shaken, &Effort::of(&grounds, &spent)?, Some(&kept)))
+}
+
+/// What the gateway had to do for it.
+struct Effort {
+    cpu_s: f64,
+    /// Handshake messages that one core handed to another.
+    crossed: u64,
+    turn_p99_us: f64,
+}
+
+impl Effort {
+    fn of(grounds: &Grounds, spent: &Spent) -> Result<Self> {
+        let cpu_s = spent.seconds();
+        let page = grounds.stats.settled()?;
+        let turn_p99_us = float(page.quantile("turn_ns", "p99")) / 1e3;
+        Ok(Self { cpu_s, crossed: page.total("crossed_in_handshakes"), turn_p99_us })
+    }
 }
 
 fn outcome(
     settings: &Settings,
     what: &str,
     shaken: &Shaken,
-    cpu_s: f64,
+    effort: &Effort,
     kept: Option<&Kept>,
 ) -> Outcome {
+    let completed = f64::from(shaken.completed.max(1));
     let ms = |share| shaken.percentile_ms(share).unwrap_or(f64::NAN);
     let mut figures = vec![
         Figure::told("completed", shaken.completed.into()),
@@ -93,7 +123,9 @@ fn outcome(
         Figure::told("repeated", float(shaken.retries)),
         Figure::told("cookies", float(shaken.cookies)),
         Figure::higher("per s", shaken.per_second()),
-        Figure::lower("gateway µs each", cpu_s * 1e6 / f64::from(shaken.completed.max(1))),
+        Figure::lower("gateway µs each", effort.cpu_s * 1e6 / completed),
+        Figure::told("crossings each", float(effort.crossed) / completed),
+        Figure::told("turn p99 µs", effort.turn_p99_us),
     ];
     let mut invariants = vec![must(
         shaken.failed == 0,

@@ -1,0 +1,82 @@
+//! Several workers, very many clients, attackers and operators: the invariants of the scenarios
+//! that `tools/perf shards` measures, in their small size.
+//!
+//! ```text
+//!   cli: a fleet, 10.128.0.0/9 is local ── gw: several workers ── dst: judges every flow's order
+//! ```
+//!
+//! `LAB_WORKERS` (default 2) and `LAB_DRIVER` choose the gateway's workers and driver.
+
+use std::sync::{Mutex, PoisonError};
+
+use ringway_perf::shards::{Scenario, Settings};
+
+use crate::setup::gateway;
+
+/// Two at a time would measure each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn workers() -> u16 {
+    std::env::var("LAB_WORKERS").map_or(2, |count| count.parse().unwrap())
+}
+
+fn holds(scenario: Scenario, workers: u16) {
+    if gateway() != ringway_perf::programs::Program::Ringway {
+        return; // others have no workers, no counters and no control thread
+    }
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let flags = std::env::var("LAB_DRIVER").map(|driver| format!(" --driver {driver}"));
+    let settings = Settings::small(workers, &flags.unwrap_or_default());
+    let outcomes = scenario.run(&settings).unwrap();
+    assert!(!outcomes.is_empty());
+    let broken: Vec<String> = outcomes
+        .iter()
+        .flat_map(|row| row.broken().map(|says| format!("{}: {says}", row.variant)))
+        .collect();
+    assert!(broken.is_empty(), "{}\n{outcomes:#?}", broken.join("\n"));
+}
+
+#[test]
+fn privileged_one_worker_at_full_load_keeps_the_order_of_every_flow() {
+    holds(Scenario::Scaling, 1);
+}
+
+#[test]
+fn privileged_two_workers_at_full_load_keep_the_order_of_every_flow() {
+    holds(Scenario::Scaling, 2);
+}
+
+#[test]
+fn privileged_four_workers_at_full_load_keep_the_order_of_every_flow() {
+    holds(Scenario::Scaling, 4);
+}
+
+#[test]
+fn privileged_forged_initiations_cost_an_honest_session_nothing() {
+    holds(Scenario::Flood, workers());
+}
+
+#[test]
+fn privileged_hundreds_of_handshakes_at_once_complete_beside_an_honest_session() {
+    holds(Scenario::Storm, workers());
+}
+
+#[test]
+fn privileged_idle_sessions_stay_within_their_budget_and_give_it_back() {
+    holds(Scenario::Memory, workers());
+}
+
+#[test]
+fn privileged_a_client_that_floods_takes_nothing_from_another() {
+    holds(Scenario::Fairness, workers());
+}
+
+#[test]
+fn privileged_a_thousand_edits_a_second_cost_a_session_nothing() {
+    holds(Scenario::Edits, workers());
+}
+
+#[test]
+fn privileged_cores_go_on_while_the_control_thread_stands_still() {
+    holds(Scenario::Freeze, workers());
+}
