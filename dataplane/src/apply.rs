@@ -18,6 +18,7 @@ use ringway_ring::{Driver, UdpSockets};
 use crate::command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};
 use crate::handshake::PeerIndices;
 use crate::peers::{Endpoint, Peer};
+use crate::presence::Presence;
 use crate::routes::Route;
 use crate::shard::Shard;
 use crate::staging::Staged;
@@ -236,6 +237,7 @@ impl<D: Driver> Shard<D> {
             heap: SessionHeap::new(&self.heap),
             live: false,
             identity_number: self.identity_number,
+            presence: Presence::default(),
         });
         self.timers.admit(id);
         id
@@ -252,7 +254,7 @@ impl<D: Driver> Shard<D> {
         let lost = peer.staged.clear() as u64;
         self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
         self.counters.drops[DropReason::PeerGone as usize] += lost;
-        self.counters.sessions = self.counters.sessions.saturating_sub(u64::from(peer.live));
+        self.forget_removed(&mut peer);
     }
 
     fn read_peers(&self, page: &mut PeerPage, now: Now) {

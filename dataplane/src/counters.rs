@@ -137,6 +137,7 @@ counters! {
     cookies_sent: u64, Counter, "Cookie replies sent while under load.";
     cookies_received: u64, Counter, "Cookie replies received and believed.";
     roamed: u64, Counter, "Times a peer's endpoint moved.";
+    roams_refused: u64, Counter, "Times a peer's endpoint stayed where it was, because it had moved too often.";
     path_probes: u64, Counter, "Echo requests sent to learn what a path carries.";
     path_narrowed: u64, Counter, "Times a path was found to carry less than was thought.";
     icmp_sent: u64, Counter, "ICMP errors sent to hosts inside.";
@@ -168,6 +169,7 @@ counters! {
     arenas_off_node: u64, Gauge, "Packet arenas that are not on the node of their core.";
     sandbox_gaps: u64, Gauge, "Parts of the sandbox, of four per worker, that workers do without.";
     session_bytes: u64, Gauge, "Bytes held for sessions, fixed part and variable part.";
+    half_open: u64, Gauge, "Sessions that wait for their client's first packet.";
     under_load: u64, Gauge, "1 while the core answers initiations with cookies.";
 }
 
@@ -198,6 +200,7 @@ impl Default for Counters {
             cookies_sent: 0,
             cookies_received: 0,
             roamed: 0,
+            roams_refused: 0,
             path_probes: 0,
             path_narrowed: 0,
             icmp_sent: 0,
@@ -229,6 +232,7 @@ impl Default for Counters {
             arenas_off_node: 0,
             sandbox_gaps: 0,
             session_bytes: 0,
+            half_open: 0,
             under_load: 0,
         }
     }

@@ -87,6 +87,8 @@ pub(crate) struct Claim {
     pub(crate) opened: OpenedInitiation,
     pub(crate) from: SocketAddr,
     pub(crate) to: Option<Local>,
+    /// The core that opened it was under load.
+    pub(crate) pressed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

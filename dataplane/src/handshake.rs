@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use ringway_proto::crypto::Random;
 use ringway_proto::limits::{HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX, TIMERS_PER_TURN_MAX};
 use ringway_proto::wireguard::{
-    CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge, Message, OpenedInitiation,
+    Admission, AdmissionLimits, CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge, Message, OpenedInitiation,
     OutgoingKind, SendState, Tunnel,
 };
 use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex};
@@ -24,7 +24,6 @@ use ringway_ring::{Driver, Ecn, Local, Outside, Train};
 use crate::crossing::{Arrival, Claim};
 use crate::index_table::IndexTable;
 use crate::owner::owner_of;
-use crate::peers::Endpoint;
 use crate::shard::Shard;
 use crate::to_exit::how;
 
@@ -47,6 +46,7 @@ pub struct HandshakeQueue {
     load: LoadGauge,
     limiter: HandshakeLimiter,
     cookies: Option<CookieChecker>,
+    pub(crate) admission: Admission,
 }
 
 impl HandshakeQueue {
@@ -60,6 +60,7 @@ impl HandshakeQueue {
             load: LoadGauge::default(),
             limiter: HandshakeLimiter::new(random),
             cookies: None,
+            admission: Admission::new(AdmissionLimits::share_of(cores)),
         }
     }
 
@@ -185,22 +186,29 @@ impl<D: Driver> Shard<D> {
     /// Answers an initiation whose static key belongs to this core. Only here, on the one core that
     /// does so for the key, its timestamp is looked at.
     fn answer(&mut self, claim: Claim, now: Now) -> Result<PeerId, DropReason> {
-        let Claim { opened, from, to } = claim;
+        let Claim { opened, from, to, pressed } = claim;
         let id = self.peers.by_key(&opened.peer).ok_or(DropReason::HandshakePeerUnknown)?;
         if self.is_mute(id) {
             self.rekey_peer(id, now);
         }
+        // A session that lives is renewed whatever the counts say.
+        let live = self.peers.get(id).is_some_and(|peer| peer.live);
+        if !live && (pressed || self.handshakes.under_load(now)) {
+            self.handshakes.admission.judge_new(from.ip(), now.mono)?;
+        }
         self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_initiation(opened, cx))?;
         self.counters.handshakes_completed_responder += 1;
-        self.learn_endpoint(id, from, to);
+        self.note_answered(id, now);
+        self.learn_endpoint(id, from, to, now);
         Ok(id)
     }
 
     /// Works on one message. Returns whose it was, unless it was another core's.
     fn handshake(&mut self, queued: &Queued, now: Now) -> Result<Option<PeerId>, DropReason> {
         let bytes = &queued.bytes[..queued.len];
+        let pressed = self.handshakes.under_load(now);
         match queued.message {
-            Message::Initiation | Message::Response { .. } if self.handshakes.under_load(now) => {
+            Message::Initiation | Message::Response { .. } if pressed => {
                 self.demand_cookie(queued, now)?;
             }
             Message::Initiation
@@ -211,9 +219,13 @@ impl<D: Driver> Shard<D> {
         let identity = self.identity.as_deref().ok_or(DropReason::NoIdentity)?;
         let (id, roams) = match queued.message {
             Message::Initiation => {
+                // With several cores nobody knows yet which of them has the session.
+                if pressed && self.crossing.cores() == 1 {
+                    self.handshakes.admission.judge_unopened(queued.from.ip(), now.mono)?;
+                }
                 let opened = OpenedInitiation::open(identity, bytes)?;
                 let owner = owner_of(&opened.peer, self.crossing.cores());
-                let claim = Claim { opened, from: queued.from, to: queued.to };
+                let claim = Claim { opened, from: queued.from, to: queued.to, pressed };
                 if owner != self.core {
                     self.crossing.initiation(owner, claim, &mut self.counters)?;
                     return Ok(None);
@@ -236,7 +248,7 @@ impl<D: Driver> Shard<D> {
             Message::Data { .. } => return Err(DropReason::MessageTypeUnknown),
         };
         if roams {
-            self.learn_endpoint(id, queued.from, queued.to);
+            self.learn_endpoint(id, queued.from, queued.to, now);
         }
         Ok(Some(id))
     }
@@ -281,7 +293,25 @@ impl<D: Driver> Shard<D> {
     /// After anything happened to a tunnel: sends what it wants sent, lets staged packets go,
     /// re-arms its timer.
     pub(crate) fn settle(&mut self, id: PeerId, now: Now) {
-        self.release_staged(id, now);
+        if self.release_staged(id, now)
+            && let Some(peer) = self.peers.get_mut(id)
+        {
+            // They say what a keepalive would.
+            peer.tunnel.data_follows();
+        }
+        if self.listening {
+            self.say(id, now);
+        }
+        self.note_liveness(id, now);
+        if let Some(peer) = self.peers.get(id)
+            && let Some((deadline, _why)) = peer.tunnel.poll_timeout()
+        {
+            self.timers.arm(id, deadline);
+        }
+    }
+
+    /// Sends what the tunnel wants to say by itself. Without sockets it has to wait.
+    fn say(&mut self, id: PeerId, now: Now) {
         let mut message = [0; 256];
         while let Ok(Some(outgoing)) =
             self.with_tunnel(id, now, |tunnel, cx| Ok(tunnel.poll_transmit(cx, &mut message)))
@@ -298,12 +328,6 @@ impl<D: Driver> Shard<D> {
                 Ok(()) => {}
                 Err(reason) => self.counters.drop(reason),
             }
-        }
-        self.note_liveness(id, now);
-        if let Some(peer) = self.peers.get(id)
-            && let Some((deadline, _why)) = peer.tunnel.poll_timeout()
-        {
-            self.timers.arm(id, deadline);
         }
     }
 
@@ -327,6 +351,7 @@ impl<D: Driver> Shard<D> {
         for _ in 0..TIMERS_PER_TURN_MAX {
             let Some(id) = self.timers.expire(now.mono) else { return fired };
             self.unpublished = true;
+            self.expire_staged(id, now);
             let Ok(events) = self.with_tunnel(id, now, |tunnel, cx| Ok(tunnel.handle_timeout(cx)))
             else {
                 continue;
@@ -356,21 +381,6 @@ impl<D: Driver> Shard<D> {
         fired
     }
 
-    /// An authenticated packet says where the peer is and which of our addresses it uses.
-    #[inline]
-    pub(crate) fn learn_endpoint(&mut self, id: PeerId, from: SocketAddr, to: Option<Local>) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let learned = Endpoint { remote: from, local: to };
-        if peer.endpoint != Some(learned) {
-            let roamed = peer.endpoint.is_some_and(|endpoint| endpoint.remote != learned.remote);
-            if roamed {
-                self.counters.roamed += 1;
-                peer.path.reset(self.policy.inner_mtu);
-            }
-            peer.endpoint = Some(learned);
-        }
-    }
-
     /// Sends one small message of our own.
     fn send_single(
         &mut self,
@@ -391,22 +401,5 @@ impl<D: Driver> Shard<D> {
             dscp,
         });
         Ok(())
-    }
-
-    pub(crate) fn note_liveness(&mut self, id: PeerId, now: Now) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let live = peer.tunnel.send_state(now) == SendState::Ready;
-        if live && let Some(expiry) = peer.tunnel.expires_at() {
-            // No timer of the tunnel says that a session has ended.
-            self.timers.arm(id, expiry);
-            if let Some(deadline) = peer.path.poll_timeout() {
-                self.timers.arm(id, deadline);
-            }
-        }
-        if live != peer.live {
-            peer.live = live;
-            self.counters.sessions =
-                self.counters.sessions.wrapping_add_signed(if live { 1 } else { -1 });
-        }
     }
 }

@@ -22,6 +22,7 @@ pub mod owner;
 pub mod page;
 pub mod path;
 pub mod peers;
+pub mod presence;
 pub mod routes;
 pub mod shard;
 pub mod staging;

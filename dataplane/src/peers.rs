@@ -15,6 +15,7 @@ use ringway_proto::crypto::PublicKey;
 use ringway_proto::wireguard::Tunnel;
 use ringway_ring::Local;
 
+use crate::presence::Presence;
 use crate::staging::Staged;
 
 /// Where a peer is reached, and which of our addresses it expects answers from.
@@ -47,6 +48,8 @@ pub struct Peer {
     pub live: bool,
     /// Which of the gateway's identities its tunnel was made for.
     pub identity_number: u32,
+    /// What it counts as, among sources and sessions.
+    pub presence: Presence,
 }
 
 /// The peers of one core.

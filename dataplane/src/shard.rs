@@ -11,7 +11,7 @@ use ringway_proto::limits::{
     COMPLETIONS_PER_TURN_MAX, HOUSEKEEPING_PERIOD, ICMP_ANSWERS_BURST, ICMP_ANSWERS_PER_SECOND,
     WALK_UNITS_PER_TURN_MAX,
 };
-use ringway_proto::wireguard::Identity;
+use ringway_proto::wireguard::{AdmissionLimits, Identity};
 use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::{Driver, Received, Wait};
 
@@ -200,10 +200,21 @@ impl<D: Driver> Shard<D> {
         self.walk_units = units.max(1);
     }
 
+    /// Lets a core under load take other numbers of sessions than its share of the limits.
+    pub const fn set_admission(&mut self, limits: AdmissionLimits) {
+        self.handshakes.admission.set_limits(limits);
+    }
+
     /// The peers, for tests and for walks of control.
     #[must_use]
     pub const fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// How many prefixes lead somewhere, for tests.
+    #[must_use]
+    pub fn prefixes(&self) -> usize {
+        self.allowed_ips.len()
     }
 
     /// The receiver indices that are handed out, for tests.
@@ -240,9 +251,11 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn commit(&mut self, now: Now) {
         self.inside.flush(&mut self.driver, &mut self.counters);
         self.flush_trains(now);
-        self.settle_departed(now);
-        // Settling may have let staged packets go.
-        self.flush_trains(now);
+        while self.trains.has_departed() {
+            self.settle_departed(now);
+            // Settling may have let staged packets go, whose peers have to be settled again.
+            self.flush_trains(now);
+        }
         self.crossing.depart(&mut self.counters);
     }
 
@@ -299,7 +312,9 @@ impl<D: Driver> Shard<D> {
         self.counters.peers = self.peers.len() as u64;
         self.counters.handshakes_queued = self.handshakes.len() as u64;
         self.counters.under_load = u64::from(self.handshakes.under_load(now));
-        self.counters.session_bytes =
-            (self.peers.bytes() + self.indices.bytes() + self.heap.used()) as u64;
+        let admission = &mut self.handshakes.admission;
+        self.counters.half_open = u64::from(admission.half_open(now.mono));
+        let fixed = self.peers.bytes() + self.indices.bytes() + admission.bytes();
+        self.counters.session_bytes = (fixed + self.heap.used()) as u64;
     }
 }

@@ -7,18 +7,29 @@
 use std::collections::VecDeque;
 
 use ringway_alloc::heap::{HeapBuf, SessionHeap};
-use ringway_proto::DropReason;
 use ringway_proto::limits::STAGED_PACKETS_MAX;
+use ringway_proto::wireguard::REKEY_ATTEMPT_TIME;
+use ringway_proto::{DropReason, Instant};
 
 /// The waiting packets of one peer, virtio header included, oldest first.
 #[derive(Default)]
 pub struct Staged {
     queue: VecDeque<HeapBuf>,
+    /// Since when there has been one.
+    since: Instant,
 }
 
 impl Staged {
     /// Copies a packet in. `Some` names why a packet was lost: the oldest one, or this one.
-    pub fn push(&mut self, heap: &mut SessionHeap, packet: &[u8]) -> Option<DropReason> {
+    pub fn push(
+        &mut self,
+        heap: &mut SessionHeap,
+        packet: &[u8],
+        now: Instant,
+    ) -> Option<DropReason> {
+        if self.queue.is_empty() {
+            self.since = now;
+        }
         let mut lost = None;
         if self.queue.len() == STAGED_PACKETS_MAX {
             self.queue.pop_front();
@@ -29,6 +40,12 @@ impl Staged {
             Err(_) => lost = Some(DropReason::SessionBudget),
         }
         lost
+    }
+
+    /// When it is time to ask what they wait for: no handshake is tried for longer.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        (!self.queue.is_empty()).then(|| self.since + REKEY_ATTEMPT_TIME)
     }
 
     /// The oldest packet.

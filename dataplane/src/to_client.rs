@@ -7,7 +7,7 @@
 
 use ringway_flow as flow;
 use ringway_proto::offload::{Segments, VnetHeader};
-use ringway_proto::wireguard::SendState;
+use ringway_proto::wireguard::{REKEY_TIMEOUT, SendState};
 use ringway_proto::wireguard::messages::PADDING_MULTIPLE;
 use ringway_proto::{DropReason, Now, PeerId, ip};
 use ringway_ring::driver::VNET_HEADER_BYTES;
@@ -50,9 +50,12 @@ impl<D: Driver> Shard<D> {
             SendState::Ready if !mute => self.send_to(id, bytes, now),
             SendState::Ready | SendState::HandshakeNeeded => {
                 let before = peer.staged.len();
-                let lost = peer.staged.push(&mut peer.heap, bytes);
+                let lost = peer.staged.push(&mut peer.heap, bytes, now.mono);
                 self.counters.staged_packets += peer.staged.len() as u64;
                 self.counters.staged_packets -= before as u64;
+                if let Some(deadline) = peer.staged.deadline() {
+                    self.timers.arm(id, deadline);
+                }
                 if self.listening && !mute {
                     peer.tunnel.want_handshake(now);
                 }
@@ -101,22 +104,42 @@ impl<D: Driver> Shard<D> {
         Ok(())
     }
 
-    /// Lets staged packets go once there is a session.
-    pub(crate) fn release_staged(&mut self, id: PeerId, now: Now) {
+    /// Lets staged packets go once there is a session. Returns whether there was one to go.
+    pub(crate) fn release_staged(&mut self, id: PeerId, now: Now) -> bool {
+        let mut released = false;
         if self.is_mute(id) {
-            return;
+            return released;
         }
         loop {
-            let Some(peer) = self.peers.get_mut(id) else { return };
+            let Some(peer) = self.peers.get_mut(id) else { return released };
             if peer.staged.is_empty() || peer.tunnel.send_state(now) != SendState::Ready {
-                return;
+                return released;
             }
-            let Some(packet) = peer.staged.pop() else { return };
+            let Some(packet) = peer.staged.pop() else { return released };
             self.counters.staged_packets = self.counters.staged_packets.saturating_sub(1);
-            if let Err(reason) = self.send_to(id, &packet, now) {
-                self.counters.drop(reason);
-                self.refuse(&packet, reason, now);
+            match self.send_to(id, &packet, now) {
+                Ok(()) => released = true,
+                Err(reason) => {
+                    self.counters.drop(reason);
+                    self.refuse(&packet, reason, now);
+                }
             }
+        }
+    }
+
+    /// Packets that have waited longer than any handshake takes are lost, unless one is under way:
+    /// that gives up by itself. There is none for a peer whose key is worthless, without an
+    /// identity, and without sockets.
+    pub(crate) fn expire_staged(&mut self, id: PeerId, now: Now) {
+        let hopeful = self.listening && self.identity.is_some();
+        let Some(peer) = self.peers.get(id) else { return };
+        let Some(deadline) = peer.staged.deadline() else { return };
+        if now.mono < deadline {
+            self.timers.arm(id, deadline);
+        } else if self.is_mute(id) || hopeful && peer.tunnel.is_shaking_hands() {
+            self.timers.arm(id, now.mono + REKEY_TIMEOUT);
+        } else {
+            self.abandon_staged(id, now);
         }
     }
 

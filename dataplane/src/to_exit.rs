@@ -94,7 +94,7 @@ impl<D: Driver> Shard<D> {
         };
         if summary.authenticated {
             peer.path.heard(now.mono);
-            self.learn_endpoint(id, outside.from, outside.to);
+            self.learn_endpoint(id, outside.from, outside.to, now);
         }
         let mut sender = self.sender(id)?;
         for (place, outcome) in outcomes.iter().enumerate() {

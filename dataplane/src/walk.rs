@@ -246,7 +246,7 @@ impl<D: Driver> Shard<D> {
         }
         let family = usize::from(net.address().is_ipv6());
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.inner[family].get_or_insert(net.address());
+            peer.inner[family].get_or_insert_with(|| net.address());
         }
         if let Some(Route::Peer(loser)) = loser
             && self.peers.get(loser).is_some_and(|peer| peer.inner[family] == Some(net.address()))

@@ -14,21 +14,21 @@ use ringway_tests::gateway::{Gateway, Setup, change_of};
 use ringway_tests::packets::{udp, udp4};
 use ringway_tests::pair::{Families, Pair, SEED};
 
-const BEYOND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub(crate) const BEYOND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const POOLS: Pools = Pools { receive: 320, transmit: 320, tun: 256 };
 
-struct Crowd {
-    gateway: Gateway,
-    clients: Vec<Client>,
+pub(crate) struct Crowd {
+    pub(crate) gateway: Gateway,
+    pub(crate) clients: Vec<Client>,
 }
 
-fn inner(number: usize) -> IpAddr {
+pub(crate) fn inner(number: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 1, number as u8))
 }
 
 impl Crowd {
     /// So many clients, all connected.
-    fn connected(count: usize) -> Self {
+    pub(crate) fn connected(count: usize) -> Self {
         let setup = Setup { pools: POOLS, ..Setup::new(SEED, Families::V4.gateway()) };
         let mut gateway = Gateway::with(setup);
         let public = Gateway::public_of(SEED);

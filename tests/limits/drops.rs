@@ -31,6 +31,9 @@ const WAYS: &[(DropReason, Way)] = &[
     (DropReason::Mac2Missing, || flooded(600).pair),
     (DropReason::HandshakeQueueFull, || flooded(HANDSHAKES_QUEUED_MAX + 64).pair),
     (DropReason::HandshakeRateLimited, rate_limited),
+    (DropReason::HandshakeSourceFull, crate::admission::source_full),
+    (DropReason::HandshakeSessionsFull, crate::admission::sessions_full),
+    (DropReason::HandshakeHalfOpenFull, crate::admission::half_open_full),
     (DropReason::HandshakeUndecryptable, || outside(initiation(&mut Seeded(1), &public()))),
     (DropReason::HandshakeLowOrderPoint, low_order_point),
     (DropReason::HandshakePeerUnknown, peer_unknown),
@@ -85,6 +88,9 @@ fn what_says_nothing_true_is_dropped_once_and_changes_nothing() {
             DropReason::Mac2Missing
                 | DropReason::HandshakeQueueFull
                 | DropReason::HandshakeRateLimited
+                | DropReason::HandshakeSourceFull
+                | DropReason::HandshakeSessionsFull
+                | DropReason::HandshakeHalfOpenFull
                 | DropReason::SessionBudget
                 | DropReason::TransmitExhausted
                 | DropReason::TunExhausted

@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod admission;
 mod channels;
 mod crowds;
 mod drops;
 mod floods;
 mod pools;
 mod staging;
+mod walks;

@@ -93,6 +93,12 @@ impl Trains {
         self.departed.pop()
     }
 
+    /// Whether any waits to be settled.
+    #[must_use]
+    pub const fn has_departed(&self) -> bool {
+        !self.departed.is_empty()
+    }
+
     /// Whether so many wait to be settled that the rest of the turn might not find room.
     #[must_use]
     pub const fn is_settling_due(&self) -> bool {

@@ -76,6 +76,11 @@ impl Admission {
         }
     }
 
+    /// Allows more or less from now on.
+    pub const fn set_limits(&mut self, limits: AdmissionLimits) {
+        self.limits = limits;
+    }
+
     /// Under load, before any curve work: whether an initiation from here has a chance. Where a
     /// session is live at this source the initiation may be its renewal, which only curve work can
     /// tell.

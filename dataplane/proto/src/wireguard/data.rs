@@ -164,6 +164,17 @@ impl Tunnel {
         }
     }
 
+    /// Whether a keypair that we answered with waits for the initiator's first message.
+    #[must_use]
+    pub fn is_half_open(&self) -> bool {
+        self.keypairs.has_next()
+    }
+
+    /// Packets are about to be sealed: they say what a keepalive would.
+    pub fn data_follows(&mut self) {
+        self.keepalive_due = false;
+    }
+
     /// When the keypair to send with gets too old; `None` without one.
     #[must_use]
     pub fn expires_at(&self) -> Option<Instant> {

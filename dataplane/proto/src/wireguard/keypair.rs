@@ -125,6 +125,11 @@ impl Keypairs {
         self.next == Some(slot)
     }
 
+    /// Whether there is a keypair that waits to be confirmed.
+    pub(super) const fn has_next(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// Takes the keys of a handshake that we initiated: the peer has them, so they are current.
     pub(super) fn install_initiated(
         &mut self,

@@ -255,6 +255,12 @@ impl Tunnel {
         self.response.is_some() || self.initiation_due || self.keepalive_due
     }
 
+    /// Whether a handshake of ours is under way, or arranged.
+    #[must_use]
+    pub fn is_shaking_hands(&self) -> bool {
+        self.initiation_due || self.timers.is_armed(Timer::RetransmitHandshake)
+    }
+
     /// Something waits for a session, or the session is to be renewed: starts a handshake, or, when
     /// the last handshake message is younger than 5 s, sees to it that one is started then. A
     /// handshake under way gets another 90 s.
