@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use ringway_alloc::guard::{Counting, Mimalloc, count_allocs, deny_alloc};
 use ringway_dataplane::PeerChange;
+use ringway_proto::CoreId;
 use ringway_ring::Ecn;
+use ringway_tests::client::Client;
+use ringway_tests::cluster::{Cluster, Steering};
+use ringway_tests::gateway::{Gateway, Setup, change_of};
 use ringway_tests::packets::{TcpPacket, udp};
-use ringway_tests::pair::{Families, Pair};
+use ringway_tests::pair::{Families, Pair, SEED};
 
 #[global_allocator]
 static ALLOCATOR: Counting<Mimalloc> = Counting::new(Mimalloc);
@@ -185,4 +189,83 @@ fn timers_fire_and_peers_roam_without_allocating() {
 fn the_guard_sees_an_allocation() {
     let (_, counts) = count_allocs(|| std::hint::black_box(Vec::<u8>::with_capacity(64)));
     assert_eq!(counts.allocations, 1);
+}
+
+/// Two cores and a session on the second of them; everything arrives at the first.
+fn crossed() -> (Cluster, Client) {
+    let families = Families::V4;
+    let mut cluster = Cluster::new(&Setup::new(SEED, families.gateway()), 2, Steering::Right);
+    let client = |seed| Client::new(seed, Gateway::public_of(SEED), families.client(), [0; 32]);
+    let owned = |client: &Client| cluster.owner(&client.public()) == CoreId(1);
+    let mut client = (1..).map(client).find(owned).expect("one of many");
+    cluster.put_peer(change_of(client.public(), &["10.0.0.2/32"]));
+    let hello = udp(families.inside(), families.beyond(), b"hello");
+    let mut out = client.send(&hello, cluster.now);
+    while !out.is_empty() {
+        for datagram in out {
+            arrive_at_first(&mut cluster, &client, &[datagram]);
+        }
+        let sent = cluster.run();
+        let now = cluster.now;
+        out = sent.iter().flat_map(|sent| client.receive(&sent.bytes, now)).collect();
+    }
+    (cluster, client)
+}
+
+fn arrive_at_first(cluster: &mut Cluster, client: &Client, datagrams: &[Vec<u8>]) {
+    let to = Families::V4.gateway().ip();
+    cluster.at(CoreId(0)).deliver(datagrams, client.address, to, Ecn(3));
+}
+
+/// Both cores turn without allocating anything, the finder first.
+fn turn_both(cluster: &mut Cluster) {
+    let now = cluster.now;
+    deny_alloc(|| {
+        for core in [0, 1, 0] {
+            let shard = &mut cluster.at(CoreId(core)).shard;
+            shard.turn(now);
+            shard.driver_mut().swallow();
+        }
+    });
+}
+
+#[test]
+fn datagrams_cross_to_their_core_without_allocating() {
+    let (mut cluster, mut client) = crossed();
+    for round in 0..300_u32 {
+        let datagrams: Vec<_> = (0..40_u8)
+            .flat_map(|n| {
+                let payload = vec![n; 300 + (round % 3) as usize * 200];
+                let packet = udp(Families::V4.inside(), Families::V4.beyond(), &payload);
+                client.send(&packet, cluster.now)
+            })
+            .collect();
+        datagrams.chunks(1 + round as usize % 40).for_each(|together| {
+            arrive_at_first(&mut cluster, &client, together);
+        });
+        turn_both(&mut cluster);
+    }
+    assert_eq!(cluster.sum(|counters| counters.to_exit_packets), 1 + 300 * 40);
+    assert_eq!(cluster.sum(|counters| counters.crossed_in_datagrams), 1 + 300 * 40);
+    assert_eq!(cluster.sum(|counters| counters.drops.iter().sum()), 0);
+}
+
+#[test]
+fn packets_of_the_tun_cross_to_their_core_without_allocating() {
+    let (mut cluster, _client) = crossed();
+    let path = (Families::V4.beyond(), Families::V4.inside());
+    for round in 0..300_u32 {
+        let payload = vec![5; 40 * 1_300];
+        let sequence = round * 52_000;
+        let segment = TcpPacket { path, sequence, flags: 0x10, options: &[], payload: &payload };
+        let driver = cluster.at(CoreId(0)).shard.driver_mut();
+        driver.inject_inside(&segment.build_super(1_300));
+        for n in 0..20 {
+            driver.inject_packet(&udp(path.0, path.1, &[n; 200]));
+        }
+        turn_both(&mut cluster);
+    }
+    assert_eq!(cluster.sum(|counters| counters.to_client_packets), 300 * 60);
+    assert_eq!(cluster.sum(|counters| counters.crossed_in_packets), 300 * 21);
+    assert_eq!(cluster.sum(|counters| counters.drops.iter().sum()), 0);
 }
