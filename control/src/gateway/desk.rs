@@ -20,12 +20,13 @@ use ringway_ring::listen::ListenError;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use super::ports::{Opened, Ports};
+use super::tun_map::TunMap;
 use crate::failure::{Failure, Status};
 use crate::plane::{Answer, Operation, Plane, Request, Ticket};
 use crate::ready::Ready;
 use crate::stats::query::Place;
 use crate::stats::sessions::base64;
-use crate::stats::snapshot::{About, Snapshot};
+use crate::stats::snapshot::{About, Part, Snapshot};
 
 /// Peers read with one command. Copying one takes a core well below a microsecond, so a page holds
 /// packets back for less than 0.1 ms.
@@ -95,6 +96,7 @@ struct Inner {
     plane: Plane,
     lines: Vec<CoreLine>,
     ports: Ports,
+    tun_map: TunMap,
     policy: Policy,
     /// Whether the interface is up; the gateway is, once it has sockets too.
     link_up: bool,
@@ -111,11 +113,18 @@ struct Inner {
 impl Desk {
     /// A desk for these cores. `about` needs the interface and the version only.
     #[must_use]
-    pub fn new(lines: Vec<CoreLine>, ports: Ports, policy: Policy, about: About) -> Rc<Self> {
+    pub fn new(
+        lines: Vec<CoreLine>,
+        ports: Ports,
+        tun_map: TunMap,
+        policy: Policy,
+        about: About,
+    ) -> Rc<Self> {
         let inner = Inner {
             plane: Plane::new(lines.len() as u16),
             lines,
             ports,
+            tun_map,
             policy,
             link_up: false,
             pages: BTreeMap::new(),
@@ -271,6 +280,7 @@ impl Desk {
         about.up = inner.plane.is_up();
         about.peers_configured = inner.plane.peers().len() as u64;
         about.commands_pending = inner.plane.pending() as u64;
+        inner.describe_steering(&mut about);
         about.heap_bytes = ringway_alloc::guard::live_bytes() as u64;
         about.mapped_bytes = ringway_numa::region::mapped_bytes() as u64;
         about.resident_bytes = ringway_numa::memory::resident_bytes();
@@ -400,7 +410,8 @@ impl Desk {
 
     /// Moves waiting commands into the channels, as far as there is room.
     fn pump(&self) {
-        let Inner { plane, lines, .. } = &mut *self.inner.borrow_mut();
+        let Inner { plane, lines, tun_map, .. } = &mut *self.inner.borrow_mut();
+        tun_map.apply(&plane.take_steered());
         for (core, line) in lines.iter_mut().enumerate() {
             if line.commands.push_batch(plane.outgoing(CoreId(core as u16))) > 0 {
                 line.wake.wake();
@@ -489,6 +500,23 @@ impl Inner {
             self.plane.apply([])
         };
         Ok(sockets.until(self.plane.set_link(up)))
+    }
+
+    fn describe_steering(&self, about: &mut About) {
+        let (ports, tun) = (&self.ports, &self.tun_map);
+        about.datagrams_steered = ports.is_steered().into();
+        about.packets_steered = tun.is_active().into();
+        about.prefixes_unsteered = tun.missing() as u64;
+        about.steering_refusals = tun.refusals();
+        let part = |name, steered: bool, absence: &str| {
+            let state = if steered { "steered" } else { "spread" };
+            let why = if steered { "the kernel brings them to their worker" } else { absence };
+            Part { name, state, why: why.to_owned() }
+        };
+        let closed = if ports.is_open() { tun.absence() } else { "there are no sockets" };
+        let refused = ports.refusal().unwrap_or(closed);
+        about.parts.push(part("datagrams", ports.is_steered(), refused));
+        about.parts.push(part("packets", tun.is_active(), tun.absence()));
     }
 
     fn give_sockets(&mut self, opened: Opened) -> Ticket {

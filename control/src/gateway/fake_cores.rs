@@ -24,6 +24,7 @@ use tokio::task::spawn_local;
 
 use super::desk::{CoreLine, Desk};
 use super::ports::Ports;
+use super::tun_map::TunMap;
 use crate::ready::Ready;
 use crate::stats::snapshot::About;
 
@@ -63,7 +64,7 @@ pub(crate) fn desk(cores: u16) -> (Rc<Desk>, Rc<Told>) {
     }
     let ports = Ports::new(UdpOptions::default(), cores, None);
     let about = About { interface: "test0".into(), version: "0", ..About::default() };
-    let desk = Desk::new(lines, ports, Policy::default(), about);
+    let desk = Desk::new(lines, ports, TunMap::absent("a test".into()), Policy::default(), about);
     for (core, from_core, ready) in reports {
         let (alive, over) = oneshot::channel();
         told.alive.borrow_mut().push(alive);

@@ -3,7 +3,8 @@
 //! [`run`] opens the TUN, the sockets clients of control talk to, and a worker per core; then it
 //! serves until it is told to stop or the interface goes away, and takes everything down in
 //! reverse. What differs between `ringway run` and `ringway wg` is behind [`Role`]. [`desk`] is
-//! where all tasks of the control thread meet, [`ports`] owns the UDP port, [`start`] makes the
+//! where all tasks of the control thread meet, [`ports`] owns the UDP port, [`tun_map`] the
+//! kernel's map of prefixes, [`start`] makes the
 //! parts.
 //!
 //! One thread, tokio's current-thread runtime: no task of control can race another.
@@ -13,6 +14,7 @@ pub mod desk;
 pub(crate) mod fake_cores;
 pub mod ports;
 pub mod start;
+pub mod tun_map;
 
 use std::path::PathBuf;
 use std::rc::Rc;

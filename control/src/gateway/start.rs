@@ -16,8 +16,9 @@ use ringway_dataplane::worker::{
 use ringway_link::page::PageWriter;
 use ringway_proto::CoreId;
 use ringway_proto::crypto::Random;
+use ringway_ring::steer::TunSteering;
 use ringway_ring::{
-    Choice, DriverChoice, DriverKind, Features, TunError, TunOptions, TunQueue, TunView,
+    Choice, DriverChoice, DriverKind, Features, Sandbox, TunError, TunOptions, TunQueue, TunView,
 };
 use rtnetlink::LinkUnspec;
 use tokio::sync::{Notify, oneshot};
@@ -26,12 +27,13 @@ use tracing::{info, warn};
 
 use super::desk::{CoreLine, Desk};
 use super::ports::Ports;
+use super::tun_map::{PREFIXES_MAX, TunMap};
 use super::{Setup, UapiSocket};
 use crate::config;
 use crate::failure::{Failure, Status};
 use crate::listen::{ListenError, Listener, listen};
 use crate::ready::Ready;
-use crate::stats::snapshot::About;
+use crate::stats::snapshot::{About, Part};
 use crate::uapi::serve::Access;
 
 /// Everything that runs.
@@ -116,6 +118,7 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
     let common = Common { index_secret: index_secret(), features, driver: driver.kind };
     let layout = IndexLayout::new(cores, common.index_secret);
     let rules = setup.workers.steering.then(|| steering(cores, layout));
+    let tun_map = steer_tun(&queues[0], cores, setup.workers.steering);
 
     let links: Vec<_> = (0..cores)
         .map(|core| worker::link(open_page(setup.pages.as_deref(), CoreId(core))))
@@ -135,14 +138,17 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
             .map_err(|error| Failure::new(Status::Unsupported, error.to_string()))?;
         threads.push(thread);
     }
+    let driver_part = Part { name: "driver", state: driver.kind.word(), why: driver.why.clone() };
     let about = About {
         interface: interface.clone(),
         version: env!("CARGO_PKG_VERSION"),
         inner_mtu: setup.policy.inner_mtu,
+        workers_sandboxed: threads.iter().filter(|thread| is_complete(thread)).count() as u64,
+        parts: vec![driver_part, sandbox_part(threads.iter().map(WorkerHandle::sandbox))],
         ..About::default()
     };
     let ports = Ports::new(setup.udp, cores, rules);
-    let desk = Desk::new(lines, ports, setup.policy, about);
+    let desk = Desk::new(lines, ports, tun_map, setup.policy, about);
     let total = threads.len();
     let ends = Rc::new(Ends { running: Cell::new(total), total, changed: Notify::new() });
     for (thread, (core, from_core, ready)) in threads.into_iter().zip(reports) {
@@ -161,6 +167,40 @@ const fn driver_choice(wanted: config::DriverChoice) -> DriverChoice {
         config::DriverChoice::Uring => DriverChoice::Uring,
         config::DriverChoice::Epoll => DriverChoice::Epoll,
     }
+}
+
+/// The map that steers packets of the TUN, where it is wanted and the kernel has it.
+fn steer_tun(queue: &TunQueue, cores: u16, wanted: bool) -> TunMap {
+    if cores == 1 {
+        return TunMap::absent("there is one worker".to_owned());
+    }
+    if !wanted {
+        return TunMap::absent("steering is off".to_owned());
+    }
+    match TunSteering::attach(queue, cores, PREFIXES_MAX) {
+        Ok(steering) => TunMap::new(Box::new(steering)),
+        Err(error) => {
+            warn!("{error}");
+            TunMap::absent(error.to_string().replace('\n', " "))
+        }
+    }
+}
+
+fn is_complete(thread: &WorkerHandle) -> bool {
+    thread.sandbox().is_some_and(Sandbox::is_complete)
+}
+
+/// How the sandboxes stand. They are made alike, so what one lacks they all lack.
+fn sandbox_part<'a>(mut sandboxes: impl Iterator<Item = Option<&'a Sandbox>>) -> Part {
+    let part = |state, why| Part { name: "sandbox", state, why };
+    let Some(sandbox) = sandboxes.next().flatten() else {
+        return part("off", "it was not wanted".to_owned());
+    };
+    for (_, gap) in sandbox.gaps() {
+        warn!("Sandbox: {gap}");
+    }
+    let state = if sandbox.is_complete() { "complete" } else { "partial" };
+    part(state, sandbox.to_string())
 }
 
 /// What all workers get alike.
@@ -198,7 +238,7 @@ fn worker_config(
         features: common.features.clone(),
         driver: common.driver,
         zero_copy: setup.zero_copy,
-        sandbox: true,
+        sandbox: setup.workers.sandbox,
     })
 }
 

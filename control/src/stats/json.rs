@@ -25,6 +25,11 @@ fn about(snapshot: &Snapshot) -> Json {
     object.insert("version".into(), json!(about.version));
     object.insert("public_key".into(), json!(about.public_key));
     object.insert("listen_port".into(), json!(about.listen_port));
+    let parts = about
+        .parts
+        .iter()
+        .map(|part| (part.name.to_owned(), json!({ "state": part.state, "why": part.why })));
+    object.insert("parts".into(), Json::Object(parts.collect()));
     for field in about.fields() {
         object.insert(field.name.into(), json!(field.value));
     }
@@ -82,6 +87,7 @@ mod tests {
         let object: Json = serde_json::from_str(&text).unwrap();
         assert_eq!(object["about"]["interface"], "wg0");
         assert_eq!(object["about"]["uptime_seconds"], 61);
+        assert_eq!(object["about"]["parts"]["driver"]["state"], "uring");
         assert_eq!(object["total"]["to_exit_bytes"], 150);
         assert_eq!(object["total"]["drops"]["mac1_wrong"], 150);
         assert_eq!(object["total"]["drops"]["peer_gone"], 0);

@@ -58,6 +58,16 @@ fn about(out: &mut String, snapshot: &Snapshot) {
     let about = &snapshot.about;
     out.push_str("# TYPE ringway_build info\n# HELP ringway_build Version of the program.\n");
     line(out, format_args!("ringway_build_info{{version=\"{}\"}} 1", escape(about.version)));
+    if !about.parts.is_empty() {
+        out.push_str("# TYPE ringway_part info\n# HELP ringway_part What depends on the kernel.\n");
+    }
+    for part in &about.parts {
+        let (name, state, why) = (part.name, part.state, escape(&part.why));
+        line(
+            out,
+            format_args!("ringway_part_info{{part=\"{name}\",state=\"{state}\",why=\"{why}\"}} 1"),
+        );
+    }
     for field in about.fields() {
         let family = Family::new(field.name);
         family.head(out, field.kind, field.help);

@@ -53,10 +53,33 @@ pub struct About {
     pub mapped_bytes: u64,
     /// Bytes of the process that are in memory.
     pub resident_bytes: u64,
+    /// 1 while the kernel steers datagrams.
+    pub datagrams_steered: u64,
+    /// 1 while the kernel steers packets of the TUN.
+    pub packets_steered: u64,
+    /// Prefixes that the kernel's map lacks.
+    pub prefixes_unsteered: u64,
+    /// Changes of the map that the kernel refused.
+    pub steering_refusals: u64,
+    /// Workers whose sandbox is complete.
+    pub workers_sandboxed: u64,
+    /// How the parts that depend on the kernel stand, and why.
+    pub parts: Vec<Part>,
     /// Reloads that took effect.
     pub reloads: u64,
     /// Reloads that changed nothing because something was wrong.
     pub reloads_refused: u64,
+}
+
+/// A part of the gateway that depends on what the kernel can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it is, such as `driver`.
+    pub name: &'static str,
+    /// How it stands, in a word.
+    pub state: &'static str,
+    /// Why, in a sentence.
+    pub why: String,
 }
 
 /// One number about control, with its name and meaning.
@@ -75,7 +98,7 @@ pub struct AboutField {
 impl About {
     /// The numbers, for all ways of writing them.
     #[must_use]
-    pub fn fields(&self) -> [AboutField; 15] {
+    pub fn fields(&self) -> [AboutField; 20] {
         let field = |kind, name, value, help| AboutField { name, kind, help, value };
         let counter = |name, value, help| field(Kind::Counter, name, value, help);
         let gauge = |name, value, help| field(Kind::Gauge, name, value, help);
@@ -93,6 +116,31 @@ impl About {
             counter("queries_served", self.queries_served, "Answers on the stats socket."),
             counter("queries_unknown", self.queries_unknown, "Lines that were no stats command."),
             counter("clients_cut", self.clients_cut, "Idle, slow or oversized clients cut off."),
+            gauge(
+                "datagrams_steered",
+                self.datagrams_steered,
+                "1 while the kernel brings datagrams to the worker that owns their session.",
+            ),
+            gauge(
+                "packets_steered",
+                self.packets_steered,
+                "1 while the kernel brings packets for clients to the worker that has the client.",
+            ),
+            gauge(
+                "prefixes_unsteered",
+                self.prefixes_unsteered,
+                "Prefixes that the kernel had no room for; workers hand their packets over.",
+            ),
+            counter(
+                "steering_refusals",
+                self.steering_refusals,
+                "Prefixes that the kernel refused to steer.",
+            ),
+            gauge(
+                "workers_sandboxed",
+                self.workers_sandboxed,
+                "Workers that gave up everything that they do not need.",
+            ),
             counter("reloads", self.reloads, "Reloads that took effect."),
             counter("reloads_refused", self.reloads_refused, "Reloads that changed nothing."),
         ]
@@ -238,6 +286,7 @@ pub(super) mod samples {
             up: true,
             inner_mtu: 1420,
             peers_configured: 3,
+            parts: vec![Part { name: "driver", state: "uring", why: "it was asked for".into() }],
             ..About::default()
         };
         Snapshot { layout, cores: vec![words(100, 1, 7), words(50, 2, 9)], about }

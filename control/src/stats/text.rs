@@ -40,6 +40,9 @@ fn about(out: &mut String, snapshot: &Snapshot) {
     let (port, mtu, cores) = (about.listen_port, about.inner_mtu, snapshot.cores.len());
     line(out, format_args!("interface {interface} ({state}), ringway {version}, {cores} core(s)"));
     line(out, format_args!("public key {key}, port {port}, inner mtu {mtu}"));
+    for part in &about.parts {
+        line(out, format_args!("{} {} ({})", part.name, part.state, part.why));
+    }
     for field in about.fields().iter().filter(|field| field.value > 0) {
         row(out, field.name, &[field.value.to_string()]);
     }
@@ -124,7 +127,7 @@ mod tests {
     fn people_see_totals_cores_reasons_and_quantiles() {
         let text = write(&samples::snapshot());
         for expected in [
-            "interface wg0 (up), ringway 0.1.0, 2 core(s)\npublic key KEY=, port 51820, inner mtu 1420\n",
+            "interface wg0 (up), ringway 0.1.0, 2 core(s)\npublic key KEY=, port 51820, inner mtu 1420\ndriver uring (it was asked for)\n",
             "to_exit_bytes                                     150              100               50\n",
             "  mac1_wrong                                      150              100               50\n",
             "  p99 at most                                    2047             2047             2047\n",
