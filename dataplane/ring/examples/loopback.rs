@@ -1,6 +1,6 @@
 //! Two drivers over loopback: what a datagram costs the thread that sends and the one receiving.
 //!
-//! `cargo run --release -p ringway-ring --example loopback -- [BYTES [DATAGRAMS-PER-TRAIN]]`
+//! `cargo run --release -p ringway-ring --example loopback -- [BYTES [DATAGRAMS-PER-TRAIN [epoll]]]`
 //!
 //! With one datagram per train nothing is merged on either side; with 46 of 1,420 bytes everything
 //! is. Over loopback the sender's thread also pays for the way up to the receiving socket.
@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringway_ring::{
-    Driver, DriverConfig, Ecn, Received, Train, UdpOptions, UdpSockets, UringDriver, Wait,
+    Backend, DriverConfig, Ecn, EpollDriver, Received, Train, UdpOptions, UdpSockets, UringDriver,
+    Wait,
 };
 
 const RUN: Duration = Duration::from_secs(2);
@@ -26,17 +27,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let bytes: usize = arguments.next().map_or(Ok(1420), |text| text.parse())?;
     let datagrams: usize = arguments.next().map_or(Ok(1), |text| text.parse())?;
+    match arguments.next().as_deref() {
+        Some("epoll") => run::<EpollDriver>(bytes, datagrams),
+        Some(_) | None => run::<UringDriver>(bytes, datagrams),
+    }
+}
+
+fn run<B: Backend>(bytes: usize, datagrams: usize) -> Result<(), Box<dyn Error>> {
     let sockets = UdpSockets::bind(&UdpOptions::default())?;
     let to = SocketAddr::from(([127, 0, 0, 1], sockets.port()));
     let stop = Arc::new(AtomicBool::new(false));
     let received = Arc::new(AtomicU64::new(0));
     let receiver = {
         let (stop, received) = (Arc::clone(&stop), Arc::clone(&received));
-        std::thread::spawn(move || receive(sockets, &stop, &received))
+        std::thread::spawn(move || receive::<B>(sockets, &stop, &received))
     };
     let sender = {
         let stop = Arc::clone(&stop);
-        std::thread::spawn(move || send(to, bytes, datagrams, &stop))
+        std::thread::spawn(move || send::<B>(to, bytes, datagrams, &stop))
     };
     std::thread::sleep(RUN);
     stop.store(true, Ordering::Relaxed);
@@ -62,8 +70,8 @@ struct Side {
 
 type SideResult = Result<Side, String>;
 
-fn receive(sockets: UdpSockets, stop: &AtomicBool, received: &AtomicU64) -> SideResult {
-    let mut driver = new_driver(Some(sockets))?;
+fn receive<B: Backend>(sockets: UdpSockets, stop: &AtomicBool, received: &AtomicU64) -> SideResult {
+    let mut driver = new_driver::<B>(Some(sockets))?;
     let begin_ns = cpu_ns();
     let mut turns = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -80,9 +88,14 @@ fn receive(sockets: UdpSockets, stop: &AtomicBool, received: &AtomicU64) -> Side
     Ok(Side { datagrams: stats.outside_datagrams, turns, enters: stats.enters, cpu_ns })
 }
 
-fn send(to: SocketAddr, bytes: usize, datagrams: usize, stop: &AtomicBool) -> SideResult {
+fn send<B: Backend>(
+    to: SocketAddr,
+    bytes: usize,
+    datagrams: usize,
+    stop: &AtomicBool,
+) -> SideResult {
     let sockets = UdpSockets::bind(&UdpOptions::default()).map_err(|e| e.to_string())?;
-    let mut driver = new_driver(Some(sockets))?;
+    let mut driver = new_driver::<B>(Some(sockets))?;
     let begin_ns = cpu_ns();
     let mut turns = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -99,9 +112,9 @@ fn send(to: SocketAddr, bytes: usize, datagrams: usize, stop: &AtomicBool) -> Si
     Ok(Side { datagrams: stats.train_datagrams, turns, enters: stats.enters, cpu_ns })
 }
 
-fn new_driver(sockets: Option<UdpSockets>) -> Result<UringDriver, String> {
+fn new_driver<B: Backend>(sockets: Option<UdpSockets>) -> Result<B, String> {
     let config = DriverConfig::new().map_err(|error| error.to_string())?;
-    let mut driver = UringDriver::new(config).map_err(|error| error.to_string())?;
+    let mut driver = B::make(config).map_err(|error| error.to_string())?;
     driver.set_sockets(sockets).map_err(|error| error.to_string())?;
     Ok(driver)
 }

@@ -1,6 +1,6 @@
 //! Two TUNs, one core: what comes out of one goes into the other, super-packets whole.
 //!
-//! `cargo run --release -p ringway-ring --example tun_pair -- NAME NAME` and then give the
+//! `cargo run --release -p ringway-ring --example tun_pair -- NAME NAME [epoll]` and then give the
 //! interfaces addresses in two network namespaces. It ends when an interface is deleted and prints
 //! what a packet cost.
 
@@ -9,13 +9,23 @@
 use std::error::Error;
 use std::time::Duration;
 
-use ringway_ring::{Driver, DriverConfig, Received, TunOptions, TunQueue, UringDriver, Wait};
+use ringway_ring::{
+    Backend, DriverConfig, EpollDriver, Received, TunOptions, TunQueue, UringDriver, Wait,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let names: Vec<String> = std::env::args().skip(1).take(2).collect();
+    let mut words = std::env::args().skip(1);
+    let names: Vec<String> = words.by_ref().take(2).collect();
+    match words.next().as_deref() {
+        Some("epoll") => run::<EpollDriver>(&names),
+        Some(_) | None => run::<UringDriver>(&names),
+    }
+}
+
+fn run<B: Backend>(names: &[String]) -> Result<(), Box<dyn Error>> {
     let mut drivers = Vec::new();
-    for name in &names {
-        let mut driver = UringDriver::new(DriverConfig::new()?)?;
+    for name in names {
+        let mut driver = B::make(DriverConfig::new()?)?;
         driver.set_tun(Some(TunQueue::open(&TunOptions::named(name))?))?;
         drivers.push(driver);
     }
@@ -31,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn carry(from: &mut UringDriver, to: &mut UringDriver, wait: Wait) -> Result<bool, Box<dyn Error>> {
+fn carry<B: Backend>(from: &mut B, to: &mut B, wait: Wait) -> Result<bool, Box<dyn Error>> {
     from.turn(wait)?;
     let mut worked = false;
     while let Some(Received::Inside(inside)) = from.next() {

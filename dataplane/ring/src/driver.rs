@@ -277,7 +277,8 @@ pub trait Driver {
     }
 
     /// Receives and sends through these sockets from now on (`None`: through none), and returns the
-    /// old ones, which nothing uses any more.
+    /// old ones, which nothing uses any more. Datagrams that were received before are still handed
+    /// out. To open the same port again, set `None` first and drop what comes back.
     ///
     /// # Errors
     /// If the kernel refuses the new sockets or does not let go of the old ones.

@@ -3,7 +3,7 @@
 //! A turn gives free buffers to the kernel, starts receives that ended, submits, waits, and takes
 //! completions: sends and writes free what they held at once, receives are queued for the shard and
 //! looked at when it asks. Memory that the kernel may touch goes only after every operation has
-//! ended ([`UringDriver::shutdown`], also on drop). This file must not know what the bytes mean.
+//! ended ([`Backend::shutdown`], also on drop). This file must not know what the bytes mean.
 
 #![allow(unsafe_code, reason = "this file submits cancellations and registers memory")]
 
@@ -67,20 +67,8 @@ pub struct UringDriver {
 }
 
 impl UringDriver {
-    /// Makes the ring on the calling thread and lends it the receive buffers. Sockets and TUN come
-    /// later.
-    ///
-    /// # Errors
-    /// [`RingError`]: what is missing and what helps.
-    ///
-    /// # Panics
-    /// If buffers are smaller than [`BUFFER_BYTES`] or a pool has more than 32,768 of them.
-    pub fn new(config: DriverConfig) -> Result<Self, RingError> {
-        Self::with_mode(config, RingMode::Deferred)
-    }
-
-    /// As [`UringDriver::new`], with task work run no better than `best`: what an older kernel
-    /// would do.
+    /// Makes the ring and lends it the receive buffers, with task work run no better than `best`:
+    /// what an older kernel would do.
     pub(crate) fn with_mode(config: DriverConfig, best: RingMode) -> Result<Self, RingError> {
         let DriverConfig { pools, features, zero_copy, waker } = config;
         for arena in [&pools.outside, &pools.initiations, &pools.inside, &pools.trains] {
@@ -124,153 +112,16 @@ impl UringDriver {
         })
     }
 
-    /// Writing eight bytes (a 64-bit one) to this descriptor ends the wait of [`Driver::turn`].
-    #[must_use]
-    pub fn waker_fd(&self) -> BorrowedFd<'_> {
-        self.inbound.wake().fd()
-    }
-
     /// How task work of completions is run.
     #[must_use]
     pub const fn mode(&self) -> RingMode {
         self.ring.mode()
     }
 
-    /// The sockets in use.
-    #[must_use]
-    pub const fn sockets(&self) -> Option<&UdpSockets> {
-        self.sockets.as_ref()
-    }
-
     /// The bare ring, for tests that attack it.
     #[cfg(test)]
     pub(crate) const fn bare(&mut self) -> (&mut Ring, &mut DriverStats) {
         (&mut self.ring, &mut self.stats)
-    }
-
-    /// The TUN in use.
-    #[must_use]
-    pub const fn tun(&self) -> Option<&TunQueue> {
-        self.tun.as_ref()
-    }
-
-    /// Which receives the kernel ended for good. Setting new sockets or a new TUN clears it.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        let (outside, inside) = self.inbound.broken();
-        Health { outside, inside }
-    }
-
-    /// Starts the receives of the UDP sockets again that were given up after failing over and over.
-    /// What made them fail (no memory, mostly) may have passed; the caller paces the attempts. The
-    /// TUN is left alone: it breaks when its interface was deleted.
-    pub fn revive(&mut self) {
-        self.inbound.revive_outside();
-    }
-
-    /// What was counted so far, with gauges as of now.
-    pub fn stats(&mut self) -> &DriverStats {
-        self.inbound.gauge_free(&mut self.stats);
-        self.stats.train_buffers_free = self.trains.free() as u64;
-        &self.stats
-    }
-
-    /// Replaces the sockets; returns the old ones, which nothing uses any more. Datagrams that were
-    /// received before are still handed out. To open the same port again, set `None` first and drop
-    /// what comes back.
-    ///
-    /// # Errors
-    /// If the ring is broken, or the kernel does not let go of the old sockets in time.
-    pub fn set_sockets(&mut self, sockets: Option<UdpSockets>) -> io::Result<Option<UdpSockets>> {
-        self.expect_open()?;
-        let old = self.sockets.take();
-        if let Some(old) = &old {
-            for (file, fd) in SOCKET_FILES.into_iter().zip(old.raw()) {
-                if let Some(fd) = fd {
-                    self.cancel_file(file, fd);
-                }
-            }
-            self.drain(|driver| {
-                !driver.inbound.receives_outside() && driver.outbound.unanswered() == 0
-            })?;
-        }
-        let fds = sockets.as_ref().map_or([None; SOCKET_FILES.len()], UdpSockets::raw);
-        for (file, fd) in SOCKET_FILES.into_iter().zip(fds) {
-            self.ring.set_file(file, fd)?;
-        }
-        self.inbound.reset_outside(sockets.as_ref());
-        self.sockets = sockets;
-        self.rearm();
-        Ok(old)
-    }
-
-    /// Replaces the TUN; returns the old one, which nothing uses any more.
-    ///
-    /// # Errors
-    /// As [`UringDriver::set_sockets`].
-    pub fn set_tun(&mut self, tun: Option<TunQueue>) -> io::Result<Option<TunQueue>> {
-        self.expect_open()?;
-        let old = self.tun.take();
-        if let Some(old) = &old {
-            self.cancel_file(FILE_TUN, old.raw_fd());
-            self.drain(|driver| !driver.inbound.reads_inside() && driver.writes.in_flight() == 0)?;
-        }
-        self.ring.set_file(FILE_TUN, tun.as_ref().map(TunQueue::raw_fd))?;
-        self.inbound.reset_inside();
-        self.tun = tun;
-        self.rearm();
-        Ok(old)
-    }
-
-    /// See [`Driver::set_receiving`].
-    ///
-    /// # Errors
-    /// If the ring is broken, or the kernel does not end the receives in time; then what ended
-    /// starts again.
-    pub fn set_receiving(&mut self, on: bool) -> io::Result<()> {
-        self.expect_open()?;
-        let running: Vec<Token> = self.inbound.hold(!on).collect();
-        for token in running {
-            self.cancel(CancelBuilder::user_data(token.encode()));
-        }
-        let ended = |driver: &Self| {
-            on || !(driver.inbound.receives_outside() || driver.inbound.reads_inside())
-        };
-        let drained = if ended(self) { Ok(()) } else { self.drain(ended) };
-        if drained.is_err() {
-            let _none = self.inbound.hold(false);
-        }
-        self.rearm();
-        drained
-    }
-
-    /// Cancels everything, waits for its end (bounded, two seconds) and takes all buffers back.
-    /// Afterwards the driver does nothing any more. Called on drop; calling it first allows to see
-    /// whether it went well.
-    ///
-    /// # Errors
-    /// If operations did not end in time. Their memory is then given up for good rather than freed
-    /// under the kernel.
-    pub fn shutdown(&mut self) -> io::Result<()> {
-        if self.closed {
-            return Ok(());
-        }
-        self.closed = true;
-        self.cancel(CancelBuilder::any());
-        let drained = self.drain(|driver| driver.ring.in_flight() == 0);
-        self.inbound.close(&self.ring, drained.is_ok());
-        if drained.is_err() {
-            give_up(self.trains.clone());
-            self.outbound.leak();
-            self.writes.leak();
-        }
-        // The ring's own references go now, not when the kernel gets to closing it.
-        for file in 0..FILES {
-            let _ = self.ring.set_file(file, None);
-        }
-        self.sockets = None;
-        self.tun = None;
-        drained
     }
 
     /// Enters and takes completions until `done`, starting nothing.
@@ -409,11 +260,43 @@ impl Driver for UringDriver {
     }
 
     fn set_receiving(&mut self, on: bool) -> io::Result<()> {
-        Self::set_receiving(self, on)
+        self.expect_open()?;
+        let running: Vec<Token> = self.inbound.hold(!on).collect();
+        for token in running {
+            self.cancel(CancelBuilder::user_data(token.encode()));
+        }
+        let ended = |driver: &Self| {
+            on || !(driver.inbound.receives_outside() || driver.inbound.reads_inside())
+        };
+        let drained = if ended(self) { Ok(()) } else { self.drain(ended) };
+        if drained.is_err() {
+            let _none = self.inbound.hold(false);
+        }
+        self.rearm();
+        drained
     }
 
     fn set_sockets(&mut self, sockets: Option<UdpSockets>) -> io::Result<Option<UdpSockets>> {
-        Self::set_sockets(self, sockets)
+        self.expect_open()?;
+        let old = self.sockets.take();
+        if let Some(old) = &old {
+            for (file, fd) in SOCKET_FILES.into_iter().zip(old.raw()) {
+                if let Some(fd) = fd {
+                    self.cancel_file(file, fd);
+                }
+            }
+            self.drain(|driver| {
+                !driver.inbound.receives_outside() && driver.outbound.unanswered() == 0
+            })?;
+        }
+        let fds = sockets.as_ref().map_or([None; SOCKET_FILES.len()], UdpSockets::raw);
+        for (file, fd) in SOCKET_FILES.into_iter().zip(fds) {
+            self.ring.set_file(file, fd)?;
+        }
+        self.inbound.reset_outside(sockets.as_ref());
+        self.sockets = sockets;
+        self.rearm();
+        Ok(old)
     }
 }
 
@@ -421,35 +304,48 @@ impl Backend for UringDriver {
     const KIND: DriverKind = DriverKind::Uring;
 
     fn make(config: DriverConfig) -> Result<Self, RingError> {
-        Self::new(config)
+        Self::with_mode(config, RingMode::Deferred)
     }
 
     fn set_tun(&mut self, tun: Option<TunQueue>) -> io::Result<Option<TunQueue>> {
-        Self::set_tun(self, tun)
+        self.expect_open()?;
+        let old = self.tun.take();
+        if let Some(old) = &old {
+            self.cancel_file(FILE_TUN, old.raw_fd());
+            self.drain(|driver| !driver.inbound.reads_inside() && driver.writes.in_flight() == 0)?;
+        }
+        self.ring.set_file(FILE_TUN, tun.as_ref().map(TunQueue::raw_fd))?;
+        self.inbound.reset_inside();
+        self.tun = tun;
+        self.rearm();
+        Ok(old)
     }
 
     fn sockets(&self) -> Option<&UdpSockets> {
-        Self::sockets(self)
+        self.sockets.as_ref()
     }
 
     fn tun(&self) -> Option<&TunQueue> {
-        Self::tun(self)
+        self.tun.as_ref()
     }
 
     fn waker_fd(&self) -> BorrowedFd<'_> {
-        Self::waker_fd(self)
+        self.inbound.wake().fd()
     }
 
     fn health(&self) -> Health {
-        Self::health(self)
+        let (outside, inside) = self.inbound.broken();
+        Health { outside, inside }
     }
 
     fn revive(&mut self) {
-        Self::revive(self);
+        self.inbound.revive_outside();
     }
 
     fn stats(&mut self) -> &DriverStats {
-        Self::stats(self)
+        self.inbound.gauge_free(&mut self.stats);
+        self.stats.train_buffers_free = self.trains.free() as u64;
+        &self.stats
     }
 
     fn ring_fd(&self) -> Option<RawFd> {
@@ -461,7 +357,25 @@ impl Backend for UringDriver {
     }
 
     fn shutdown(&mut self) -> io::Result<()> {
-        Self::shutdown(self)
+        if self.closed {
+            return Ok(());
+        }
+        self.closed = true;
+        self.cancel(CancelBuilder::any());
+        let drained = self.drain(|driver| driver.ring.in_flight() == 0);
+        self.inbound.close(&self.ring, drained.is_ok());
+        if drained.is_err() {
+            give_up(self.trains.clone());
+            self.outbound.leak();
+            self.writes.leak();
+        }
+        // The ring's own references go now, not when the kernel gets to closing it.
+        for file in 0..FILES {
+            let _ = self.ring.set_file(file, None);
+        }
+        self.sockets = None;
+        self.tun = None;
+        drained
     }
 }
 

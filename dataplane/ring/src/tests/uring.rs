@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::loopback::{datagrams, loopback};
 use super::net::{in_own_network, ip, set_address, set_up};
 use super::{SMALL, config, listening, pattern, receive, train, tun, turn_until};
+use crate::backend::Backend;
 use crate::driver::{Driver, Received, VNET_HEADER_BYTES, Wait};
 use crate::listen::{UdpOptions, UdpSockets};
 use crate::ring::RingMode;
@@ -56,7 +57,7 @@ fn zero_copy_is_given_up_on_a_path_that_copies() {
     for (mode, sent) in [(ZeroCopyMode::On, 6), (ZeroCopyMode::Auto, 2), (ZeroCopyMode::Off, 0)] {
         let (mut config, _pools) = config(SMALL);
         config.zero_copy = mode;
-        let mut sender = UringDriver::new(config).unwrap();
+        let mut sender = UringDriver::make(config).unwrap();
         let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
         sender.set_sockets(Some(sockets)).unwrap();
         let (mut receiver, port) = listening::<UringDriver>(SMALL);
@@ -95,7 +96,7 @@ fn privileged_zero_copy_is_kept_on_a_path_that_does_not_copy() {
         assert!(ip("neighbour add 10.99.0.2 lladdr 02:00:00:00:00:01 dev sink"));
         let (mut config, _pools) = config(SMALL);
         config.zero_copy = ZeroCopyMode::Auto;
-        let mut sender = UringDriver::new(config).unwrap();
+        let mut sender = UringDriver::make(config).unwrap();
         let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
         sender.set_sockets(Some(sockets)).unwrap();
         for _ in 0..100 {
@@ -119,7 +120,7 @@ fn privileged_without_multishot_reads_packets_come_in_order_too() {
         if let Ok(uring) = &mut config.features.uring {
             uring.read_multishot = false;
         }
-        let mut driver = UringDriver::new(config).unwrap();
+        let mut driver = UringDriver::make(config).unwrap();
         let queue = TunQueue::open(&TunOptions::named("rwt0")).unwrap();
         set_address(queue.name(), tun::OURS);
         set_up(queue.name());
