@@ -92,7 +92,7 @@ impl Program {
         let path = self.find().with_context(|| format!("{self} is not installed"))?;
         let launch = Launch::new(path);
         Ok(match self {
-            Self::Ringway => launch.args(["wg", "-f", interface]),
+            Self::Ringway => launch.args(["wg", "-f", interface]).args(matrix_flags()),
             Self::WireguardGo | Self::WireguardGoNew => launch.args(["-f", interface]),
             Self::Boringtun | Self::Gotatun => {
                 launch.args(["-f", "--disable-drop-privileges", interface])
@@ -226,6 +226,23 @@ fn launch(program: Program, netns: &str, interface: &str, cpus: Option<&str>) ->
         bail!("{program} did not start:\n{}{}", process.errors(), process.output());
     }
     Ok(process)
+}
+
+/// What the environment says of our own program, as its start-up flags: `RINGWAY_LAB_WORKERS`,
+/// `RINGWAY_LAB_DRIVER` and `RINGWAY_LAB_STEERING`. So the same tests run over a matrix.
+#[must_use]
+pub fn matrix_flags() -> Vec<String> {
+    let word = |name: &str| std::env::var(name).ok().filter(|word| !word.is_empty());
+    let mut flags = Vec::new();
+    // A single worker is the default, and is not bound to a CPU that tests beside it want too.
+    if let Some(count) = word("RINGWAY_LAB_WORKERS").filter(|count| count != "1") {
+        flags.extend(["--workers".to_owned(), count, "--oversubscribe".to_owned()]);
+    }
+    for (name, flag) in [("RINGWAY_LAB_DRIVER", "--driver"), ("RINGWAY_LAB_STEERING", "--steering")]
+    {
+        flags.extend(word(name).into_iter().flat_map(|word| [flag.to_owned(), word]));
+    }
+    flags
 }
 
 /// An interface name of at most 15 bytes, unlike that of any other live process.
