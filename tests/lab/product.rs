@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringway_perf::iperf::{Amount, Direction, Run, Server};
 use ringway_perf::ping;
 use ringway_perf::process::{Launch, Process, scratch};
-use ringway_perf::programs::{Program, Tunnel, unique_interface};
+use ringway_perf::programs::{Program, Tunnel, matrix_flags, unique_interface};
 use ringway_perf::topology::{Family, HANDSHAKE_LIMIT, Line, Place};
 use ringway_perf::wait::wait_for;
 
@@ -40,7 +40,8 @@ impl Product {
         // The way back exists only for the gateway's own address.
         line.dst.ip("route del 10.91.9.0/24").unwrap();
         line.dst.ip("-6 route del fd91:9::/64").unwrap();
-        let mut process = ringway(&line, &state, &["run"]).spawn().unwrap();
+        let run = ringway(&line, &state, &["run"]).args(matrix_flags());
+        let mut process = run.spawn().unwrap();
         wait_for("the gateway to serve", SOON, || {
             process.ended().is_some()
                 || process.output().contains("Serving")

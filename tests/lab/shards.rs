@@ -5,7 +5,7 @@
 //!   cli: a fleet, 10.128.0.0/9 is local ── gw: several workers ── dst: judges every flow's order
 //! ```
 //!
-//! `LAB_WORKERS` (default 2) and `LAB_DRIVER` choose the gateway's workers and driver.
+//! The matrix of `main` decides about workers (default 2 here), driver and steering.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +17,15 @@ use crate::setup::gateway;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn workers() -> u16 {
-    std::env::var("LAB_WORKERS").map_or(2, |count| count.parse().unwrap())
+    std::env::var("RINGWAY_LAB_WORKERS").map_or(2, |count| count.parse().unwrap())
+}
+
+/// Driver and steering of the matrix; the scenarios say the rest.
+fn flags() -> String {
+    let of = |name: &str, flag: &str| {
+        std::env::var(name).map_or(String::new(), |word| format!(" {flag} {word}"))
+    };
+    of("RINGWAY_LAB_DRIVER", "--driver") + &of("RINGWAY_LAB_STEERING", "--steering")
 }
 
 fn holds(scenario: Scenario, workers: u16) {
@@ -25,8 +33,7 @@ fn holds(scenario: Scenario, workers: u16) {
         return; // others have no workers, no counters and no control thread
     }
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let flags = std::env::var("LAB_DRIVER").map(|driver| format!(" --driver {driver}"));
-    let settings = Settings::small(workers, &flags.unwrap_or_default());
+    let settings = Settings::small(workers, &flags());
     let outcomes = scenario.run(&settings).unwrap();
     assert!(!outcomes.is_empty());
     let broken: Vec<String> = outcomes
