@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::driver::{Ecn, Local};
 
 /// Room for control messages of a received datagram: segment size (24), packet info (40 for IPv6),
-/// traffic class (24), drops (24) make 112; the rest is reserve, and makes the payload begin where its
-/// ciphertext is 64-byte aligned.
+/// traffic class (24), drops (24) make 112; the rest is reserve, and makes the payload begin where
+/// its ciphertext is 64-byte aligned.
 pub(crate) const CONTROL_IN_BYTES: usize = 128;
 
 /// Room for control messages of a sent train: segment size (24), packet info (40), traffic class

@@ -4,10 +4,12 @@
 //! owned buffers, trains and TUN writes go into it by reference. The io_uring driver
 //! ([`UringDriver`]) is one implementation; the simulated world is another.
 //!
-//! Reading order: [`driver`] (the seam for a shard), [`backend`] (the seam for the thread around it),
-//! [`uring`] (one turn), `inbound`, `send` and `write` (what
-//! comes in and what leaves), `ring` and `provided` (queues and receive buffers), then [`listen`]
-//! and [`tun`] (what is opened) and [`features`] (what the kernel can do).
+//! Reading order: [`driver`] (the seam for a shard), [`backend`] (the seam for the thread around
+//! it), [`uring`] (one turn), `ready` (what waits for the shard, data before initiations),
+//! `inbound`, `send` and `write` (what comes in and what leaves), `ring` and `provided` (queues and
+//! receive buffers), then [`epoll`] (the same without a ring). What is opened: [`listen`] (the
+//! sockets of all cores), [`tun`] and [`steer`] (which core gets what). What this kernel can do and
+//! may: [`features`], [`choice`] and [`sandbox`].
 //!
 //! This crate must not know what the bytes mean.
 

@@ -131,8 +131,12 @@ impl Members {
     /// Lets the sockets take what arrives.
     fn take_part(&self) -> Result<(), ListenError> {
         for fd in self.data.iter().chain(&self.initiations) {
-            sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
-                .map_err(|error| other("opening", error))?;
+            let opened = sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0);
+            match opened {
+                // It was never closed.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                opened => opened.map_err(|error| other("opening", error))?,
+            }
         }
         Ok(())
     }
@@ -155,8 +159,8 @@ fn member(
     first: Option<&OwnedFd>,
 ) -> Result<Option<OwnedFd>, ListenError> {
     let Some(fd) = family.socket(options)? else { return Ok(None) };
-    sys::attach_program(fd.as_fd(), libc::SO_ATTACH_FILTER, &steer::NOTHING)
-        .map_err(|error| other("closing", error))?;
+    // Where this is refused, some datagrams of the first moment need handing over.
+    let _refusal = sys::attach_program(fd.as_fd(), libc::SO_ATTACH_FILTER, &steer::NOTHING);
     if let Some(first) = first {
         share(first.as_fd())?;
         share(fd.as_fd())?;

@@ -1,8 +1,8 @@
 //! The UDP port: sockets of every core, with every option the driver relies on.
 //!
 //! Each core has a bank for data (one socket per family, on the same port) and may have a second,
-//! bounded one for initiations, which is only received from. Reading order: [`UdpOptions`],
-//! `group` (all cores' sockets), `sockets` (what one core has), `family` (how one socket is opened).
+//! bounded one for initiations, which is only received from. Reading order: [`UdpOptions`], `group`
+//! (all cores' sockets), `sockets` (what one core has), `family` (how one socket is opened).
 //!
 //! A system without IPv6 gets the IPv4 sockets only. Errors name the port, say who may hold it and
 //! what to do. This module must not know rings.
@@ -38,6 +38,11 @@ const BUSY_TRIES: usize = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a sender does about the size of its datagrams.
+///
+/// Whatever it is, the sockets do not ask for errors of the network (IP_RECVERR stays off): such an
+/// error ends receives and sends of the whole socket, and whoever can forge an ICMP message could
+/// cause it. What the kernel learns of paths it learns without that; a sender that is refused
+/// counts it ([`Refused::too_long`](crate::stats::Refused)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PathMtu {
     /// Never set the don't-fragment bit (IPv4): routers on the way may fragment.

@@ -143,3 +143,56 @@ fn a_bank_of_initiations_is_small_and_both_banks_can_be_taken_over() {
     let bytes = sys::option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF).unwrap();
     assert_eq!(usize::try_from(bytes).unwrap(), 2 * INITIATIONS_BUFFER_BYTES);
 }
+
+/// In a namespace of its own: how much memory a socket's programs may take.
+fn allow_program_bytes(bytes: u32) {
+    std::fs::write("/proc/sys/net/core/optmem_max", bytes.to_string()).unwrap();
+}
+
+#[test]
+fn privileged_where_the_kernel_refuses_to_steer_there_are_sockets_of_one_bank() {
+    // Room for nothing at all, or only for the program that keeps a socket closed.
+    for bytes in [1, 200] {
+        crate::tests::net::in_own_network(move || {
+            allow_program_bytes(bytes);
+            for cores in [1, 3] {
+                let steering = steering(cores);
+                let group = UdpGroup::open(&UdpOptions::default(), cores, Some(&steering)).unwrap();
+                assert!(!group.steered);
+                let refusal = group.refusal.as_ref().unwrap();
+                assert_eq!(refusal.raw_os_error(), Some(libc::ENOMEM), "{refusal}");
+                assert_eq!(group.sockets.len(), usize::from(cores));
+                assert!(group.sockets.iter().all(|sockets| !sockets.has_initiations()));
+                takes_part(&group);
+            }
+        });
+    }
+}
+
+#[test]
+fn every_socket_of_a_group_takes_part_once_it_is_open() {
+    for cores in [1, 3] {
+        takes_part(&UdpGroup::open(&UdpOptions::default(), cores, None).unwrap());
+        let steering = steering(cores);
+        takes_part(&UdpGroup::open(&UdpOptions::default(), cores, Some(&steering)).unwrap());
+    }
+}
+
+/// Sends from enough ports and addresses that some datagram comes to every socket that may get one.
+fn takes_part(group: &UdpGroup) {
+    let data = group.sockets.iter().map(|sockets| sockets.descriptors()[0]);
+    let initiations = group.sockets.iter().map(|sockets| sockets.initiations()[0]);
+    // Without rules nothing is steered to data.
+    let fds: Vec<_> = if group.steered { initiations.collect() } else { data.collect() };
+    let fds = fds.into_iter().flatten().map(|fd| fd.try_clone_to_owned().unwrap());
+    let sockets: Vec<_> = fds.map(std::net::UdpSocket::from).collect();
+    for n in 0..100 {
+        let client = std::net::UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 1 + n), 0)).unwrap();
+        client.send_to(b"hello", ("127.0.0.1", group.sockets[0].port())).unwrap();
+    }
+    let mut bytes = [0; 16];
+    for socket in sockets {
+        let counts = std::iter::from_fn(|| socket.recv(&mut bytes).ok()).count();
+        assert!(counts > 0, "a socket got nothing");
+    }
+}

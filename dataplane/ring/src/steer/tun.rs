@@ -12,6 +12,7 @@
 //! modulo the number of queues, so the core with number n must have the n-th queue. Without it the
 //! kernel sends a flow to the queue that last wrote a packet of it, and cores hand over.
 
+// HashMap: control's note of what the maps hold; packets are looked up by the kernel.
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
