@@ -126,7 +126,7 @@ options! {
         "How long a worker looks for work before it sleeps: less delay, more CPU time.";
     workers.sandbox = "\"on\"",
         "\"on\" or \"off\"",
-        "Each worker gives up what it does not need; off lets debuggers and tracers in.";
+        "Workers give up privileges, files and calls that they do not need; off is for tests.";
     memory.session_heaps = "\"auto\"",
         "\"auto\", \"always\" or \"never\"",
         "A memory heap of its own per session: while few, always, or never.";

@@ -1,14 +1,16 @@
 //! What the kernel can do: io_uring and its operations, UDP offloads, the TUN driver, the crypto.
 
 use ringway_proto::crypto::provider;
-use ringway_ring::Features;
+use ringway_ring::{Features, Sandbox, sandbox};
 
 use super::Finding;
 
 const AREA: &str = "kernel";
 
 pub(super) fn examine() -> Vec<Finding> {
-    judge(&Features::probe())
+    let mut findings = judge(&Features::probe());
+    findings.extend(judge_sandbox(&sandbox::rehearse()));
+    findings
 }
 
 fn judge(features: &Features) -> Vec<Finding> {
@@ -31,6 +33,18 @@ fn judge(features: &Features) -> Vec<Finding> {
     let text = format!("ChaCha20-Poly1305 and X25519: {}", provider());
     findings.push(Finding::ok(AREA, "crypto", text));
     findings
+}
+
+/// What workers give up when they start. What is missing does not keep the gateway from running.
+fn judge_sandbox(sandbox: &Sandbox) -> Vec<Finding> {
+    if sandbox.is_complete() {
+        return vec![Finding::ok(AREA, "sandbox of workers", sandbox.to_string())];
+    }
+    let advice = |(part, gap): (&str, &sandbox::Gap)| {
+        let text = format!("workers do without it: {}", gap.why);
+        Finding::advice(AREA, format!("sandbox: {part}"), text, &gap.fix)
+    };
+    sandbox.gaps().map(advice).collect()
 }
 
 fn ring(features: &Features) -> Vec<Finding> {
@@ -142,6 +156,18 @@ mod tests {
             assert_eq!(ring.state, State::Missing);
             assert!(ring.fix.as_ref().unwrap().contains(fix), "{ring:?}");
         }
+    }
+
+    #[test]
+    fn a_part_of_the_sandbox_that_is_missing_is_advice_with_its_fix() {
+        let complete = sandbox::rehearse();
+        assert_eq!(judge_sandbox(&complete)[0].state, State::Ok);
+        let gap = sandbox::Gap { why: "It is off".to_owned(), fix: "switch it on".to_owned() };
+        let findings = judge_sandbox(&Sandbox { landlock: Err(gap), ..complete });
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].name, "sandbox: landlock");
+        assert_eq!(findings[0].state, State::Advice);
+        assert_eq!(findings[0].fix.as_deref(), Some("switch it on"));
     }
 
     #[test]

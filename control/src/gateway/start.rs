@@ -196,8 +196,9 @@ fn sandbox_part<'a>(mut sandboxes: impl Iterator<Item = Option<&'a Sandbox>>) ->
     let Some(sandbox) = sandboxes.next().flatten() else {
         return part("off", "it was not wanted".to_owned());
     };
-    for (_, gap) in sandbox.gaps() {
-        warn!("Sandbox: {gap}");
+    info!("Sandbox {sandbox}");
+    for (part, gap) in sandbox.gaps() {
+        warn!("Workers do without {part}: {gap}");
     }
     let state = if sandbox.is_complete() { "complete" } else { "partial" };
     part(state, sandbox.to_string())

@@ -42,20 +42,19 @@ impl Handled {
 /// Restricts the calling thread, which must have forbidden itself new privileges; the version of
 /// the interface.
 pub(super) fn restrict() -> Result<u32, Gap> {
-    let version = version().map_err(|error| {
-        Gap(match error.raw_os_error() {
-            Some(libc::ENOSYS) => "The kernel has no Landlock; run Linux 5.13 or newer with \
-                 CONFIG_SECURITY_LANDLOCK=y"
-                .to_owned(),
-            Some(libc::EOPNOTSUPP) => {
-                "Landlock is switched off; add `landlock` to lsm= on the kernel's command line"
-                    .to_owned()
-            }
-            _ => format!("Landlock is forbidden to this process: {error}"),
-        })
+    let version = version().map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOSYS) => {
+            let fix = "run Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK=y";
+            Gap::new("The kernel has no Landlock", fix)
+        }
+        Some(libc::EOPNOTSUPP) => {
+            let fix = "add `landlock` to lsm= on the kernel's command line";
+            Gap::new("Landlock is switched off", fix)
+        }
+        _ => Gap::refused("Landlock is forbidden to this process", &error),
     })?;
     let enter = || restrict_self(&ruleset(&Handled::all(version))?);
-    enter().map_err(|error| Gap(format!("Landlock cannot be entered: {error}")))?;
+    enter().map_err(|error| Gap::refused("Landlock cannot be entered", &error))?;
     Ok(version)
 }
 

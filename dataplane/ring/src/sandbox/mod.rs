@@ -29,10 +29,27 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use crate::backend::Backend;
 use crate::ring::{Ring, RingMode};
 
-/// Why a part of the sandbox is missing, in one sentence with what helps.
+/// Why a part of the sandbox is missing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Gap(String);
+#[error("{why}; {fix}")]
+pub struct Gap {
+    /// What is in the way.
+    pub why: String,
+    /// What helps.
+    pub fix: String,
+}
+
+impl Gap {
+    fn new(why: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { why: why.into(), fix: fix.into() }
+    }
+
+    /// The call was refused, and not by a kernel that lacks it.
+    fn refused(what: &str, error: &io::Error) -> Self {
+        let fix = "allow it in the seccomp profile of the container or service";
+        Self::new(format!("{what}: {error}"), fix)
+    }
+}
 
 /// How the sandbox of a thread stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,10 +141,10 @@ fn apply(calls: &seccomp::Calls, restrict: impl FnOnce() -> io::Result<()>) -> S
     let capabilities = privileges::drop_capabilities().and_then(|()| privileges::forbid_new());
     let landlock = landlock::restrict();
     let ring = restrict().map_err(|error| match error.raw_os_error() {
-        Some(libc::EINVAL) => Gap("The kernel does not know ring restrictions; run Linux 5.10 or \
-                                   newer"
-            .to_owned()),
-        _ => Gap(format!("The ring cannot be restricted: {error}")),
+        Some(libc::EINVAL) => {
+            Gap::new("The kernel does not know ring restrictions", "run Linux 5.10 or newer")
+        }
+        _ => Gap::refused("The ring cannot be restricted", &error),
     });
     let seccomp = seccomp::install(calls);
     Sandbox { capabilities, landlock, ring, seccomp }

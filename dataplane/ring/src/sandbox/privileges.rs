@@ -46,5 +46,5 @@ fn checked(done: libc::c_long, what: &str) -> Result<(), Gap> {
     if done == 0 {
         return Ok(());
     }
-    Err(Gap(format!("{what}: {}", io::Error::last_os_error())))
+    Err(Gap::refused(what, &io::Error::last_os_error()))
 }

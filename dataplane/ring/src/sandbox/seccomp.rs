@@ -55,7 +55,10 @@ pub(super) struct Calls {
 
 /// Filters the calls of the calling thread from now on.
 pub(super) fn install(calls: &Calls) -> Result<(), Gap> {
-    let program = compile(calls).map_err(|why| Gap(format!("No filter can be made: {why}")))?;
+    let program = compile(calls).map_err(|why| {
+        let fix = "run on x86-64, ARM64 or RISC-V";
+        Gap::new(format!("No filter can be made: {why}"), fix)
+    })?;
     // Refusals are logged. The filter is not a defence against speculation: the processor's memory
     // speculation, which older kernels switch off for filtered threads, stays on.
     let flags = libc::SECCOMP_FILTER_FLAG_LOG | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
@@ -63,14 +66,12 @@ pub(super) fn install(calls: &Calls) -> Result<(), Gap> {
         Some(libc::EINVAL) => load(&program, 0), // before 4.17
         _ => Err(error),
     });
-    attempt.map_err(|error| {
-        Gap(match error.raw_os_error() {
-            Some(libc::ENOSYS | libc::EINVAL) => {
-                "The kernel does not filter system calls; run one with CONFIG_SECCOMP_FILTER=y"
-                    .to_owned()
-            }
-            _ => format!("System calls cannot be filtered: {error}"),
-        })
+    attempt.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EINVAL) => {
+            let fix = "run a kernel with CONFIG_SECCOMP_FILTER=y";
+            Gap::new("The kernel does not filter system calls", fix)
+        }
+        _ => Gap::refused("System calls cannot be filtered", &error),
     })
 }
 
