@@ -35,11 +35,11 @@ driver_fields! {
     "outside_no_buffer" Counter outside_no_buffer,
         "Times a datagram had to wait in its socket because no receive buffer was free.";
     "outside_dropped" Counter outside_dropped,
-        "Datagrams that found the buffer of their socket full.";
+        "Datagrams that found the buffer of their socket full; merged ones count once.";
     "initiations_received" Counter initiations_datagrams,
         "Of the datagrams received, those not steered to an owner: initiations, mostly.";
     "initiations_dropped" Counter initiations_dropped,
-        "Of these, datagrams that found the buffer of their socket full.";
+        "Of these, those that found the buffer of their socket full; merged ones count once.";
     "initiations_no_buffer" Counter initiations_no_buffer,
         "Times one of these had to wait in its socket because no receive buffer was free.";
     "inside_received_packets" Counter inside_packets, "Packets or super-packets read from the TUN.";

@@ -124,12 +124,12 @@ pub struct DriverStats {
     /// Datagrams given up on: empty, cut by the kernel, or from no address we can read.
     pub outside_malformed: u64,
     /// Datagrams that the data sockets dropped because their buffers were full, as far as the
-    /// datagrams after them told.
+    /// datagrams after them told. Those that were merged on the way count once.
     pub outside_dropped: u64,
     /// Of the datagrams, those that came by the bank of initiations.
     pub initiations_datagrams: u64,
-    /// Datagrams that the sockets of that bank dropped because their buffers were full, as far as
-    /// the datagrams after them told.
+    /// Datagrams that the sockets of that bank dropped because their buffers were full, counted in
+    /// the same way.
     pub initiations_dropped: u64,
     /// Packets or super-packets read from the TUN.
     pub inside_packets: u64,
