@@ -7,9 +7,12 @@
 
 use std::fmt;
 
-/// Bytes of a chunk are about this many: far fewer would make the table of chunks long, far more
-/// would keep memory for a few entries.
-const CHUNK_BYTES: usize = 64 << 10;
+/// The allocator hands out what is larger than its size classes in spans of this many bytes. Where
+/// huge pages are used, the unused end of a span is resident too.
+const SPAN_BYTES: usize = 64 << 10;
+
+/// Spans of a chunk at most: far more would keep memory for a few entries.
+const SPANS_MAX: usize = 4;
 
 /// Names an entry of a [`Slab`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,15 +34,8 @@ pub struct Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Entries per chunk, a power of two.
-    const CHUNK: usize = {
-        let fitting = CHUNK_BYTES / size_of::<Entry<T>>();
-        match fitting {
-            0..8 => 8,
-            8..1024 => 1 << fitting.ilog2(),
-            _ => 1024,
-        }
-    };
+    /// Entries per chunk.
+    const CHUNK: usize = entries_per_chunk(size_of::<Entry<T>>());
 
     /// An empty slab; takes no memory.
     #[must_use]
@@ -173,6 +169,23 @@ impl<T> Slab<T> {
         self.full_below = number;
         number
     }
+}
+
+/// Fills one span or a few, of up to [`SPANS_MAX`] those of which the smallest share is wasted.
+const fn entries_per_chunk(entry_bytes: usize) -> usize {
+    let mut best = 8;
+    // Parts of a span that stay unused, in thousandths of the chunk.
+    let mut least = usize::MAX;
+    let mut spans = 1;
+    while spans <= SPANS_MAX {
+        let count = spans * SPAN_BYTES / entry_bytes;
+        let wasted = (spans * SPAN_BYTES - count * entry_bytes) * 1000 / (spans * SPAN_BYTES);
+        if count >= 8 && wasted < least {
+            (best, least) = (count, wasted);
+        }
+        spans += 1;
+    }
+    best
 }
 
 impl<T> Default for Slab<T> {
