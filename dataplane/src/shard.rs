@@ -314,7 +314,8 @@ impl<D: Driver> Shard<D> {
         self.counters.under_load = u64::from(self.handshakes.under_load(now));
         let admission = &mut self.handshakes.admission;
         self.counters.half_open = u64::from(admission.half_open(now.mono));
-        let fixed = self.peers.bytes() + self.indices.bytes() + admission.bytes();
+        let lookups = self.indices.bytes() + self.allowed_ips.memory_bytes() + self.timers.bytes();
+        let fixed = self.peers.bytes() + lookups + admission.bytes();
         self.counters.session_bytes = (fixed + self.heap.used()) as u64;
     }
 }

@@ -68,6 +68,12 @@ impl Wheel {
         self.disarm(peer.slot);
     }
 
+    /// Bytes of the nodes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>()
+    }
+
     /// Sees to it that the peer is asked at `deadline` or before.
     #[inline]
     pub fn arm(&mut self, peer: PeerId, deadline: Instant) {
