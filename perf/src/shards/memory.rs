@@ -86,8 +86,9 @@ fn round(
     let left = look(grounds)?;
 
     let each = |look: Look| (look.resident - base.resident) / f64::from(clients);
-    let gap = (live.ledger - live.resident).abs() / live.resident;
-    let behind = (left.resident - base.resident) / (live.resident - base.resident);
+    let held = live.resident - base.resident;
+    let gap = ((live.ledger - base.ledger) - held).abs() / held;
+    let behind = (left.resident - base.resident) / held;
     let figures = vec![
         Figure::lower("load s", load_s),
         Figure::told("sessions", float(page.total("sessions"))),
@@ -97,6 +98,7 @@ fn round(
         Figure::told("RSS MB", live.resident / 1e6),
         Figure::lower("bytes per peer", each(configured)),
         Figure::lower("bytes per session", each(live)),
+        Figure::told("ledger bytes each", (live.ledger - base.ledger) / f64::from(clients)),
         Figure::told("session_bytes each", float(page.total("session_bytes")) / f64::from(clients)),
         Figure::lower("ledger gap %", gap * 100.0),
         Figure::told("idle core %", idle_core * 100.0),
@@ -195,9 +197,10 @@ fn look(grounds: &Grounds) -> Result<Look> {
     Ok(Look { resident: float(resident_bytes_of(grounds.pid())), ledger: ledger(&page) })
 }
 
-/// What the gateway itself says it holds: its heap and its packet memory.
+/// What the gateway itself says it holds. Packet memory is mapped beforehand and does not grow with
+/// sessions.
 fn ledger(page: &Page) -> f64 {
-    float(page.about("ledger_bytes").max(page.about("heap_bytes") + page.about("mapped_bytes")))
+    float(page.about("heap_bytes"))
 }
 
 #[cfg(test)]
