@@ -158,6 +158,7 @@ impl Parcel {
 }
 
 /// What one core needs to hand over and to take.
+#[expect(clippy::vec_box, reason = "boxes are what circulates between cores")]
 pub struct Crossing {
     port: MeshPort,
     /// Empty parcels of this core.

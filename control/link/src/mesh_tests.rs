@@ -40,7 +40,8 @@ proptest! {
                     if fits { queue.push_back(number) }
                 }
                 Operation::Pop { core } if core < cores => {
-                    let waiting = (0..4).any(|from| !queues[from * 4 + usize::from(core)].is_empty());
+                    let to = usize::from(core);
+                    let waiting = (0..4).any(|from| !queues[from * 4 + to].is_empty());
                     prop_assert_eq!(ports[usize::from(core)].is_empty(), !waiting);
                     match ports[usize::from(core)].pop() {
                         Some((from, item)) => {
