@@ -7,7 +7,9 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use ringway_flow::Policy;
@@ -15,16 +17,19 @@ use ringway_numa::pin;
 use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::config::{Overrides, WorkerCount};
 use crate::failure::{Failure, Status};
 use crate::gateway::{self, Role, Setup, UapiSocket, WorkerSetup};
-use crate::plane::Operation;
-use crate::{stats, uapi};
+use crate::plane::{Operation, Plane};
+use crate::upgrade::Legacy;
+use crate::upgrade::message::{Offer, Part};
+use crate::{run, stats, uapi};
 
 /// Set for the process in the background; tells it to report on its standard output.
 const BACKGROUND: &str = "RINGWAY_WG_BACKGROUND";
 
-/// What the background process says when it serves. Anything else before the end of its output is
-/// why it does not.
+/// What the background process says when it serves, after what the operator should know. Without it
+/// what was said is why it does not serve.
 const SERVING: &str = "serving";
 
 /// What the command line said.
@@ -46,23 +51,22 @@ pub struct Options {
 /// Why it did not start, or why it ended.
 pub fn run(options: &Options) -> Result<(), Failure> {
     check_name(&options.interface)?;
-    if env::var_os(BACKGROUND).is_some() {
-        return in_background(options);
-    }
-    if options.foreground {
+    detached(options.foreground, |ready| {
         log_to_stderr();
-        return serve(options, || {});
-    }
-    start_background()
+        serve(options, || ready(&[]))
+    })
 }
 
 /// Serves in this process. Only here the control thread is bound: a process that starts another one
 /// would hand its single CPU on.
 fn serve(options: &Options, ready: impl FnOnce()) -> Result<(), Failure> {
-    if let Some(cpu) = options.control_cpu {
-        pin::pin_to(cpu).map_err(|error| Failure::new(Status::Config, error.to_string()))?;
-    }
+    bind_control(options.control_cpu)?;
     gateway::run(setup(options), &mut Configured, ready)
+}
+
+fn bind_control(cpu: Option<u32>) -> Result<(), Failure> {
+    let Some(cpu) = cpu else { return Ok(()) };
+    pin::pin_to(cpu).map_err(|error| Failure::new(Status::Config, error.to_string()))
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
@@ -109,6 +113,60 @@ impl Role for Configured {
     fn reloaded(&mut self, _done: bool) {}
 
     fn lower(&mut self) {}
+
+    fn legacy(&self) -> io::Result<Legacy> {
+        Ok(Legacy {
+            part: Part::Wg,
+            config: PathBuf::new(),
+            state_dir: PathBuf::new(),
+            settings: Vec::new(),
+            journal: None,
+        })
+    }
+
+    fn release(&mut self) {}
+
+    fn inherit(&mut self, _journal: Option<OwnedFd>, _plane: &Plane) {}
+}
+
+/// The daemon of an interface that another process serves, with as many workers.
+///
+/// # Errors
+/// Wishes that this machine cannot fulfil.
+pub(crate) fn claim(offer: &Offer, flags: &Overrides) -> Result<(Setup, Box<dyn Role>), Failure> {
+    let mut flags = flags.clone();
+    if flags.count.is_none() && offer.cores > 1 {
+        flags.count = Some(WorkerCount::Exactly(offer.cores));
+        flags.oversubscribe = true;
+    }
+    let options = Options {
+        foreground: true,
+        interface: offer.interface.clone(),
+        workers: run::workers_by_flags(&flags)?,
+        control_cpu: flags.control_cpu,
+    };
+    bind_control(options.control_cpu)?;
+    let mut setup = setup(&options);
+    setup.udp = UdpOptions { port: offer.port, mark: offer.mark, ..setup.udp };
+    Ok((setup, Box::new(Configured)))
+}
+
+/// Serves in this process, or starts this program again in the background and waits until that one
+/// serves. `serve` is given what to call then, with lines for the operator.
+///
+/// # Errors
+/// What `serve` says, here or there.
+pub(crate) fn detached(
+    foreground: bool,
+    serve: impl FnOnce(&mut dyn FnMut(&[String])) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if env::var_os(BACKGROUND).is_some() {
+        return in_background(serve);
+    }
+    if foreground {
+        return serve(&mut |lines| lines.iter().for_each(|line| println_once(line)));
+    }
+    start_background()
 }
 
 /// Starts this program again in the background and waits until it serves.
@@ -123,18 +181,22 @@ fn start_background() -> Result<(), Failure> {
     if let Some(name) = env::args_os().next() {
         std::os::unix::process::CommandExt::arg0(&mut command, name);
     }
-    if !logs_are_wanted() {
+    // What is not a terminal (a file, the journal) goes on taking messages.
+    if !logs_are_wanted() && io::stderr().is_terminal() {
         command.stderr(Stdio::null());
     }
     let mut child = command.spawn().map_err(failed)?;
     let mut said = String::new();
     if let Some(output) = child.stdout.take() {
-        let mut output = BufReader::new(output);
-        output.read_line(&mut said).map_err(failed)?;
-        if said.trim_end() == SERVING {
-            return Ok(());
+        for line in BufReader::new(output).lines() {
+            let line = line.map_err(failed)?;
+            if line == SERVING {
+                said.lines().for_each(println_once);
+                return Ok(());
+            }
+            said.push_str(&line);
+            said.push('\n');
         }
-        output.read_to_string(&mut said).map_err(failed)?;
     }
     let code = child.wait().map_err(failed)?.code();
     let status = Status::ALL
@@ -145,14 +207,16 @@ fn start_background() -> Result<(), Failure> {
     Err(Failure::new(status.copied().unwrap_or(Status::Crashed), message))
 }
 
-fn in_background(options: &Options) -> Result<(), Failure> {
+fn in_background(
+    serve: impl FnOnce(&mut dyn FnMut(&[String])) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     // Whoever started us may end its session; we stay. Fails only if we lead one already.
     let _ = rustix::process::setsid();
     let _ = env::set_current_dir("/");
-    log_to_stderr();
     let mut told = false;
-    let outcome = serve(options, || {
+    let outcome = serve(&mut |lines| {
         told = true;
+        lines.iter().for_each(|line| println_once(line));
         println_once(SERVING);
         leave_stdout();
     });

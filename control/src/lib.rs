@@ -24,6 +24,7 @@ pub mod ready;
 pub mod run;
 pub mod stats;
 pub mod uapi;
+pub mod upgrade;
 pub mod watch;
 
 #[cfg(test)]

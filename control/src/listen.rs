@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net as std_unix;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ pub struct Listener {
     path: PathBuf,
     /// Device and inode: whether the path is still ours.
     identity: (u64, u64),
+    /// Whether this process removes the socket in the end.
+    owned: Cell<bool>,
     watch: Ready<OwnedFd>,
 }
 
@@ -88,7 +90,25 @@ pub fn listen(path: &Path) -> Result<Listener, ListenError> {
     let socket = UnixListener::from_std(socket).map_err(system("prepare", path))?;
     let watch = watch(&inside).map_err(system("watch", path))?;
     fs::rename(&inside, path).map_err(system("name", path))?;
-    Ok(Listener { socket, path: path.to_path_buf(), identity, watch })
+    Ok(Listener { socket, path: path.to_path_buf(), identity, owned: Cell::new(true), watch })
+}
+
+/// Takes a listening socket of another process, which is found at `path` and stays that process's
+/// until [`Listener::own`].
+///
+/// # Errors
+/// [`ListenError::System`], also if there is no socket at `path`.
+pub fn adopt(socket: OwnedFd, path: &Path) -> Result<Listener, ListenError> {
+    let system = |verb| {
+        let path = path.to_path_buf();
+        move |source: io::Error| ListenError::System { verb, path, source }
+    };
+    let identity = identity_of(path).map_err(system("find"))?;
+    let watch = watch(path).map_err(system("watch"))?;
+    let socket = std_unix::UnixListener::from(socket);
+    socket.set_nonblocking(true).map_err(system("prepare"))?;
+    let socket = UnixListener::from_std(socket).map_err(system("prepare"))?;
+    Ok(Listener { socket, path: path.to_path_buf(), identity, owned: Cell::new(false), watch })
 }
 
 impl Listener {
@@ -96,6 +116,19 @@ impl Listener {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A second descriptor, for another process.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn second(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
+    }
+
+    /// Whether this process removes the socket in the end, or another one does.
+    pub fn own(&self, owned: bool) {
+        self.owned.set(owned);
     }
 
     /// Accepts clients until the task is dropped, each in a task of its own; `converse` talks to
@@ -152,7 +185,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if self.owned.get() && self.is_ours() {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -236,6 +269,25 @@ mod tests {
         let listener = listen(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         drop(listener);
+        clean(&path);
+    }
+
+    #[test]
+    fn a_socket_goes_from_one_process_to_the_next_without_being_missed() {
+        let path = place("next");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let old = listen(&path).unwrap();
+        let failed = adopt(old.second().unwrap(), &path).unwrap();
+        drop(failed);
+        assert!(path.exists(), "it was the old one's");
+        let new = adopt(old.second().unwrap(), &path).unwrap();
+        old.own(false);
+        new.own(true);
+        drop(old);
+        UnixStream::connect(&path).unwrap();
+        drop(new);
+        assert!(!path.exists());
         clean(&path);
     }
 

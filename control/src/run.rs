@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroU16;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use ringway_flow::Policy;
 use ringway_numa::plan::{Numa, Wishes, Workers as WorkerWish};
 use ringway_numa::{Plan, Topology, pin};
 use ringway_proto::allowed_ips::IpNet;
+use ringway_proto::crypto::PublicKey;
 use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
@@ -27,8 +29,10 @@ use crate::failure::{Failure, Status};
 use crate::gateway::{self, Placement, Role, Setup, UapiSocket, WorkerSetup};
 use crate::keys::SystemRandom;
 use crate::place::{Places, Prepared};
-use crate::plane::{Operation, Secret};
+use crate::plane::{Operation, Plane, Secret};
 use crate::uapi;
+use crate::upgrade::Legacy;
+use crate::upgrade::message::{Offer, Part};
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -104,6 +108,115 @@ impl Role for FromFile {
             Err(failure) => warn!("{failure}; the next start tries again"),
         }
     }
+
+    fn legacy(&self) -> io::Result<Legacy> {
+        let Places { config, state_dir, .. } = &self.prepared.places;
+        Ok(Legacy {
+            part: Part::Run,
+            config: std::path::absolute(config)?,
+            state_dir: std::path::absolute(state_dir)?,
+            settings: settings(&self.running, &self.prepared.private.public()),
+            journal: self.exit.as_ref().map(LocalExit::lock).transpose()?,
+        })
+    }
+
+    fn release(&mut self) {
+        if let Some(exit) = self.exit.take() {
+            exit.release();
+        }
+    }
+
+    fn inherit(&mut self, journal: Option<OwnedFd>, plane: &Plane) {
+        let name = &self.running.interface.name;
+        let state_dir = &self.prepared.places.state_dir;
+        let adopted = journal.map(|lock| LocalExit::adopt(name, state_dir, lock)).transpose();
+        self.exit = adopted.unwrap_or_else(|failure| {
+            warn!("{failure}: the host will not be put back");
+            None
+        });
+        // What the next reload is compared with.
+        let of_file = std::mem::take(&mut self.running.peers);
+        let inherited = plane.peers().map(|(public, peer)| {
+            let of_file = of_file.iter().find(|of_file| of_file.public == *public);
+            Peer {
+                name: String::new(),
+                public: *public,
+                preshared: peer.preshared.clone(),
+                preshared_file: None,
+                allowed_ips: peer.allowed_ips.iter().copied().collect(),
+                endpoint: of_file.and_then(|peer| peer.endpoint),
+                keepalive_s: peer.keepalive_s,
+                line: 0,
+            }
+        });
+        self.running.peers = inherited.collect();
+    }
+}
+
+/// What the host was made to agree with, and so cannot be changed by an upgrade. The key stands for
+/// its file.
+fn settings(config: &Config, public: &PublicKey) -> Vec<(String, String)> {
+    let carried = [
+        ("interface", "name"),
+        ("interface", "listen_port"),
+        ("interface", "mtu"),
+        ("interface", "pools"),
+        ("interface", "addresses"),
+        ("interface", "fwmark"),
+        ("exit", "masquerade"),
+        ("exit", "enable_forwarding"),
+        ("stats", "socket"),
+    ];
+    let values = carried.into_iter().map(|(section, key)| {
+        (format!("[{section}] {key}"), config.value_of(section, key).unwrap_or_default())
+    });
+    let key = ("[interface] private_key_file".to_owned(), crate::keys::show_public(public));
+    values.chain([key]).collect()
+}
+
+/// The gateway of the file, to be taken over from the process that serves it.
+///
+/// # Errors
+/// A file that is wrong, or that says what only a restart can do.
+pub(crate) fn claim(
+    places: Places,
+    mut flags: Overrides,
+    offer: &Offer,
+) -> Result<(Setup, Box<dyn Role>), Failure> {
+    if places.load(&flags)?.workers.count == WorkerCount::Auto {
+        // What was chosen once is kept: sessions belong to workers by their numbers.
+        flags.count = Some(WorkerCount::Exactly(offer.cores));
+        flags.oversubscribe = true;
+    }
+    let prepared = places.prepare(flags, &mut SystemRandom)?;
+    let config = prepared.config.clone();
+    log_to_stderr(config.log.level);
+    refuse_changes(&offer.settings, &settings(&config, &prepared.private.public()))?;
+    let plan = plan(&config.workers)?;
+    if let Some(cpu) = plan.control_cpu {
+        pin::pin_to(cpu).map_err(|error| Failure::new(Status::Config, error.to_string()))?;
+    }
+    let mut setup = setup(&config, &plan);
+    setup.udp = UdpOptions { port: offer.port, mark: offer.mark, ..setup.udp };
+    let role = FromFile { prepared, running: config, next: None, exit: None };
+    Ok((setup, Box::new(role)))
+}
+
+/// Settings that one of two versions does not know are not compared.
+fn refuse_changes(old: &[(String, String)], new: &[(String, String)]) -> Result<(), Failure> {
+    let differs = |(name, value): &&(String, String)| {
+        old.iter().any(|(old_name, old_value)| old_name == name && old_value != value)
+    };
+    let names: Vec<&str> = new.iter().filter(differs).map(|(name, _)| name.as_str()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} cannot change while running, so the running gateway goes on as before: take it back, \
+         or restart the gateway",
+        names.join(", ")
+    );
+    Err(Failure::new(Status::Refused, message))
 }
 
 /// The steps that make a peer as it should be, from nothing.

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Print the counters of a running gateway
     Stats(StatsArgs),
+    /// Take the running gateway over with this program; clients notice nothing
+    Upgrade(UpgradeArgs),
     /// Make the running gateway read its configuration again; live sessions go on
     Reload(Where),
     /// Print a new private key
@@ -171,6 +173,22 @@ pub(crate) struct StatsArgs {
     #[arg(long, value_name = "IFNAME", conflicts_with_all = ["config", "state_dir"])]
     #[arg(value_parser = interface)]
     pub(crate) interface: Option<String>,
+}
+
+/// `ringway upgrade`.
+#[derive(Args, Debug)]
+pub(crate) struct UpgradeArgs {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Take over the gateway of this interface (also one made by "ringway wg")
+    #[arg(long, value_name = "IFNAME", conflicts_with_all = ["config", "state_dir"])]
+    #[arg(value_parser = interface)]
+    pub(crate) interface: Option<String>,
+    /// Stay in the foreground
+    #[arg(long, short = 'f')]
+    pub(crate) foreground: bool,
+    #[command(flatten)]
+    pub(crate) workers: WorkerArgs,
 }
 
 /// `ringway peer`.

@@ -8,7 +8,8 @@ use ringway_proto::crypto::{PrivateKey, Random as _};
 use zeroize::Zeroizing;
 
 use super::args::{
-    CheckArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, WgArgs, Where,
+    CheckArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, UpgradeArgs, WgArgs,
+    Where,
 };
 use super::{print, say};
 use crate::config::{Config, Overrides, values};
@@ -17,6 +18,7 @@ use crate::keys::{self, SystemRandom};
 use crate::peers::{self, AddRequest, qr};
 use crate::place::Places;
 use crate::stats;
+use crate::upgrade::new;
 use crate::{daemon, doctor};
 
 impl Where {
@@ -84,6 +86,25 @@ pub(super) fn reload(place: Where) -> Result<Status, Failure> {
         None => return Err(not_running(&config.stats.socket)),
     }
     Ok(Status::Done)
+}
+
+pub(super) fn upgrade(args: UpgradeArgs) -> Result<Status, Failure> {
+    let places = args.place.places();
+    // The process in the background leaves this folder.
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|error| Failure::file("find", path, &error))
+    };
+    let options = new::Options {
+        foreground: args.foreground,
+        interface: args.interface,
+        places: Places {
+            state_dir: absolute(&places.state_dir)?,
+            config: absolute(&places.config)?,
+            ..places
+        },
+        flags: args.workers.overrides(),
+    };
+    new::run(options).map(|()| Status::Done)
 }
 
 pub(super) fn genkey() -> Result<Status, Failure> {

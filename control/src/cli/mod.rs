@@ -53,6 +53,7 @@ fn dispatch(command: Command) -> Result<Status, Failure> {
         Command::Check(args) => commands::check(args),
         Command::Doctor(args) => commands::doctor(args),
         Command::Stats(args) => commands::stats(&args),
+        Command::Upgrade(args) => commands::upgrade(args),
         Command::Reload(place) => commands::reload(place),
         Command::Genkey => commands::genkey(),
         Command::Pubkey => commands::pubkey(),

@@ -46,7 +46,7 @@ impl Config {
     }
 
     /// The value as it would be written; `None` if it is unset, or all that is allowed.
-    fn value_of(&self, section: &str, key: &str) -> Option<String> {
+    pub(crate) fn value_of(&self, section: &str, key: &str) -> Option<String> {
         let quote = |text: &dyn std::fmt::Display| quoted(&text.to_string());
         let (interface, workers) = (&self.interface, &self.workers);
         let value = match (section, key) {

@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl Place {
 pub struct JournalFile {
     path: PathBuf,
     /// Held while we live; the kernel lets go of it even after kill -9.
-    _lock: fs::File,
+    lock: fs::File,
 }
 
 impl JournalFile {
@@ -104,9 +105,32 @@ impl JournalFile {
         {
             return Err(running(interface, folder));
         }
-        let file = Self { path: folder.join(format!("exit-{interface}.journal")), _lock: lock };
+        let file = Self { path: folder.join(format!("exit-{interface}.journal")), lock };
         let left = file.read()?;
         Ok((file, left))
+    }
+
+    /// Takes the journal over from another process, with its lock, and gives what is in it.
+    ///
+    /// # Errors
+    /// A journal that is not one.
+    pub fn adopt(
+        folder: &Path,
+        interface: &str,
+        lock: OwnedFd,
+    ) -> Result<(Self, Option<Journal>), Failure> {
+        let path = folder.join(format!("exit-{interface}.journal"));
+        let file = Self { path, lock: lock.into() };
+        let left = file.read()?;
+        Ok((file, left))
+    }
+
+    /// The lock, for another process. It is held until the last descriptor of it is closed.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn lock(&self) -> io::Result<OwnedFd> {
+        self.lock.try_clone().map(OwnedFd::from)
     }
 
     /// Writes down what is about to be changed. Durable when it returns.
@@ -220,6 +244,19 @@ mod tests {
         file.clear().unwrap();
         drop(file);
         assert_eq!(JournalFile::open(folder.path(), "a").unwrap().1, None);
+    }
+
+    #[test]
+    fn the_lock_goes_from_one_process_to_the_next_without_a_gap() {
+        let folder = Scratch::new("journal_next");
+        let (old, _) = JournalFile::open(folder.path(), "a").unwrap();
+        old.write(&journal()).unwrap();
+        let (new, left) = JournalFile::adopt(folder.path(), "a", old.lock().unwrap()).unwrap();
+        drop(old);
+        assert_eq!(left, Some(journal()));
+        assert!(JournalFile::open(folder.path(), "a").is_err(), "the new one holds it");
+        drop(new);
+        assert!(JournalFile::open(folder.path(), "a").is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod sysctl;
 mod tests;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ringway_proto::allowed_ips::IpNet;
@@ -82,6 +83,28 @@ impl LocalExit {
         let mut exit = Self { file, sysctls, journal: None };
         exit.change(plan, &mut notes)?;
         Ok((exit, notes))
+    }
+
+    /// Takes the exit over from another process, as it is. `lock` is that of its journal.
+    ///
+    /// # Errors
+    /// A journal that is not one.
+    pub fn adopt(interface: &str, state_dir: &Path, lock: OwnedFd) -> Result<Self, Failure> {
+        let (file, journal) = JournalFile::adopt(state_dir, interface, lock)?;
+        Ok(Self { file, sysctls: Sysctls::default(), journal })
+    }
+
+    /// The journal's lock, for another process.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn lock(&self) -> io::Result<OwnedFd> {
+        self.file.lock()
+    }
+
+    /// Leaves the host as it is: another process has taken the exit over.
+    pub fn release(mut self) {
+        self.journal = None;
     }
 
     /// Puts the host back and forgets. Says what could not be put back, or was left alone.

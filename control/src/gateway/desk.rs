@@ -4,6 +4,8 @@
 //! channels, and answers wake whoever waits. Borrows never last over an await, so a client that is
 //! slow or dead holds nothing. The desk must not know how requests are written.
 
+mod hand_over;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -102,6 +104,8 @@ struct Inner {
     link_up: bool,
     /// Who waits for which page.
     pages: BTreeMap<u64, oneshot::Sender<Box<PeerPage>>>,
+    /// Who waits for what a core says of its state.
+    asked: BTreeMap<u64, oneshot::Sender<hand_over::Spent>>,
     about: About,
     started: Instant,
     stopping: bool,
@@ -128,6 +132,7 @@ impl Desk {
             policy,
             link_up: false,
             pages: BTreeMap::new(),
+            asked: BTreeMap::new(),
             about,
             started: Instant::now(),
             stopping: false,
@@ -320,6 +325,7 @@ impl Desk {
             }
             inner.stopping = true;
             inner.pages.clear();
+            inner.asked.clear();
         }
         self.progress.notify_waiters();
     }
@@ -398,8 +404,12 @@ impl Desk {
                     let _ = waiting.send(page);
                 }
             }
-            // Nobody asks yet.
-            Answer::State { .. } => {}
+            Answer::State { sequence, outcome, spent } => {
+                if let Some(waiting) = inner.asked.remove(&sequence) {
+                    // The upgrade may have been given up meanwhile.
+                    let _ = waiting.send((outcome, spent));
+                }
+            }
             Answer::Stopped { error } => {
                 if let Some(error) = error {
                     inner.failed.get_or_insert(error);

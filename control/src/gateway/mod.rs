@@ -12,10 +12,13 @@
 pub mod desk;
 #[cfg(test)]
 pub(crate) mod fake_cores;
+pub mod parts;
 pub mod ports;
 pub mod start;
 pub mod tun_map;
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +26,7 @@ use std::time::Duration;
 use ringway_flow::Policy;
 use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
 use sd_notify::NotifyState;
+use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
@@ -32,8 +36,9 @@ use self::desk::Desk;
 use self::start::Started;
 use crate::config::DriverChoice;
 use crate::failure::{Failure, Status};
-use crate::plane::Operation;
+use crate::plane::{Operation, Plane};
 use crate::stats;
+use crate::upgrade::{self, Legacy};
 use crate::watch::{LinkEvent, watch};
 
 /// How long cores may take to let go of what is in flight.
@@ -120,6 +125,19 @@ pub trait Role {
 
     /// Puts the host back as it was. Called once, also after a failed [`Role::raise`].
     fn lower(&mut self);
+
+    /// What another process needs to play this role.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    fn legacy(&self) -> io::Result<Legacy>;
+
+    /// Another process plays the role now: the host stays as it is.
+    fn release(&mut self);
+
+    /// This process plays the role now, with the host as it is. `journal` is the lock of the
+    /// journal, if there is one, `plane` knows the peers.
+    fn inherit(&mut self, journal: Option<OwnedFd>, plane: &Plane);
 }
 
 /// Runs a gateway until it is told to stop. `ready` is called when clients can reach it.
@@ -132,22 +150,52 @@ pub fn run(setup: Setup, role: &mut dyn Role, ready: impl FnOnce()) -> Result<()
         .build()
         .map_err(|error| Failure::new(Status::Unsupported, format!("Cannot start: {error}")))?;
     let outcome = LocalSet::new().block_on(&runtime, async {
-        let started = start::start(setup).await?;
-        let outcome = serve(&started, role, ready).await;
-        role.lower();
-        let stopped = stop(started).await;
-        outcome.and(stopped)
+        let started = start::start(setup, None).await?;
+        let begun = begin(&started, role).await;
+        live(started, role, begun, ready).await
     });
     // A thread that hangs must not hold the end up; the process is about to go.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(
-    started: &Started,
+/// Serves until the end, and leaves. What had `begun` may have failed.
+///
+/// # Errors
+/// As [`run`].
+pub async fn live(
+    started: Started,
     role: &mut dyn Role,
+    begun: Result<(), Failure>,
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
+    let outcome = match begun {
+        Ok(()) => serve(&started, role, ready).await,
+        Err(failure) => Err(failure),
+    };
+    let handed_over = outcome.as_ref().is_ok_and(|end| *end == End::HandedOver);
+    if handed_over {
+        started.own_names(false);
+        role.release();
+    } else {
+        role.lower();
+        tell_manager(&[NotifyState::Stopping]);
+    }
+    let stopped = stop(started).await;
+    outcome.map(drop).and(stopped)
+}
+
+/// Why a gateway ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It was told to, or has nothing to serve any more.
+    Stopped,
+    /// Another process is the gateway.
+    HandedOver,
+}
+
+/// Configures the gateway and the host.
+async fn begin(started: &Started, role: &mut dyn Role) -> Result<(), Failure> {
     let desk = &started.desk;
     // Cores begin without sockets and are told so: they start no handshake until there are some.
     desk.set_link(false).await?;
@@ -157,6 +205,15 @@ async fn serve(
         // Nobody can choose another port later: one that is taken is a failed start.
         desk.set_link(true).await?;
     }
+    Ok(())
+}
+
+async fn serve(
+    started: &Started,
+    role: &mut dyn Role,
+    ready: impl FnOnce(),
+) -> Result<End, Failure> {
+    let desk = &started.desk;
     let (link_events, mut gone) = follow_link(started)?;
     spawn_local(link_events);
     let (reload_requests, mut reloads) = mpsc::channel(4);
@@ -166,6 +223,8 @@ async fn serve(
         let access = started.access;
         spawn_local(crate::uapi::serve::serve(Rc::clone(uapi), Rc::clone(desk), access));
     }
+    let (upgrade_requests, mut upgrades) = mpsc::channel(1);
+    spawn_local(upgrade::listen(Rc::clone(&started.upgrade), upgrade_requests));
     let mut terminate = on_signal(SignalKind::terminate())?;
     let mut interrupt = on_signal(SignalKind::interrupt())?;
     let mut hang_up = on_signal(SignalKind::hangup())?;
@@ -188,9 +247,40 @@ async fn serve(
                 // The client may have gone.
                 let _ = request.send(outcome);
             }
+            Some(request) = upgrades.recv() => {
+                if hand_over(request, started, role).await {
+                    return Ok(End::HandedOver);
+                }
+            }
         }
     }
-    Ok(())
+    Ok(End::Stopped)
+}
+
+/// Whether another process has taken over.
+async fn hand_over(request: UnixStream, started: &Started, role: &dyn Role) -> bool {
+    let legacy = match role.legacy() {
+        Ok(legacy) => legacy,
+        Err(error) => {
+            error!("Upgrade: {error}");
+            return false;
+        }
+    };
+    // The number that the service manager will know the gateway by.
+    let heir = request.peer_cred().ok().and_then(|peer| peer.pid());
+    match upgrade::old::hand_over(request, started, &legacy).await {
+        upgrade::old::Outcome::HandedOver => {
+            info!("Handed over to process {}", heir.unwrap_or_default());
+            if let Some(heir) = heir.and_then(|heir| u32::try_from(heir).ok()) {
+                tell_manager(&[NotifyState::MainPid(heir)]);
+            }
+            true
+        }
+        upgrade::old::Outcome::Stays(why) => {
+            warn!("Upgrade refused, going on as before: {why}");
+            false
+        }
+    }
 }
 
 /// Applies what follows from the interface's state. The receiver hears when it is gone.
@@ -223,7 +313,7 @@ fn follow_link(
     Ok((task, heard))
 }
 
-async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, String> {
+pub(crate) async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, String> {
     tell_manager(&[NotifyState::Reloading]);
     let outcome = match role.reload() {
         Ok((operations, sentence)) => {
@@ -241,8 +331,7 @@ async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, String> {
     outcome
 }
 
-async fn stop(started: Started) -> Result<(), Failure> {
-    tell_manager(&[NotifyState::Stopping]);
+pub(crate) async fn stop(started: Started) -> Result<(), Failure> {
     started.desk.stop();
     if tokio::time::timeout(STOP_TIMEOUT, started.all_cores_ended()).await.is_err() {
         warn!("A core did not end within {} s and is left behind", STOP_TIMEOUT.as_secs());

@@ -36,6 +36,16 @@ impl Ports {
         Self { options, cores, steering, held, steered: false, refusal: None }
     }
 
+    /// Goes on with sockets of another process, which steered them or not; none if it had none.
+    ///
+    /// # Errors
+    /// [`ListenError::Other`] when there are no descriptors left.
+    pub fn adopt(&mut self, sockets: &[UdpSockets]) -> Result<(), ListenError> {
+        self.held = sockets.iter().map(second).collect::<Result<_, _>>()?;
+        self.steered = self.held.iter().any(UdpSockets::has_initiations);
+        Ok(())
+    }
+
     /// The port in use, or the one that will be asked for (0: any).
     #[must_use]
     pub const fn port(&self) -> u16 {
@@ -120,10 +130,6 @@ impl Ports {
     fn bind(&mut self, port: u16) -> Result<Opened, ListenError> {
         let options = UdpOptions { port, ..self.options.clone() };
         let group = UdpGroup::open(&options, self.cores, self.steering.as_ref())?;
-        let second = |sockets: &UdpSockets| {
-            let other = |source| ListenError::Other { what: "second descriptor", source };
-            sockets.try_clone().map_err(other)
-        };
         self.held = group.sockets.iter().map(second).collect::<Result<_, _>>()?;
         // The cores share whatever port the first one got.
         self.options.port = group.sockets[0].port();
@@ -131,6 +137,11 @@ impl Ports {
         self.refusal = group.refusal.map(|error| error.to_string());
         Ok(group.sockets.into_iter().map(Box::new).collect())
     }
+}
+
+fn second(sockets: &UdpSockets) -> Result<UdpSockets, ListenError> {
+    let other = |source| ListenError::Other { what: "second descriptor", source };
+    sockets.try_clone().map_err(other)
 }
 
 #[cfg(test)]

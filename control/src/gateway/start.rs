@@ -4,34 +4,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::path::Path;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use ringway_dataplane::crossing::MeshPort;
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::steering::steering;
-use ringway_dataplane::worker::{
-    self, ControlLink, PAGE_WORDS, WorkerConfig, WorkerHandle, WorkerLink,
-};
-use ringway_link::page::PageWriter;
+use ringway_dataplane::worker::{self, ControlLink, WorkerConfig, WorkerHandle, WorkerLink};
 use ringway_proto::CoreId;
-use ringway_proto::crypto::Random;
 use ringway_ring::steer::TunSteering;
-use ringway_ring::{
-    Choice, DriverChoice, DriverKind, Features, Sandbox, TunError, TunOptions, TunQueue, TunView,
-};
-use rtnetlink::LinkUnspec;
+use ringway_ring::{Choice, DriverChoice, DriverKind, Features, Sandbox, TunQueue, TunView};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tracing::{info, warn};
 
-use super::desk::{CoreLine, Desk};
+use super::Setup;
+use super::desk::{CoreLine, Desk, DeskError};
+use super::parts::{self, Pages, Parts, Taken, cannot};
 use super::ports::Ports;
 use super::tun_map::{PREFIXES_MAX, TunMap};
-use super::{Setup, UapiSocket};
 use crate::config;
 use crate::failure::{Failure, Status};
-use crate::listen::{ListenError, Listener, listen};
+use crate::listen::Listener;
 use crate::ready::Ready;
 use crate::stats::snapshot::{About, Part};
 use crate::uapi::serve::Access;
@@ -51,6 +45,13 @@ pub struct Started {
     pub access: Access,
     /// Which driver moves packets, and why.
     pub driver: Choice,
+    /// Socket where another process asks for the gateway.
+    pub upgrade: Rc<Listener>,
+    /// Second descriptors of the queues, in the order of the cores.
+    pub queues: Vec<OwnedFd>,
+    /// Masks the owner in receiver indices.
+    pub index_secret: u32,
+    pages: Pages,
     view: RefCell<Option<TunView>>,
     ends: Rc<Ends>,
 }
@@ -71,6 +72,18 @@ impl Started {
     pub fn take_view(&self) -> Result<TunView, Failure> {
         let view = self.view.borrow_mut().take();
         view.ok_or_else(|| Failure::new(Status::Crashed, "The interface is watched already"))
+    }
+
+    /// Whether the sockets and the counter pages are this process's, to be found by their names and
+    /// removed in the end, or another one's.
+    pub fn own_names(&self, owned: bool) {
+        let uapi = self.uapi.as_ref();
+        for listener in [&self.stats, &self.upgrade].into_iter().chain(uapi) {
+            listener.own(owned);
+        }
+        if owned {
+            self.pages.name();
+        }
     }
 
     /// Whether clients of the configuration protocol say what the gateway does.
@@ -104,28 +117,35 @@ impl Started {
 ///
 /// # Errors
 /// What is missing or in the way, with the fix.
-pub async fn start(setup: Setup) -> Result<Started, Failure> {
+pub async fn start(setup: Setup, taken: Option<Taken>) -> Result<Started, Failure> {
     let cores = setup.workers.placements.len() as u16;
-    let queues = open_tun(&setup.interface, cores)?;
+    let frozen = taken.is_some();
+    let parts = match taken {
+        Some(taken) => Parts::of(taken, &setup)?,
+        None => Parts::new(&setup, cores).await?,
+    };
+    let Parts { queues, sockets, stats, uapi, access, upgrade, index_secret } = parts;
     let interface = queues[0].name().to_owned();
     let view = TunView::of(&queues[0]).map_err(|error| cannot("watch the interface", &error))?;
-    set_mtu(queues[0].index(), setup.policy.inner_mtu).await?;
-    let (uapi, access) = open_uapi(&setup.uapi)?;
-    let stats = Rc::new(open_socket(&setup.stats_socket)?);
+    let seconds = parts::second_descriptors(&queues)?;
     let features = Features::probe();
     let driver = ringway_ring::choose(driver_choice(setup.workers.driver), &features);
     info!("Driver {driver}");
-    let common = Common { index_secret: index_secret(), features, driver: driver.kind };
+    let common = Common { index_secret, features, driver: driver.kind, frozen };
     let layout = IndexLayout::new(cores, common.index_secret);
     let rules = setup.workers.steering.then(|| steering(cores, layout));
     let tun_map = steer_tun(&queues[0], cores, setup.workers.steering);
 
+    let mut pages = Pages::new(setup.pages.clone(), frozen);
     let links: Vec<_> = (0..cores)
-        .map(|core| worker::link(open_page(setup.pages.as_deref(), CoreId(core))))
+        .map(|core| worker::link(pages.open(CoreId(core))))
         .collect::<io::Result<_>>()
         .map_err(|error| cannot("make channels", &error))?;
     let wakers: Vec<_> = links.iter().map(|(control, _)| control.wake.clone()).collect();
     let mesh = worker::mesh(&wakers);
+    let mut ports = Ports::new(setup.udp.clone(), cores, rules);
+    ports.adopt(&sockets).map_err(DeskError::from)?;
+    let mut sockets = sockets.into_iter().map(Box::new);
     let (mut lines, mut reports, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for ((queue, (control, link)), port) in queues.into_iter().zip(links).zip(mesh) {
         let core = CoreId(port.core());
@@ -133,7 +153,8 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
         lines.push(CoreLine { commands, wake, page });
         let ready = Ready::new(reports_ready).map_err(|error| cannot("make channels", &error))?;
         reports.push((core, from_core, ready));
-        let config = worker_config(&setup, &common, queue, link, port)?;
+        let mut config = worker_config(&setup, &common, queue, link, port)?;
+        config.sockets = sockets.next();
         let thread = worker::spawn(config)
             .map_err(|error| Failure::new(Status::Unsupported, error.to_string()))?;
         threads.push(thread);
@@ -147,7 +168,6 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
         parts: vec![driver_part, sandbox_part(threads.iter().map(WorkerHandle::sandbox))],
         ..About::default()
     };
-    let ports = Ports::new(setup.udp, cores, rules);
     let desk = Desk::new(lines, ports, tun_map, setup.policy, about);
     let total = threads.len();
     let ends = Rc::new(Ends { running: Cell::new(total), total, changed: Notify::new() });
@@ -158,10 +178,26 @@ pub async fn start(setup: Setup) -> Result<Started, Failure> {
     }
     info!("Interface {interface}, {cores} core(s)");
     let view = RefCell::new(Some(view));
-    Ok(Started { interface, desk, stats, uapi, access, driver, view, ends })
+    let queues = seconds;
+    Ok(Started {
+        interface,
+        desk,
+        stats,
+        uapi,
+        access,
+        driver,
+        upgrade,
+        queues,
+        index_secret,
+        pages,
+        view,
+        ends,
+    })
 }
 
-const fn driver_choice(wanted: config::DriverChoice) -> DriverChoice {
+/// The driver as the ring knows it.
+#[must_use]
+pub const fn driver_choice(wanted: config::DriverChoice) -> DriverChoice {
     match wanted {
         config::DriverChoice::Auto => DriverChoice::Auto,
         config::DriverChoice::Uring => DriverChoice::Uring,
@@ -209,6 +245,7 @@ struct Common {
     index_secret: u32,
     features: Features,
     driver: DriverKind,
+    frozen: bool,
 }
 
 fn worker_config(
@@ -229,7 +266,7 @@ fn worker_config(
         node: placement.node,
         tun,
         sockets: None,
-        frozen: false,
+        frozen: common.frozen,
         policy: Box::new(setup.policy.clone()),
         heaps: heaps.map_err(|error| Failure::new(Status::Config, format!("{error}")))?,
         link,
@@ -263,88 +300,4 @@ fn watch_thread(
         ends.running.set(ends.running.get() - 1);
         ends.changed.notify_waiters();
     });
-}
-
-/// A gateway that nobody can configure otherwise does not start without its socket; for others it
-/// is a convenience (`wg show`) that the rights of the process may not allow.
-fn open_uapi(socket: &UapiSocket) -> Result<(Option<Rc<Listener>>, Access), Failure> {
-    if socket.writable {
-        return Ok((Some(Rc::new(open_socket(&socket.path)?)), Access::ReadAndWrite));
-    }
-    match listen(&socket.path) {
-        Ok(listener) => Ok((Some(Rc::new(listener)), Access::ReadOnly)),
-        Err(error) => {
-            info!("`wg show` will not find this gateway: {error}");
-            Ok((None, Access::ReadOnly))
-        }
-    }
-}
-
-fn open_tun(name: &str, cores: u16) -> Result<Vec<TunQueue>, Failure> {
-    let options = TunOptions { multi_queue: cores > 1, ..TunOptions::named(name) };
-    let first = TunQueue::open(&options).map_err(tun_failure)?;
-    let mut queues = vec![first];
-    for _ in 1..cores {
-        queues.push(queues[0].another().map_err(tun_failure)?);
-    }
-    Ok(queues)
-}
-
-fn tun_failure(error: TunError) -> Failure {
-    let status = if matches!(error, TunError::Busy { .. } | TunError::Different { .. }) {
-        Status::InterfaceExists
-    } else if matches!(error, TunError::Name { .. }) {
-        Status::Usage
-    } else {
-        Status::Unsupported
-    };
-    Failure::new(status, error.to_string())
-}
-
-fn open_socket(path: &Path) -> Result<Listener, Failure> {
-    listen(path).map_err(|error| {
-        let status = match error {
-            ListenError::InUse { .. } => Status::InterfaceExists,
-            ListenError::System { .. } => Status::State,
-        };
-        Failure::new(status, error.to_string())
-    })
-}
-
-/// A page that outlives the process, or one in memory where that cannot be had: counters are worth
-/// less than packets.
-fn open_page(folder: Option<&Path>, core: CoreId) -> PageWriter {
-    let Some(folder) = folder else { return PageWriter::new(PAGE_WORDS) };
-    let path = folder.join(format!("core-{}.page", core.0));
-    let mapped = PageWriter::map_file(&path, PAGE_WORDS).or_else(|_| {
-        // Of another version, most likely: the new one begins at zero.
-        let _ = std::fs::remove_file(&path);
-        PageWriter::map_file(&path, PAGE_WORDS)
-    });
-    mapped.unwrap_or_else(|error| {
-        warn!("{error}; counters are kept in memory only");
-        PageWriter::new(PAGE_WORDS)
-    })
-}
-
-async fn set_mtu(index: u32, bytes: u16) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(Status::Unsupported, format!("Cannot set the interface's MTU: {error}"))
-    };
-    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| failed(&error))?;
-    let connection = tokio::spawn(connection);
-    let message = LinkUnspec::new_with_index(index).mtu(bytes.into()).build();
-    let done = handle.link().set(message).execute().await;
-    connection.abort();
-    done.map_err(|error| failed(&error))
-}
-
-fn index_secret() -> u32 {
-    let mut bytes = [0; 4];
-    crate::keys::SystemRandom.fill(&mut bytes);
-    u32::from_ne_bytes(bytes)
-}
-
-fn cannot(what: &str, error: &io::Error) -> Failure {
-    Failure::new(Status::Unsupported, format!("Cannot {what}: {error}"))
 }
