@@ -177,6 +177,16 @@ pub enum DriverChoice {
     Epoll,
 }
 
+impl From<DriverChoice> for ringway_ring::DriverChoice {
+    fn from(choice: DriverChoice) -> Self {
+        match choice {
+            DriverChoice::Auto => Self::Auto,
+            DriverChoice::Uring => Self::Uring,
+            DriverChoice::Epoll => Self::Epoll,
+        }
+    }
+}
+
 /// Whether the kernel is asked to bring packets to the worker that owns their session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SteeringChoice {

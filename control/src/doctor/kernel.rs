@@ -59,7 +59,8 @@ fn ring(features: &Features) -> Vec<Finding> {
                 }
                 None => "run Linux 6.1 or newer with CONFIG_IO_URING=y",
             };
-            return vec![Finding::missing(AREA, "io_uring", &why.0, fix)];
+            let text = format!("{}; the epoll driver carries the packets", why.0);
+            return vec![Finding::advice(AREA, "io_uring", text, fix)];
         }
     };
     let operation = |there: bool, name: &str, used: &str, without: &str, release: &str| {
@@ -74,8 +75,8 @@ fn ring(features: &Features) -> Vec<Finding> {
         let text = "one submission receives datagrams until it is told to stop";
         Finding::ok(AREA, "RECVMSG multishot", text)
     } else {
-        let text = "the driver cannot receive without it";
-        Finding::missing(AREA, "RECVMSG multishot", text, "run Linux 6.1 or newer")
+        let text = "missing; the epoll driver carries the packets";
+        Finding::advice(AREA, "RECVMSG multishot", text, "run Linux 6.1 or newer")
     });
     findings.push(operation(
         uring.read_multishot,
@@ -153,7 +154,7 @@ mod tests {
             features.uring_disabled = switch;
             let findings = judge(&features);
             let ring = findings.iter().find(|finding| finding.name == "io_uring").unwrap();
-            assert_eq!(ring.state, State::Missing);
+            assert_eq!(ring.state, State::Advice, "the other driver works");
             assert!(ring.fix.as_ref().unwrap().contains(fix), "{ring:?}");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Each check looks at one thing and gives a [`Finding`]. Nothing is changed and nothing stays:
 //! looking needs no privileges, and where a look needs one, the finding says so. `kernel` asks
-//! what the kernel can do, `host` what the process may do and how the host is set, `machine` where
+//! what the kernel can do, `workers` what workers get from it, `host` what the process may do and how the host is set, `machine` where
 //! workers and network cards are.
 
 mod host;
@@ -10,6 +10,7 @@ mod kernel;
 mod machine;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -76,6 +77,7 @@ impl Finding {
 pub fn examine(config: &Config) -> Vec<Finding> {
     let files = Files::default();
     let mut findings = kernel::examine();
+    findings.extend(workers::examine(config));
     findings.extend(host::examine(&files, config));
     findings.extend(machine::examine(&files, config));
     findings
