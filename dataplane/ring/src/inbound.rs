@@ -36,6 +36,9 @@ pub(crate) struct Inbound {
     inside: Provided,
     wake: Wake,
     receives: [Arm; SOCKETS],
+    /// IPv6 is received from before IPv4: every other turn, because the first may take all buffers
+    /// of a bank.
+    ipv6_first: bool,
     receive_header: Box<libc::msghdr>,
     reads: Box<[Arm]>,
     read_multishot: bool,
@@ -61,6 +64,7 @@ impl Inbound {
             initiations,
             inside,
             wake,
+            ipv6_first: false,
             receives: std::array::from_fn(|socket| Arm::new(Op::Receive, socket as u32)),
             receive_header: Box::new(udp::receive_header()),
             reads: (0..reads).map(|slot| Arm::new(Op::Read, slot)).collect(),
@@ -74,6 +78,7 @@ impl Inbound {
     /// Begins a turn: lends the kernel every buffer that came back.
     pub(crate) fn refill(&mut self) {
         self.ready.begin_turn();
+        self.ipv6_first = !self.ipv6_first;
         self.outside.refill();
         self.initiations.refill();
         self.inside.refill();
@@ -94,8 +99,10 @@ impl Inbound {
             return;
         }
         let fds = sockets.map_or([None; SOCKETS], UdpSockets::raw);
-        for (socket, fd) in fds.into_iter().enumerate() {
-            if let Some(fd) = fd
+        for place in 0..SOCKETS {
+            // Banks in order; families in either.
+            let socket = place ^ usize::from(self.ipv6_first);
+            if let Some(fd) = fds[socket]
                 && self.receives[socket].wants_arming()
                 && self.pool(socket).can_feed()
             {

@@ -1,6 +1,6 @@
 //! The two banks of a core: data in front, a flood of initiations behind it and bounded.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::{SMALL, driver, turn_until};
@@ -13,6 +13,7 @@ on_each_driver! {
     both_banks_are_received_from_in_both_families_and_data_comes_first,
     a_flood_of_initiations_is_dropped_in_its_own_socket_and_costs_data_nothing,
     sockets_of_both_banks_are_let_go_when_they_are_replaced,
+    a_flood_in_one_family_leaves_the_other_through,
 }
 
 /// Datagrams that begin with `D` are data of the only core.
@@ -35,6 +36,13 @@ fn banked<B: Backend>() -> (B, u16) {
 fn first_byte(received: &Received) -> u8 {
     match received {
         Received::Outside(outside) => outside.buf[outside.start],
+        Received::Inside(inside) => panic!("{inside:?}"),
+    }
+}
+
+fn sender(received: &Received) -> SocketAddr {
+    match received {
+        Received::Outside(outside) => outside.from,
         Received::Inside(inside) => panic!("{inside:?}"),
     }
 }
@@ -133,4 +141,26 @@ fn sockets_of_both_banks_are_let_go_when_they_are_replaced<B: Backend>() {
     client.send_to(b"initiation", ("127.0.0.1", port)).unwrap();
     turn_until(&mut driver, |received| received.is_some());
     driver.shutdown().unwrap();
+}
+
+fn a_flood_in_one_family_leaves_the_other_through<B: Backend>() {
+    for payload in [b"DDDDdata", b"initiate"] {
+        for (flooded, other) in [("127.0.0.1", "::1"), ("::1", "127.0.0.1")] {
+            let (mut driver, port) = banked::<B>();
+            let Ok(quiet) = UdpSocket::bind((other, 0)) else { continue };
+            let Ok(client) = UdpSocket::bind((flooded, 0)) else { continue };
+            // Enough that the flooded socket is never empty.
+            for _ in 0..300 {
+                client.send_to(payload, (flooded, port)).unwrap();
+            }
+            quiet.send_to(payload, (other, port)).unwrap();
+            let from_quiet = Some(quiet.local_addr().unwrap());
+            let mut turns = 0;
+            turn_until(&mut driver, |received| {
+                turns += u32::from(received.is_none());
+                received.map(|received| sender(&received)) == from_quiet
+            });
+            assert!(turns <= 4, "it waited {turns} turns behind a flood by {flooded}");
+        }
+    }
 }
