@@ -60,6 +60,7 @@ driver_fields! {
     "send_source_lost" Counter source_lost,
         "Sends repeated because their source address is no longer ours.";
     "segmentation_demoted" Counter segmentation_demoted, "Paths on which GSO was given up.";
+    "paths_demoted" Gauge paths_demoted, "Paths on which GSO is given up now.";
     "trains_unsegmented" Counter trains_unsegmented, "Trains sent one datagram at a time.";
     "zero_copy_sent" Counter zero_copy_sent, "Trains sent without copying, as far as we asked.";
     "zero_copy_copied" Counter zero_copy_copied, "Of these, trains that the kernel copied.";

@@ -63,6 +63,18 @@ impl Cutter {
         true
     }
 
+    /// Trains to `to` are lost without being refused: they go as single datagrams for a while.
+    pub(crate) fn suspect(&mut self, to: IpAddr, stats: &mut DriverStats) {
+        let path = self.paths.learn(to);
+        stats.segmentation_demoted += u64::from(!path.is_demoted(1));
+        path.suspect();
+    }
+
+    /// Paths on which trains go as single datagrams now.
+    pub(crate) fn demoted(&self) -> usize {
+        self.paths.demoted()
+    }
+
     /// What is known about zero copy on the way to `to`.
     pub(crate) fn zero_copy(&mut self, to: IpAddr) -> &mut PathZeroCopy {
         &mut self.paths.learn(to).zero_copy

@@ -256,6 +256,12 @@ pub trait Driver {
     /// Commits a train. Refused sends are counted by the driver.
     fn send(&mut self, train: Train);
 
+    /// Trains to `to` do not arrive though single datagrams do, and nobody refused them: they go as
+    /// single datagrams for a while. A driver that has no trains of the kernel's need not listen.
+    fn suspect(&mut self, to: IpAddr) {
+        let _ = to;
+    }
+
     /// Reserves an empty TUN write; `None` when all are in flight.
     fn reserve_tun(&mut self) -> Option<Box<TunWrite>>;
 

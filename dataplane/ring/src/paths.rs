@@ -17,6 +17,10 @@ const PATHS: usize = 256;
 /// wrong try costs one refused call, so one in a thousand is nothing.
 const RETRY_TRAINS: u32 = 1 << 10;
 
+/// The same where trains were lost without a refusal. A wrong try costs a client some seconds until
+/// that is noticed again, so it must be rare: at 1,000 trains a second once a minute.
+const RETRY_TRAINS_LOST: u32 = 1 << 16;
+
 /// The way to one destination address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
@@ -51,6 +55,17 @@ impl Path {
         segment_bytes > self.segment_bytes_max
     }
 
+    /// Whether trains of some length go singly.
+    const fn is_demoted_at_all(&self) -> bool {
+        self.segment_bytes_max != usize::MAX
+    }
+
+    /// Trains do not arrive, though nobody refused them: nothing is left to the kernel to cut.
+    pub(crate) const fn suspect(&mut self) {
+        self.segment_bytes_max = 0;
+        self.trains_left = RETRY_TRAINS_LOST;
+    }
+
     /// The kernel refused to cut segments of this length: they may be too long for the path
     /// (EINVAL, on newer kernels EMSGSIZE), or nothing can be cut at all (EIO: no checksum offload
     /// on the way out).
@@ -79,6 +94,14 @@ impl Paths {
             return None;
         }
         self.places[place(to)].as_mut().filter(|path| path.to == to)
+    }
+
+    /// Paths on which trains go singly now.
+    pub(crate) fn demoted(&self) -> usize {
+        if self.known == 0 {
+            return 0;
+        }
+        self.places.iter().flatten().filter(|path| path.is_demoted_at_all()).count()
     }
 
     /// The way to `to`, to be learned about.
@@ -148,6 +171,21 @@ mod tests {
         let refused = (0..RETRY_TRAINS).filter(|_| !path.segments(1452)).count();
         assert_eq!(refused, RETRY_TRAINS as usize);
         assert!(path.segments(1452));
+    }
+
+    #[test]
+    fn where_trains_were_lost_they_are_tried_again_much_later() {
+        let mut paths = Paths::new();
+        paths.learn(ip(1)).suspect();
+        paths.learn(ip(2)).demote(1452, libc::EINVAL);
+        paths.learn(ip(3));
+        assert_eq!(paths.demoted(), 2);
+        let path = paths.learn(ip(1));
+        for _ in 0..RETRY_TRAINS_LOST {
+            assert!(!path.segments(1));
+        }
+        assert!(path.segments(1452));
+        assert_eq!(paths.demoted(), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 #![allow(unsafe_code, reason = "this file hands addresses of its slots to the kernel")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, RawFd};
 
 use io_uring::{cqueue, opcode, squeue};
@@ -206,6 +206,16 @@ impl Outbound {
     pub(crate) fn leak(&mut self) {
         let empty = Slots::new(Op::Send, 0, TrainSlot::new);
         give_up(std::mem::replace(&mut self.slots, empty));
+    }
+
+    /// Trains to `to` are lost without being refused.
+    pub(crate) fn suspect(&mut self, to: IpAddr, stats: &mut DriverStats) {
+        self.cutter.suspect(to, stats);
+    }
+
+    /// Paths on which trains go as single datagrams now.
+    pub(crate) fn paths_demoted(&self) -> usize {
+        self.cutter.demoted()
     }
 
     fn choose_way(&mut self, train: &Train) -> Way {

@@ -157,8 +157,10 @@ pub struct DriverStats {
     pub train_batch: BatchHistogram,
     /// Trains the kernel refused, in whole or in part.
     pub train_refused: Refused,
-    /// Paths on which segmentation by the kernel was given up.
+    /// Times segmentation by the kernel was given up on a path: it was refused, or trains were lost.
     pub segmentation_demoted: u64,
+    /// Gauge: paths on which it is given up now.
+    pub paths_demoted: u64,
     /// Trains sent as single datagrams because of that.
     pub trains_unsegmented: u64,
     /// Trains sent again without their source address, because it is no longer ours.

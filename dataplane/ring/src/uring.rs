@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "this file submits cancellations and registers memory")]
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
@@ -241,6 +242,10 @@ impl Driver for UringDriver {
         self.outbound.send(train, exits, &mut self.ring, &mut self.stats);
     }
 
+    fn suspect(&mut self, to: IpAddr) {
+        self.outbound.suspect(to, &mut self.stats);
+    }
+
     fn reserve_tun(&mut self) -> Option<Box<TunWrite>> {
         if self.writes.spare() == 0 {
             self.make_room();
@@ -345,6 +350,7 @@ impl Backend for UringDriver {
     fn stats(&mut self) -> &DriverStats {
         self.inbound.gauge_free(&mut self.stats);
         self.stats.train_buffers_free = self.trains.free() as u64;
+        self.stats.paths_demoted = self.outbound.paths_demoted() as u64;
         &self.stats
     }
 

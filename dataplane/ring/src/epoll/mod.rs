@@ -15,6 +15,7 @@ mod receive;
 mod send;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ringway_alloc::{Arena, Buf};
@@ -251,6 +252,10 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn suspect(&mut self, to: IpAddr) {
+        self.outbound.suspect(to, &mut self.stats);
+    }
+
     fn reserve_tun(&mut self) -> Option<Box<TunWrite>> {
         let write = self.writes.reserve();
         self.stats.tun_writes_exhausted += u64::from(write.is_none());
@@ -378,6 +383,7 @@ impl Backend for EpollDriver {
         self.stats.initiations_buffers_free = self.initiations.free() as u64;
         self.stats.inside_buffers_free = self.inside.free() as u64;
         self.stats.train_buffers_free = self.trains.free() as u64;
+        self.stats.paths_demoted = self.outbound.paths_demoted() as u64;
         &self.stats
     }
 

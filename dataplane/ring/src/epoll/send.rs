@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use crate::cut::Cutter;
@@ -90,6 +91,16 @@ impl Outbound {
         }
         let queue = &mut self.queues[family(&train)];
         queue.waiting.push_back(Waiting { train, taken: 0, apart, source: SourceUse::Given });
+    }
+
+    /// Trains to `to` are lost without being refused.
+    pub(super) fn suspect(&mut self, to: IpAddr, stats: &mut DriverStats) {
+        self.cutter.suspect(to, stats);
+    }
+
+    /// Paths on which trains go as single datagrams now.
+    pub(super) fn paths_demoted(&self) -> usize {
+        self.cutter.demoted()
     }
 
     /// Hands everything to the kernel that it takes without waiting.

@@ -24,6 +24,7 @@ on_each_driver! {
     refusals_are_counted_by_class,
     a_source_that_is_no_longer_ours_is_left_out,
     privileged_segments_too_long_for_the_path_go_singly_and_whole,
+    privileged_trains_lost_on_the_way_arrive_as_single_datagrams_once_that_is_said,
     a_train_of_more_datagrams_than_the_kernel_cuts_goes_in_parts,
     what_comes_while_nothing_is_received_waits_in_order_and_sends_go_on,
     what_came_before_the_pause_is_still_handed_out,
@@ -270,6 +271,38 @@ fn privileged_segments_too_long_for_the_path_go_singly_and_whole<B: Backend + 's
         assert_eq!(outside(&mut receiver).stride, 1000);
         assert_eq!(sender.stats().trains_unsegmented, 3);
         assert_eq!(sender.stats().train_refused.total(), 0);
+    });
+}
+
+fn privileged_trains_lost_on_the_way_arrive_as_single_datagrams_once_that_is_said<
+    B: Backend + 'static,
+>() {
+    in_own_network(|| {
+        // Something on the way takes nothing longer than 1,500 bytes, and does not say so.
+        let rules = "table inet lossy { chain in { type filter hook input priority 0; \
+                     udp length > 1500 drop; }; }";
+        let loaded = std::process::Command::new("nft").arg(rules).status();
+        assert!(loaded.unwrap().success());
+        let (mut sender, _) = listening::<B>(SMALL);
+        let (mut receiver, port) = listening::<B>(SMALL);
+        let to = loopback(false, port);
+        let lost = train(&mut sender, 9000, 1000, to);
+        sender.send(lost);
+        let single = train(&mut sender, 1000, 1000, to);
+        sender.send(single);
+        sender.turn(Wait::No).unwrap();
+        assert_eq!(outside(&mut receiver).len, 1000, "the train is lost, the datagram is not");
+        assert_eq!(sender.stats().train_refused.total(), 0);
+        for round in 1..=3 {
+            sender.suspect(to.ip());
+            let train = train(&mut sender, 9000, 1000, to);
+            sender.send(train);
+            sender.turn(Wait::No).unwrap();
+            assert_eq!(datagrams(&mut receiver, 9000).len(), 9);
+            let stats = *sender.stats();
+            assert_eq!((stats.segmentation_demoted, stats.paths_demoted), (1, 1));
+            assert_eq!(stats.trains_unsegmented, round);
+        }
     });
 }
 
