@@ -23,5 +23,7 @@ mod refusal;
 mod rekey;
 mod restart;
 mod roam;
+#[cfg(target_arch = "x86_64")] // its tracer sets registers
+mod sandbox;
 mod setup;
 mod shards;

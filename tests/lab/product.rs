@@ -18,16 +18,21 @@ use ringway_perf::wait::wait_for;
 use crate::setup::{LATER, SOON, destination_at, stock_client};
 
 /// `ringway run` in the gateway's namespace, with a state folder of its own.
-struct Product {
-    process: Process,
+pub(crate) struct Product {
+    pub(crate) process: Process,
     interface: String,
     state: PathBuf,
-    line: Line,
+    pub(crate) line: Line,
 }
 
 impl Product {
     /// Starts it on a file that says only where, and waits until it serves.
     fn start(line: Line, outside: Family) -> Self {
+        Self::start_with(line, outside, &[])
+    }
+
+    /// As [`Product::start`], with more flags.
+    pub(crate) fn start_with(line: Line, outside: Family, flags: &[&str]) -> Self {
         let interface = unique_interface();
         let state = scratch().unwrap().join(&interface);
         std::fs::create_dir_all(&state).unwrap();
@@ -41,6 +46,7 @@ impl Product {
         line.dst.ip("route del 10.91.9.0/24").unwrap();
         line.dst.ip("-6 route del fd91:9::/64").unwrap();
         let run = ringway(&line, &state, &["run"]).args(matrix_flags());
+        let run = run.args(flags.iter().copied());
         let mut process = run.spawn().unwrap();
         wait_for("the gateway to serve", SOON, || {
             process.ended().is_some()
@@ -57,7 +63,7 @@ impl Product {
     }
 
     /// Adds a peer and starts a client in the client's namespace on the file that was printed.
-    fn client(&self, program: Program, name: &str) -> Tunnel {
+    pub(crate) fn client(&self, program: Program, name: &str) -> Tunnel {
         let file = self.ask(&["peer", "add", name]);
         let tunnel = Tunnel::start(program, &self.line.cli, None).unwrap();
         let (interface, cli) = (tunnel.interface(), &self.line.cli);
