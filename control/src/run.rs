@@ -127,9 +127,9 @@ impl Role for FromFile {
     }
 
     fn inherit(&mut self, journal: Option<OwnedFd>, plane: &Plane) {
-        let name = &self.running.interface.name;
+        let plan = ExitPlan::new(&self.running);
         let state_dir = &self.prepared.places.state_dir;
-        let adopted = journal.map(|lock| LocalExit::adopt(name, state_dir, lock)).transpose();
+        let adopted = journal.map(|lock| LocalExit::adopt(&plan, state_dir, lock)).transpose();
         self.exit = adopted.unwrap_or_else(|failure| {
             warn!("{failure}: the host will not be put back");
             None

@@ -9,19 +9,24 @@
 pub mod journal;
 pub mod links;
 pub mod nft;
+mod shared;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use ringway_proto::allowed_ips::IpNet;
+use tracing::debug;
 
 use crate::config::Config;
 use crate::failure::{Failure, Status};
+use crate::stats;
 use journal::{Journal, JournalFile};
+use shared::{Claim, Meeting};
 use sysctl::{Setting, SysctlError, Sysctls};
 
 /// What the operator wants.
@@ -61,6 +66,8 @@ pub struct LocalExit {
     sysctls: Sysctls,
     /// What is on the host; `None` once it has been put back.
     journal: Option<Journal>,
+    /// While this gateway needs the host to forward.
+    claim: Option<Claim>,
 }
 
 impl LocalExit {
@@ -77,10 +84,14 @@ impl LocalExit {
         let (file, left) = JournalFile::open(state_dir, &plan.interface)?;
         if let Some(left) = left {
             notes.push("The last run was killed: putting back what it changed".to_owned());
-            notes.extend(put_back(&sysctls, &left)?);
+            notes.extend(put_back(&sysctls, Some(&left), None)?);
             file.clear()?;
         }
-        let mut exit = Self { file, sysctls, journal: None };
+        let mut exit = Self { file, sysctls, journal: None, claim: None };
+        if plan.enable_forwarding {
+            // Before looking, so that nobody switches it off in between.
+            exit.claim = claim();
+        }
         exit.change(plan, &mut notes)?;
         Ok((exit, notes))
     }
@@ -89,9 +100,11 @@ impl LocalExit {
     ///
     /// # Errors
     /// A journal that is not one.
-    pub fn adopt(interface: &str, state_dir: &Path, lock: OwnedFd) -> Result<Self, Failure> {
-        let (file, journal) = JournalFile::adopt(state_dir, interface, lock)?;
-        Ok(Self { file, sysctls: Sysctls::default(), journal })
+    pub fn adopt(plan: &ExitPlan, state_dir: &Path, lock: OwnedFd) -> Result<Self, Failure> {
+        let (file, journal) = JournalFile::adopt(state_dir, &plan.interface, lock)?;
+        // The other process still has its own.
+        let claim = if plan.enable_forwarding { claim() } else { None };
+        Ok(Self { file, sysctls: Sysctls::default(), journal, claim })
     }
 
     /// The journal's lock, for another process.
@@ -163,8 +176,12 @@ impl LocalExit {
     }
 
     fn put_back(&mut self) -> Result<Vec<String>, Failure> {
-        let Some(journal) = self.journal.take() else { return Ok(Vec::new()) };
-        let notes = put_back(&self.sysctls, &journal)?;
+        let journal = self.journal.take();
+        let claim = self.claim.take();
+        if journal.is_none() && claim.is_none() {
+            return Ok(Vec::new());
+        }
+        let notes = put_back(&self.sysctls, journal.as_ref(), claim)?;
         self.file.clear()?;
         Ok(notes)
     }
@@ -177,9 +194,38 @@ impl Drop for LocalExit {
     }
 }
 
-fn put_back(sysctls: &Sysctls, journal: &Journal) -> Result<Vec<String>, Failure> {
-    let notes = sysctls.undo(&journal.settings);
-    if let Some(table) = &journal.table {
+/// Where gateways that need forwarding meet. Without `/proc` each is on its own.
+fn meeting() -> Option<Meeting> {
+    let network = std::fs::metadata("/proc/thread-self/ns/net").ok()?.ino();
+    Some(Meeting::new(Path::new(stats::FOLDER), network))
+}
+
+/// What cannot be claimed is not shared: this gateway then puts back what it found.
+fn claim() -> Option<Claim> {
+    meeting()?.claim().inspect_err(|error| debug!("Sharing the forwarding switch: {error}")).ok()
+}
+
+/// Puts back what a gateway changed, and what others left to it; while others need the host to
+/// forward, leaves that to them.
+fn put_back(
+    sysctls: &Sysctls,
+    journal: Option<&Journal>,
+    claim: Option<Claim>,
+) -> Result<Vec<String>, Failure> {
+    let own = journal.map_or(&[][..], |journal| &journal.settings);
+    let settled = match meeting() {
+        Some(meeting) => meeting.settle(claim, own.to_vec()).unwrap_or_else(|error| {
+            debug!("Sharing the forwarding switch: {error}");
+            own.to_vec()
+        }),
+        None => own.to_vec(),
+    };
+    let mut notes = sysctls.undo(&settled);
+    if settled.is_empty() && !own.is_empty() {
+        let note = "Another gateway needs forwarding: the last one to stop switches it off";
+        notes.push(note.to_owned());
+    }
+    if let Some(table) = journal.and_then(|journal| journal.table.as_ref()) {
         nft::remove(table)?;
     }
     Ok(notes)

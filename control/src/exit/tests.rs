@@ -83,6 +83,24 @@ fn privileged_stopping_leaves_the_host_as_it_was() {
 }
 
 #[test]
+fn privileged_of_two_gateways_the_last_one_switches_forwarding_off() {
+    in_namespace(|| {
+        let (one, other) = (Scratch::new("exit_first"), Scratch::new("exit_second"));
+        let before = (switches(), tables());
+        let (first, _) = LocalExit::set_up(&plan(), one.path()).unwrap();
+        // With nothing of its own to put back, not even a table.
+        let second = ExitPlan { interface: "rwt1".into(), masquerade: false, ..plan() };
+        let (second, _) = LocalExit::set_up(&second, other.path()).unwrap();
+        let notes = first.undo().unwrap();
+        assert!(notes[0].contains("Another gateway"), "{notes:?}");
+        assert_eq!(switches()[0], "1");
+        assert!(!journal_is_there(one.path()));
+        assert!(second.undo().unwrap().is_empty());
+        assert_eq!((switches(), tables()), before);
+    });
+}
+
+#[test]
 fn privileged_what_a_killed_run_left_is_put_back_at_the_next_start() {
     in_namespace(|| {
         let folder = Scratch::new("exit_killed");
