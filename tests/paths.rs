@@ -263,12 +263,22 @@ fn expected_mtu(outer: usize, families: Families) -> u16 {
 
 /// A search by a gateway with inner addresses, from which it can ask.
 fn search(outer: usize, families: Families) -> (Pair, bool) {
-    let policy = Policy {
+    search_as(addresses(), outer, families)
+}
+
+fn addresses() -> Policy {
+    Policy {
         address_v4: Some([10, 0, 0, 1].into()),
         address_v6: Some("fd00::1".parse().unwrap()),
         ..Policy::default()
-    };
-    search_as(policy, outer, families)
+    }
+}
+
+/// A gateway with inner addresses, and its client.
+fn with_addresses(families: Families) -> Pair {
+    let mut pair = Pair::connected_over(families);
+    pair.gateway.command(Command::SetPolicy(Box::new(addresses())));
+    pair
 }
 
 /// A TCP sender beyond the gateway, whose segment nobody acknowledges, over a path that swallows
@@ -313,12 +323,18 @@ fn search_as(policy: Policy, outer: usize, families: Families) -> (Pair, bool) {
 }
 
 /// What is small enough reaches the client, which answers echo requests as a host does, and so on.
-fn pass_narrow(pair: &mut Pair, mut sent: Vec<Sent>, outer: usize) {
+fn pass_narrow(pair: &mut Pair, sent: Vec<Sent>, outer: usize) {
     let headers = if pair.families.outside_v6 { 48 } else { 28 };
+    pass_over(pair, sent, &|sent| sent.bytes.len() + headers <= outer);
+}
+
+/// What the path `carries` reaches the client, which answers echo requests as a host does, and so
+/// on.
+fn pass_over(pair: &mut Pair, mut sent: Vec<Sent>, carries: &dyn Fn(&Sent) -> bool) {
     let now = pair.now();
     while !sent.is_empty() {
         let mut out = Vec::new();
-        for sent in sent.iter().filter(|sent| sent.bytes.len() + headers <= outer) {
+        for sent in sent.iter().filter(|sent| carries(sent)) {
             let before = pair.client.received.len();
             out.extend(pair.client.receive(&sent.bytes, now));
             let reply = pair.client.received[before..].last().and_then(|packet| echo_reply(packet));
@@ -336,15 +352,59 @@ fn narrow_up(pair: &mut Pair, out: Vec<Vec<u8>>) -> Vec<Sent> {
 
 /// Time passes, and both do what is due.
 fn pass_time(pair: &mut Pair, span: Duration, outer: usize) {
+    let headers = if pair.families.outside_v6 { 48 } else { 28 };
+    pass_time_over(pair, span, &|sent| sent.bytes.len() + headers <= outer);
+}
+
+fn pass_time_over(pair: &mut Pair, span: Duration, carries: &dyn Fn(&Sent) -> bool) {
     let end = pair.now().mono + span;
     while pair.now().mono < end {
         let next = pair.gateway.wake_at.into_iter().chain(pair.client.deadline()).min();
         let at = next.unwrap_or(end).clamp(pair.now().mono, end);
         let sent = pair.gateway.advance(at.since(pair.now().mono));
-        pass_narrow(pair, sent, outer);
+        pass_over(pair, sent, carries);
         let out = pair.client.wake(pair.gateway.now);
         let sent = narrow_up(pair, out);
-        pass_narrow(pair, sent, outer);
+        pass_over(pair, sent, carries);
+    }
+}
+
+/// Segments of a TCP flow to the client, by number, which arrive together at the gateway.
+fn segments(pair: &mut Pair, numbers: std::ops::Range<u32>) -> Vec<Sent> {
+    let path = (pair.families.beyond(), pair.families.inside());
+    let payload = [3; 1_300];
+    for number in numbers {
+        let sequence = number * 1_300;
+        let segment = TcpPacket { path, sequence, flags: 0x10, options: &[], payload: &payload };
+        pair.gateway.shard.driver_mut().inject_packet(&segment.build());
+    }
+    pair.gateway.run()
+}
+
+#[test]
+fn where_trains_are_lost_and_single_datagrams_are_not_trains_end() {
+    for families in Families::ALL {
+        let mut pair = with_addresses(families);
+        pair.pass(10 * SECOND);
+        let carries = |sent: &Sent| sent.together == 1;
+        let mut lost_from = 0;
+        // After every timeout one segment alone, which arrives, and then several together.
+        for _ in 0..20 {
+            for numbers in [lost_from..lost_from + 1, lost_from + 1..lost_from + 4] {
+                let sent = segments(&mut pair, numbers);
+                pass_over(&mut pair, sent, &carries);
+            }
+            lost_from += 1;
+            pass_time_over(&mut pair, Duration::from_millis(400), &carries);
+        }
+        let client = pair.client.address.ip();
+        assert_eq!(pair.gateway.shard.driver_mut().suspected, [client], "{families:?}");
+        assert!(pair.gateway.written.is_empty(), "answers to probes stay here");
+        let before = pair.client.received.len();
+        let sent = segments(&mut pair, 100..103);
+        pass_over(&mut pair, sent, &carries);
+        assert_eq!(pair.client.received.len(), before + 3);
+        assert_eq!(pair.gateway.peers()[0].path_mtu, 1_420, "sizes are not to blame");
     }
 }
 

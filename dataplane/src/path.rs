@@ -28,6 +28,11 @@ impl<D: Driver> Shard<D> {
         while let Some(change) = peer.path.poll_change() {
             self.counters.path_narrowed += u64::from(change.to < change.from);
         }
+        if peer.path.poll_trains_lost()
+            && let Some(endpoint) = peer.endpoint
+        {
+            self.driver.suspect(endpoint.remote.ip());
+        }
         if let Some(deadline) = peer.path.poll_timeout() {
             self.timers.arm(id, deadline);
         }
@@ -64,9 +69,15 @@ impl<D: Driver> Shard<D> {
             now,
         };
         let padded = padded_len(len, len);
+        if probe.alone {
+            self.trains.close(id, &mut out);
+        }
         let room = self.trains.room(id, padded, Ecn::default(), &mut out)?;
         let written = write_echo(from, to, ECHO_IDENTIFIER, probe.sequence, &mut room[..len]);
         assert!(written, "a probe has room for its headers and one address family");
+        if probe.alone {
+            self.trains.close(id, &mut out);
+        }
         self.counters.path_probes += 1;
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ringway_alloc::{Arena, Buf};
 use ringway_proto::limits::BUFFER_BYTES;
@@ -48,6 +48,8 @@ pub struct Sent {
     pub ecn: Ecn,
     /// Code point of the outer header.
     pub dscp: u8,
+    /// Datagrams that left together with it, itself included.
+    pub together: usize,
 }
 
 /// A driver whose world is the test.
@@ -61,6 +63,8 @@ pub struct WorldDriver {
     /// What comes while nothing is received.
     waiting: VecDeque<Received>,
     held: bool,
+    /// Where the shard said that trains are lost.
+    pub suspected: Vec<IpAddr>,
     /// Committed trains, until the turn ends.
     trains: Vec<Train>,
     /// Committed TUN writes, until the turn ends.
@@ -88,6 +92,7 @@ impl WorldDriver {
             inbox: VecDeque::with_capacity(1024),
             waiting: VecDeque::new(),
             held: false,
+            suspected: Vec::new(),
             trains: Vec::with_capacity(256),
             writes: Vec::with_capacity(256),
             sent: Vec::new(),
@@ -178,6 +183,8 @@ impl WorldDriver {
 
     fn deliver(&mut self) {
         for train in self.trains.drain(..) {
+            let suspected = self.suspected.contains(&train.to.ip());
+            let together = if suspected { 1 } else { train.len.div_ceil(train.segment_bytes) };
             for segment in train.buf[..train.len].chunks(train.segment_bytes) {
                 self.sent.push(Sent {
                     bytes: segment.to_vec(),
@@ -185,6 +192,7 @@ impl WorldDriver {
                     from: train.from,
                     ecn: train.ecn,
                     dscp: train.dscp,
+                    together,
                 });
             }
         }
@@ -227,6 +235,10 @@ impl Driver for WorldDriver {
 
     fn send(&mut self, train: Train) {
         self.trains.push(train);
+    }
+
+    fn suspect(&mut self, to: IpAddr) {
+        self.suspected.push(to);
     }
 
     fn reserve_tun(&mut self) -> Option<Box<TunWrite>> {

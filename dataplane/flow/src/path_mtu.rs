@@ -14,6 +14,11 @@
 //! it. Below 1280 bytes IPv6 does not work as hosts expect, so for IPv6 the size stays there until
 //! probes have shown that the path carries less.
 //!
+//! A path may also swallow whole trains: datagrams that leave us in one piece and are cut further on
+//! (GSO), while single ones pass. TCP then goes back again and again and gets on by one segment at a
+//! time. When it does, one echo request alone and several of the same size in one train ask the
+//! client; if only the lone one is ever answered, [`PathMtu::poll_trains_lost`] says so.
+//!
 //! A state machine without clock, packets or sockets: the caller carries out
 //! [`PathMtu::poll_probe`], calls again at [`PathMtu::poll_timeout`], and says in the log what
 //! [`PathMtu::poll_change`] says.
@@ -45,6 +50,16 @@ const ROUNDS: u8 = 3;
 /// Time for the answers of one round: longer than any usable round trip.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// Segments of the watched flow that were sent again of late, and more of them than new ones, before
+/// we ask whether trains arrive. More than that of a path that only loses.
+const AGAIN_MAX: u8 = 6;
+
+/// Segments that are remembered for that; older ones count half.
+const LATELY: u8 = 32;
+
+/// Echo requests in one train that ask whether trains arrive.
+const TRAIN_PROBES: usize = 4;
+
 /// A search that found nothing wrong is not repeated for this long.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -63,6 +78,8 @@ pub struct Probe {
     pub bytes: u16,
     /// Sequence number; the identifier is [`ECHO_IDENTIFIER`].
     pub sequence: u16,
+    /// It must not share a train with anything.
+    pub alone: bool,
 }
 
 /// Why the size changed.
@@ -102,6 +119,9 @@ pub struct PathMtu {
     search: Option<Search>,
     heard_at: Instant,
     quiet_until: Instant,
+    /// As `quiet_until`, of searches for lost trains.
+    trains_quiet_until: Instant,
+    trains_lost: bool,
     raise_at: Option<Instant>,
     raise_after: Duration,
     next_sequence: u16,
@@ -130,7 +150,30 @@ struct Watch {
     highest: u32,
     repeated: u32,
     repeats: u8,
+    /// New segments of late, and segments that were sent again.
+    new: u8,
+    again: u8,
     seen_at: Instant,
+}
+
+impl Watch {
+    /// Remembers that a segment was new, or was not.
+    const fn note(&mut self, new: bool) {
+        if new {
+            self.new += 1;
+        } else {
+            self.again += 1;
+        }
+        if self.new + self.again >= LATELY {
+            self.new /= 2;
+            self.again /= 2;
+        }
+    }
+
+    /// Whether the flow goes back more than it gets on.
+    const fn is_stuck(&self) -> bool {
+        self.again >= AGAIN_MAX && self.again > self.new
+    }
 }
 
 /// Rounds of echo requests under way.
@@ -157,12 +200,15 @@ enum Purpose {
     BlackHole,
     /// Time has passed: does the path carry more by now?
     Raise,
+    /// A flow is stuck though its segments are not too large: do trains arrive?
+    Trains,
 }
 
 /// Requests of one round have sequence numbers this far apart from those of the next.
 const INDEX_SPACE: u16 = 16;
 
 const _: () = assert!(SIZES.len() + 2 <= INDEX_SPACE as usize);
+const _: () = assert!(TRAIN_PROBES < INDEX_SPACE as usize);
 
 impl PathMtu {
     /// A path of which nothing is known: `ceiling` bytes.
@@ -177,6 +223,8 @@ impl PathMtu {
             search: None,
             heard_at: Instant::ZERO,
             quiet_until: Instant::ZERO,
+            trains_quiet_until: Instant::ZERO,
+            trains_lost: false,
             raise_at: None,
             raise_after: RAISE_AFTER,
             next_sequence: 0,
@@ -272,6 +320,12 @@ impl PathMtu {
         self.search.is_some()
     }
 
+    /// Whether it is trains that are asked about.
+    #[cfg(test)]
+    fn asks_about_trains(&self) -> bool {
+        self.search.is_some_and(|search| search.purpose == Purpose::Trains)
+    }
+
     /// Takes an answer to a probe. `true` means that it was ours, and need not go on to the TUN.
     pub fn take_answer(&mut self, packet: &[u8], view: &Packet, now: Instant) -> bool {
         let reply = match view.protocol() {
@@ -307,7 +361,8 @@ impl PathMtu {
         let search = self.search.as_mut()?;
         search.next = index as u8 + 1;
         let number = u16::from(search.round) * INDEX_SPACE + index as u16;
-        Some(Probe { bytes, sequence: search.base.wrapping_add(number) })
+        let alone = purpose == Purpose::Trains && index == 0;
+        Some(Probe { bytes, sequence: search.base.wrapping_add(number), alone })
     }
 
     /// When [`PathMtu::handle_timeout`] wants to be called.
@@ -341,6 +396,11 @@ impl PathMtu {
         self.change.take()
     }
 
+    /// Whether it was found since the last call that single datagrams arrive and trains do not.
+    pub fn poll_trains_lost(&mut self) -> bool {
+        std::mem::take(&mut self.trains_lost)
+    }
+
     fn watch_segment(&mut self, packet: &[u8], view: &Packet, now: Instant) {
         let Some(Ok(tcp)) = view.transport_of(packet).map(Tcp::parse) else { return };
         let ports = read_u32(packet, view.transport_offset());
@@ -353,7 +413,9 @@ impl PathMtu {
             return;
         }
         watch.seen_at = now;
-        if tcp.sequence().wrapping_sub(watch.highest) as i32 >= 0 {
+        let new = tcp.sequence().wrapping_sub(watch.highest) as i32 >= 0;
+        watch.note(new);
+        if new {
             // Something new: what was repeated must have arrived.
             watch.highest = end;
             watch.repeats = 0;
@@ -365,13 +427,15 @@ impl PathMtu {
         }
         if watch.repeats >= REPEATS_MAX && self.search.is_none() && now >= self.quiet_until {
             self.start_search(Purpose::BlackHole, now);
+        } else if watch.is_stuck() && self.search.is_none() && now >= self.trains_quiet_until {
+            self.start_search(Purpose::Trains, now);
         }
     }
 
     fn start_search(&mut self, purpose: Purpose, now: Instant) {
         let base = self.next_sequence;
         self.next_sequence = base.wrapping_add(INDEX_SPACE * u16::from(ROUNDS));
-        self.watch.repeats = 0;
+        self.watch = Watch { repeats: 0, new: 0, again: 0, ..self.watch };
         self.search = Some(Search {
             purpose,
             round: 0,
@@ -385,7 +449,13 @@ impl PathMtu {
 
     fn finish_search(&mut self, now: Instant) {
         let Some(search) = self.search.take() else { return };
-        self.watch.repeats = 0;
+        self.watch = Watch { repeats: 0, new: 0, again: 0, ..self.watch };
+        if search.purpose == Purpose::Trains {
+            let (single, trains) = (search.answered & 1 != 0, search.answered >> 1 != 0);
+            self.trains_lost = single && !trains;
+            self.trains_quiet_until = now + QUIET;
+            return;
+        }
         let answered = self
             .sizes(search.purpose)
             .enumerate()
@@ -394,9 +464,13 @@ impl PathMtu {
         match (largest, search.purpose) {
             (Some(size), purpose) => {
                 let raise = purpose == Purpose::Raise;
+                let unchanged = purpose == Purpose::BlackHole && size == self.current;
                 self.raise_after = RAISE_AFTER;
                 self.set(size, true, if raise { Cause::Raised } else { Cause::Probed }, now);
                 self.quiet_until = now + if size < self.ceiling { Duration::ZERO } else { QUIET };
+                if unchanged && now >= self.trains_quiet_until {
+                    self.start_search(Purpose::Trains, now);
+                }
             }
             (None, Purpose::Raise) => {
                 // Nobody answers probes. Data will show, but less and less often.
@@ -409,17 +483,23 @@ impl PathMtu {
             }
             // Nothing came at all: the path is down, which says nothing about sizes.
             (None, Purpose::BlackHole) => self.quiet_until = now + QUIET,
-            (None, Purpose::Confirm) => {}
+            (None, Purpose::Confirm | Purpose::Trains) => {}
         }
     }
 
-    /// The sizes that a search asks for, ascending.
+    /// The sizes that a search asks for, ascending; for trains the same size each time.
     fn sizes(&self, purpose: Purpose) -> impl Iterator<Item = u16> + use<> {
-        let upward = purpose == Purpose::Raise;
-        let (least, most) = if upward { (self.current, self.ceiling) } else { (0, self.current) };
-        let before = upward.then_some(least);
+        let (least, most) = match purpose {
+            Purpose::Raise => (self.current, self.ceiling),
+            Purpose::Trains => (self.current, self.current),
+            Purpose::Confirm | Purpose::BlackHole => (0, self.current),
+        };
+        let repeated = if purpose == Purpose::Trains { TRAIN_PROBES } else { 0 };
+        let before = (purpose == Purpose::Raise).then_some(least);
         let between = SIZES.into_iter().filter(move |size| *size > least && *size < most);
-        before.into_iter().chain(between).chain((before != Some(most)).then_some(most))
+        let last = (before != Some(most)).then_some(most);
+        let sizes = before.into_iter().chain(between).chain(last);
+        sizes.chain(std::iter::repeat_n(most, repeated))
     }
 
     fn set(&mut self, size: u16, proven: bool, cause: Cause, now: Instant) {

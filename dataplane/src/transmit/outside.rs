@@ -88,6 +88,15 @@ impl Trains {
         Ok(&mut open.buf[begin..begin + padded])
     }
 
+    /// Seals and commits the peer's open train, if there is one: nothing joins it any more.
+    pub fn close<D: Driver>(&mut self, peer: PeerId, out: &mut Departure<'_, D>) {
+        if let Some(at) = self.open.iter().rposition(|open| open.peer == peer) {
+            let open = self.open.remove(at);
+            note(&mut self.departed, peer);
+            out.depart(open);
+        }
+    }
+
     /// A peer for whom something was sealed: sealing arms timers and may make a handshake due.
     pub fn next_departed(&mut self) -> Option<PeerId> {
         self.departed.pop()

@@ -15,13 +15,22 @@ struct World {
     /// Largest inner packet that arrives.
     carries: u16,
     answers: bool,
+    /// Whether a train of several datagrams arrives.
+    carries_trains: bool,
     probes: usize,
 }
 
 impl World {
     fn new(ceiling: u16, carries: u16) -> Self {
         let now = Instant::ZERO + Duration::from_secs(100);
-        Self { path: PathMtu::new(ceiling), now, carries, answers: true, probes: 0 }
+        Self {
+            path: PathMtu::new(ceiling),
+            now,
+            carries,
+            answers: true,
+            carries_trains: true,
+            probes: 0,
+        }
     }
 
     /// Sends what is due and lets the client answer, until the search is over.
@@ -29,7 +38,9 @@ impl World {
         for _ in 0..100 {
             while let Some(probe) = self.path.poll_probe() {
                 self.probes += 1;
-                if probe.bytes <= self.carries {
+                // The probes of one call leave in one train, but those that must be alone.
+                let lone = probe.alone || !self.path.asks_about_trains();
+                if probe.bytes <= self.carries && (lone || self.carries_trains) {
                     self.now = self.now + Duration::from_millis(1);
                     self.path.heard(self.now);
                     if self.answers {
@@ -172,6 +183,60 @@ fn a_false_alarm_changes_nothing_and_is_not_repeated_at_once() {
     }
     assert_eq!(world.probes, probes);
     assert!(!world.path.is_searching());
+}
+
+/// A TCP sender whose trains are lost: of each window only what is sent again alone arrives.
+fn get_stuck(world: &mut World) {
+    let mut next = 0;
+    for round in 0..20_u32 {
+        if world.path.is_searching() {
+            return;
+        }
+        world.send(next, 1300);
+        world.send(round * 1300, 1300);
+        world.send((round + 1) * 1300, 1300);
+        next += 1300 * u32::from(round < 10);
+    }
+    panic!("nothing was suspected");
+}
+
+#[test]
+fn trains_that_are_lost_where_single_datagrams_pass_are_found_out() {
+    let mut world = World::new(1420, 1420);
+    world.carries_trains = false;
+    get_stuck(&mut world);
+    world.settle();
+    assert!(world.path.poll_trains_lost());
+    assert!(!world.path.poll_trains_lost(), "it is said once");
+    assert_eq!((world.v4(), world.path.poll_change()), (1420, None), "sizes are not to blame");
+    assert_eq!(world.probes, 1 + usize::from(ROUNDS) * TRAIN_PROBES);
+}
+
+#[test]
+fn a_false_alarm_where_sizes_are_not_to_blame_looks_at_trains() {
+    let mut world = World::new(1420, 1420);
+    world.carries_trains = false;
+    world.black_hole();
+    assert!(world.path.poll_trains_lost());
+    assert_eq!(world.v4(), 1420);
+}
+
+#[test]
+fn trains_are_not_blamed_when_they_pass_or_when_nobody_answers() {
+    for (carries, answers) in [(1420, true), (1420, false), (0, true)] {
+        let mut world = World::new(1420, carries);
+        world.answers = answers;
+        get_stuck(&mut world);
+        world.settle();
+        assert!(!world.path.poll_trains_lost());
+        let probes = world.probes;
+        for _ in 0..10 {
+            world.send(1300, 1300);
+            world.send(2600, 1300);
+        }
+        assert_eq!(world.probes, probes, "and they are not asked about again at once");
+        assert!(!world.path.asks_about_trains());
+    }
 }
 
 #[test]
