@@ -345,8 +345,10 @@ fn nothing_is_lost_or_overtaken_with<B: Backend>() {
     let counters: Vec<Counters> = std::thread::scope(|threads| {
         let workers: Vec<_> =
             starts.into_iter().map(|start| threads.spawn(|| work::<B>(start))).collect();
-        exchange(&mut guests, &mut taps, &wakers);
         let begin = Clock::now();
+        exchange(&mut guests, &mut taps, &wakers);
+        // Cores that were not woken would notice only when a timer fires.
+        assert!(begin.elapsed() < PATIENCE, "it took {:?}", begin.elapsed());
         while written.load(Ordering::Relaxed) < expected {
             assert!(begin.elapsed() < PATIENCE, "{written:?} of {expected} packets were written");
             std::thread::yield_now();

@@ -19,7 +19,9 @@
 //! steering to change in between: the kernel picks the socket by the index (the owner) or by the
 //! addresses outside, and the TUN's queue by the prefix (the owner) or by the flow. So it happens
 //! once when a client roams while nothing steers, when a prefix moves, and when the kernel learns
-//! a flow's queue because its first answer left by another; never in between.
+//! a flow's queue because its first answer left by another; never in between. One packet per rekey
+//! may be swapped in spite of steering: the kernel merges by addresses and steers by the first
+//! datagram, so a short one merged behind an initiation comes to the core of the initiation.
 //!
 //! This module must not know what a datagram or a packet says.
 
@@ -44,13 +46,14 @@ pub const PARCELS: usize = COMPLETIONS_PER_TURN_MAX;
 /// always finds its way home.
 pub const LINE_SLOTS: usize = 2 * PARCELS;
 
-/// Stray buffers of one core, 4 MiB where there is more than one: those of a turn, and those of the
-/// turn before, whose writes to the TUN are being submitted.
+/// Stray buffers of one core, 8 MiB where there is more than one, of which only what is used is
+/// touched: those of a turn, and those of the turn before, whose writes to the TUN are being
+/// submitted.
 pub const STRAY_BUFFERS: u32 = 2 * PARCELS_PER_TURN_MAX as u32;
 
-/// Parcels taken in one turn: with 64 KiB each at the most they hold back what the core received
-/// itself for about a millisecond.
-const PARCELS_PER_TURN_MAX: usize = 32;
+/// Parcels taken in one turn: half as many bytes as what the core may receive itself, so that with
+/// bad steering neither waits long for the other.
+const PARCELS_PER_TURN_MAX: usize = COMPLETIONS_PER_TURN_MAX / 2;
 
 /// Packets and runs of datagrams in one parcel: 64 KiB of 256 bytes each.
 const ITEMS_MAX: usize = 256;

@@ -102,6 +102,12 @@ impl Cluster {
         self.shards.len() as u16
     }
 
+    /// Whether datagrams of one client come to several cores, each to where it belongs.
+    #[must_use]
+    pub fn is_steered(&self) -> bool {
+        self.steering == Steering::Right && self.cores() > 1
+    }
+
     /// The core that owns a peer.
     #[must_use]
     pub fn owner(&self, public: &PublicKey) -> CoreId {

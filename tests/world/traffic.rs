@@ -176,6 +176,14 @@ impl World {
         let Some(first) = merged.first().filter(|first| !first.bytes.is_empty()) else { return };
         let (from, to) = (first.from, first.to);
         let bytes: Vec<_> = merged.iter().map(|datagram| datagram.bytes.clone()).collect();
+        if self.gateway.is_steered()
+            && first.bytes[0] == 1
+            && let Some(guest) = self.guests.iter().find(|guest| guest.client.address == from)
+        {
+            // The kernel steers what it merged by the first datagram: data behind an initiation
+            // comes to the core of the initiation, and data behind that to its own.
+            self.model.may_be_overtaken(guest.number, bytes.len() - 1);
+        }
         let ecn = Ecn(self.random.below(4) as u8);
         let refused = self.gateway.deliver(&bytes, from, to.ip(), ecn);
         self.ledger.datagrams += bytes.len() as u64 - refused;
