@@ -141,7 +141,8 @@ fn a_bank_of_initiations_is_small_and_both_banks_can_be_taken_over() {
     assert!(third.has_initiations() && third.has_gro());
     let [Some(fd), _] = third.initiations() else { panic!("{third:?}") };
     let bytes = sys::option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF).unwrap();
-    assert_eq!(usize::try_from(bytes).unwrap(), 2 * INITIATIONS_BUFFER_BYTES);
+    // The kernel takes twice what is asked for, or what the system allows.
+    assert!(usize::try_from(bytes).unwrap() <= 2 * INITIATIONS_BUFFER_BYTES, "{bytes}");
 }
 
 /// In a namespace of its own: how much memory a socket's programs may take.
