@@ -18,6 +18,7 @@ macro_rules! on_each_driver {
 }
 
 mod banks;
+mod epoll;
 mod lifecycle;
 mod loopback;
 pub(crate) mod net;
