@@ -81,6 +81,7 @@ impl Random for KernelRandom {
 }
 
 /// A driver whose TUN is the test.
+#[expect(clippy::vec_box, reason = "boxes are what circulates between driver and shard")]
 struct Tapped<B> {
     driver: B,
     /// What the TUN hands over.
