@@ -191,10 +191,11 @@ impl Crossing {
         self.port.cores()
     }
 
-    /// Whether there is something to take, and room to take it into.
+    /// Whether there is something to take. Room to take it into may only come with the next turn
+    /// of the driver, which nobody would end if it were waited for asleep.
     #[must_use]
     pub(crate) fn has_arrivals(&self) -> bool {
-        self.can_take() && !self.port.is_empty()
+        self.strays.is_some() && !self.port.is_empty()
     }
 
     /// Whether nothing waits to be taken, room or not.
@@ -348,7 +349,7 @@ impl<D: Driver> Shard<D> {
         true
     }
 
-    /// Whether other cores have handed something over that can be taken now.
+    /// Whether other cores have handed something over, or given something back.
     #[must_use]
     pub fn has_arrivals(&self) -> bool {
         self.crossing.has_arrivals()
