@@ -21,8 +21,16 @@ pub fn once(netns: &Netns, to: IpAddr, payload_bytes: u16) -> bool {
 /// # Errors
 /// When ping prints no summary.
 pub fn count(netns: &Netns, to: IpAddr, count: u32) -> Result<u32> {
-    let to = to.to_string();
-    let line = format!("ping -n -q -i 0.01 -W 2 -c {count} {to} || true");
+    count_by(netns, None, to, count)
+}
+
+/// As [`count`], by this interface if one is named.
+///
+/// # Errors
+/// When ping prints no summary.
+pub fn count_by(netns: &Netns, interface: Option<&str>, to: IpAddr, count: u32) -> Result<u32> {
+    let by = interface.map_or(String::new(), |interface| format!("-I {interface} "));
+    let line = format!("ping -n -q -i 0.01 -W 2 {by}-c {count} {to} || true");
     let text = netns.launch("sh").args(["-c", &line]).output(Duration::from_secs(60))?;
     let answers = text.split(',').find_map(|part| part.trim().strip_suffix(" received"));
     answers
