@@ -14,6 +14,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cores;
 mod impaired;
 mod interop;
 mod mtu;

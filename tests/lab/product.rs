@@ -21,13 +21,13 @@ use crate::setup::{LATER, SOON, destination_at, stock_client};
 pub(crate) struct Product {
     pub(crate) process: Process,
     interface: String,
-    state: PathBuf,
+    pub(crate) state: PathBuf,
     pub(crate) line: Line,
 }
 
 impl Product {
     /// Starts it on a file that says only where, and waits until it serves.
-    fn start(line: Line, outside: Family) -> Self {
+    pub(crate) fn start(line: Line, outside: Family) -> Self {
         Self::start_with(line, outside, &[])
     }
 
@@ -58,7 +58,7 @@ impl Product {
         Self { process, interface, state, line }
     }
 
-    fn ask(&self, words: &[&str]) -> String {
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
         ringway(&self.line, &self.state, words).run().unwrap()
     }
 
@@ -105,7 +105,7 @@ impl Drop for Product {
     }
 }
 
-fn ringway(line: &Line, state: &std::path::Path, words: &[&str]) -> Launch {
+pub(crate) fn ringway(line: &Line, state: &std::path::Path, words: &[&str]) -> Launch {
     let program =
         Program::Ringway.find().expect("ringway is not built: cargo build -p ringway-control");
     line.gw

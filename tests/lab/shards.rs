@@ -28,6 +28,13 @@ fn flags() -> String {
     of("RINGWAY_LAB_DRIVER", "--driver") + &of("RINGWAY_LAB_STEERING", "--steering")
 }
 
+/// Whether the kernel is asked to steer. Where it is not, initiations have no bank of their own and
+/// stand beside data, and the buffers in which packets cross are touched: two figures that are
+/// promised with steering only.
+fn is_steered() -> bool {
+    std::env::var("RINGWAY_LAB_STEERING").as_deref() != Ok("off")
+}
+
 fn holds(scenario: Scenario, workers: u16) {
     if gateway() != ringway_perf::programs::Program::Ringway {
         return; // others have no workers, no counters and no control thread
@@ -60,7 +67,9 @@ fn privileged_four_workers_at_full_load_keep_the_order_of_every_flow() {
 
 #[test]
 fn privileged_forged_initiations_cost_an_honest_session_nothing() {
-    holds(Scenario::Flood, workers());
+    if is_steered() {
+        holds(Scenario::Flood, workers());
+    }
 }
 
 #[test]
@@ -70,7 +79,9 @@ fn privileged_hundreds_of_handshakes_at_once_complete_beside_an_honest_session()
 
 #[test]
 fn privileged_idle_sessions_stay_within_their_budget_and_give_it_back() {
-    holds(Scenario::Memory, workers());
+    if is_steered() {
+        holds(Scenario::Memory, workers());
+    }
 }
 
 #[test]
