@@ -59,8 +59,8 @@ pub struct Sandbox {
     /// Files, TCP, and signals and abstract sockets of others are out of reach: with this version
     /// of the kernel's interface.
     pub landlock: Result<u32, Gap>,
-    /// The ring, if the driver has one, does only what the driver does.
-    pub ring: Result<(), Gap>,
+    /// The ring does only what the driver does; `false` if the driver has no ring.
+    pub ring: Result<bool, Gap>,
     /// System calls that a worker does not need are refused.
     pub seccomp: Result<(), Gap>,
 }
@@ -94,14 +94,15 @@ impl fmt::Display for Sandbox {
             Ok(version) => write!(f, "landlock {version}")?,
             Err(_) => write!(f, "no landlock")?,
         }
-        let parts = [
-            (self.capabilities.is_ok(), "capabilities dropped", "capabilities kept"),
-            (self.ring.is_ok(), "ring restricted", "ring unrestricted"),
-            (self.seccomp.is_ok(), "seccomp", "no seccomp"),
-        ];
-        parts
-            .iter()
-            .try_for_each(|(there, yes, no)| write!(f, ", {}", if *there { yes } else { no }))
+        let choose = |there: bool, yes, no| if there { yes } else { no };
+        let capabilities = choose(self.capabilities.is_ok(), "dropped", "kept");
+        let ring = match &self.ring {
+            Ok(true) => "ring restricted",
+            Ok(false) => "no ring",
+            Err(_) => "ring unrestricted",
+        };
+        let seccomp = choose(self.seccomp.is_ok(), "seccomp", "no seccomp");
+        write!(f, ", capabilities {capabilities}, {ring}, {seccomp}")
     }
 }
 
@@ -140,12 +141,13 @@ pub fn rehearse() -> Sandbox {
 fn apply(calls: &seccomp::Calls, restrict: impl FnOnce() -> io::Result<()>) -> Sandbox {
     let capabilities = privileges::drop_capabilities().and_then(|()| privileges::forbid_new());
     let landlock = landlock::restrict();
-    let ring = restrict().map_err(|error| match error.raw_os_error() {
-        Some(libc::EINVAL) => {
-            Gap::new("The kernel does not know ring restrictions", "run Linux 5.10 or newer")
-        }
-        _ => Gap::refused("The ring cannot be restricted", &error),
-    });
+    let ring =
+        restrict().map(|()| calls.ring.is_some()).map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => {
+                Gap::new("The kernel does not know ring restrictions", "run Linux 5.10 or newer")
+            }
+            _ => Gap::refused("The ring cannot be restricted", &error),
+        });
     let seccomp = seccomp::install(calls);
     Sandbox { capabilities, landlock, ring, seccomp }
 }

@@ -30,7 +30,7 @@ const FUTEX_WAIT: i64 = 455;
 const FUTEX_REQUEUE: i64 = 456;
 
 /// `IORING_ENTER_REGISTERED_RING`: the ring is named by a number that was registered before.
-const ENTER_REGISTERED_RING: i32 = 1 << 4;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
 
 /// Wakers that are listed one by one; with more workers than that, the length of a write has to
 /// do. A filter has at most 4,096 instructions, and each waker takes ten.
@@ -92,15 +92,23 @@ fn compile(calls: &Calls) -> Result<BpfProgram, seccompiler::BackendError> {
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)?;
     let known = BpfProgram::try_from(filter)?;
-    Ok([unknown_to_us(architecture).as_slice(), &known].concat())
+    let enter = calls.ring.map(enter_first).unwrap_or_default();
+    Ok([unknown_to_us(architecture).as_slice(), &enter, &known].concat())
+}
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+/// One instruction: what to do, steps to skip if true and if false, with what.
+const fn step(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
 }
 
 /// What goes first: a call that was not known when the list was made does not exist.
 fn unknown_to_us(architecture: TargetArch) -> [sock_filter; 6] {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     // `AUDIT_ARCH_…`: the machine, 64 bits, little endian.
     let machine = 0xc000_0000
         | match architecture {
@@ -109,7 +117,6 @@ fn unknown_to_us(architecture: TargetArch) -> [sock_filter; 6] {
             TargetArch::riscv64 => 243,
         };
     let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     [
         step(LOAD, 0, 0, AT_ARCHITECTURE),
         step(EQUAL, 1, 0, machine),
@@ -118,6 +125,25 @@ fn unknown_to_us(architecture: TargetArch) -> [sock_filter; 6] {
         step(GREATER, 0, 1, NEWEST_CALL),
         step(RETURN, 0, 0, missing),
     ]
+}
+
+/// The call of every turn is looked for first, after its number was loaded: a list is searched from
+/// its beginning, and this one would be near the end. What does not fit goes on to the list, which
+/// does not have it.
+fn enter_first(ring: RawFd) -> Vec<sock_filter> {
+    vec![
+        step(EQUAL, 0, 5, libc::SYS_io_uring_enter as u32),
+        step(LOAD, 0, 0, at_argument(0)),
+        step(EQUAL, 0, 3, ring as u32),
+        step(LOAD, 0, 0, at_argument(3)),
+        step(ANY_BIT, 1, 0, ENTER_REGISTERED_RING),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// Offset of the lower half of an argument in `struct seccomp_data`, little endian.
+const fn at_argument(number: u32) -> u32 {
+    16 + 8 * number
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -204,10 +230,10 @@ fn descriptors(list: &mut List, calls: &Calls) -> Result<(), Refusal> {
     list.when(libc::SYS_read, &[equal(0, calls.own_waker)])
 }
 
-/// What the io_uring driver calls: the ring, and sends that the ring could not do as a whole.
+/// What the io_uring driver calls besides [`enter_first`]: sends that the ring could not do as a
+/// whole, and registrations.
 fn ring_calls(list: &mut List, ring: RawFd) -> Result<(), Refusal> {
     let own = equal(0, ring);
-    list.when(libc::SYS_io_uring_enter, &[own, masked(3, ENTER_REGISTERED_RING, 0)])?;
     for register in REGISTERS {
         list.when(libc::SYS_io_uring_register, &[own, equal(1, register.into())])?;
     }

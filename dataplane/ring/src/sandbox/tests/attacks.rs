@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use crate::addr::Name;
 use crate::backend::{Backend, DriverConfig};
-use crate::driver::{Driver, Ecn, Received, Train, Wait};
+use crate::driver::{Ecn, Received, Train, Wait};
 use crate::features::Features;
 use crate::listen::{UdpOptions, UdpSockets};
 use crate::pools::{PoolSizes, Pools};
 use crate::sandbox;
-use crate::uring::UringDriver;
 use crate::zerocopy::ZeroCopyMode;
 
 /// What an attacker may find in the process: things that were opened before.
@@ -30,6 +29,8 @@ pub(super) struct Loot {
     /// Both ends of two pipes; the first has bytes in it.
     pub(super) full: [OwnedFd; 2],
     pub(super) empty: [OwnedFd; 2],
+    /// Another ring.
+    pub(super) ring: OwnedFd,
     /// Another process, and a word in its memory.
     pub(super) victim: Victim,
 }
@@ -48,6 +49,7 @@ impl Loot {
             file: File::open("/proc/self/exe").unwrap(),
             full,
             empty: pipe(),
+            ring: ring(),
             victim: Victim::new(),
         }
     }
@@ -88,10 +90,7 @@ impl Drop for Victim {
 
 /// Runs `attack` on a thread made like a worker's, in its sandbox or not. Afterwards the driver
 /// must still move datagrams.
-pub(super) fn on_a_worker(
-    boxed: bool,
-    attack: impl FnOnce(&mut UringDriver, &Loot) + Send + 'static,
-) {
+pub(super) fn on_a_worker<B: Backend>(boxed: bool, attack: impl FnOnce(&mut B, &Loot) + Send) {
     // The thread that attacks is not the one that cleans up.
     let loot = Loot::new();
     let work = || {
@@ -107,8 +106,8 @@ pub(super) fn on_a_worker(
 }
 
 /// A driver with sockets, set up as `worker::start` does it.
-pub(super) fn worker_driver(boxed: bool) -> UringDriver {
-    let mut driver = UringDriver::make(config()).unwrap();
+pub(super) fn worker_driver<B: Backend>(boxed: bool) -> B {
+    let mut driver = B::make(config()).unwrap();
     let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
     driver.set_sockets(Some(sockets)).unwrap();
     if boxed {
@@ -130,14 +129,14 @@ pub(super) fn config() -> DriverConfig {
 }
 
 /// The driver sends to itself and receives it.
-pub(super) fn echo(driver: &mut UringDriver) {
+pub(super) fn echo(driver: &mut impl Backend) {
     for (len, segment) in [(100, 100), (3000, 1000)] {
         carry(driver, len, segment);
     }
 }
 
 /// The driver sends itself a train and receives all of it.
-pub(super) fn carry(driver: &mut UringDriver, len: usize, segment_bytes: usize) {
+pub(super) fn carry(driver: &mut impl Backend, len: usize, segment_bytes: usize) {
     let to = ([127, 0, 0, 1], driver.sockets().unwrap().port()).into();
     let buf = driver.reserve_train().unwrap();
     driver.send(Train { buf, len, segment_bytes, to, from: None, ecn: Ecn(0), dscp: 0 });
@@ -196,6 +195,12 @@ fn pipe() -> [OwnedFd; 2] {
     let mut ends = [-1; 2];
     call(libc::SYS_pipe2, &[ends.as_mut_ptr() as usize, libc::O_CLOEXEC as usize]).unwrap();
     ends.map(owned)
+}
+
+fn ring() -> OwnedFd {
+    let mut parameters = [0_u32; 30];
+    let fd = call(libc::SYS_io_uring_setup, &[4, parameters.as_mut_ptr() as usize]);
+    owned(fd.unwrap() as RawFd)
 }
 
 fn owned(fd: RawFd) -> OwnedFd {

@@ -5,6 +5,8 @@
 use std::io;
 
 use super::attacks::{Loot, arg, call, close, judge, on_a_worker};
+use crate::epoll::EpollDriver;
+use crate::uring::UringDriver;
 
 type Attack = (&'static str, fn(&Loot) -> io::Result<()>);
 
@@ -166,6 +168,12 @@ const KERNEL: &[Attack] = &[
         let room = parameters.as_mut_ptr() as usize;
         opened(call(libc::SYS_io_uring_setup, &[4, room]))
     }),
+    ("another's ring", |loot| {
+        done(call(libc::SYS_io_uring_enter, &[arg(&loot.ring), 0, 0, 0, 0, 0]))
+    }),
+    ("registering with another's ring", |loot| {
+        done(call(libc::SYS_io_uring_register, &[arg(&loot.ring), 9, 0, 0]))
+    }),
     ("bpf", |_| {
         // BPF_MAP_CREATE: an array of one entry.
         let attributes: [u32; 18] =
@@ -192,12 +200,13 @@ const HERE: usize = libc::AT_FDCWD as usize;
 
 #[test]
 fn privileged_without_a_sandbox_every_attack_succeeds() {
-    on_a_worker(false, |_, loot| attack(false, loot));
+    on_a_worker::<UringDriver>(false, |_, loot| attack(false, loot));
 }
 
 #[test]
 fn a_hijacked_worker_is_refused_every_call_and_traffic_goes_on() {
-    on_a_worker(true, |_, loot| attack(true, loot));
+    on_a_worker::<UringDriver>(true, |_, loot| attack(true, loot));
+    on_a_worker::<EpollDriver>(true, |_, loot| attack(true, loot));
 }
 
 fn attack(boxed: bool, loot: &Loot) {
@@ -210,7 +219,7 @@ fn attack(boxed: bool, loot: &Loot) {
 #[test]
 fn landlock_alone_keeps_files_tcp_and_signals_out_of_reach() {
     use crate::sandbox::{landlock, privileges};
-    on_a_worker(false, |_, loot| {
+    on_a_worker::<UringDriver>(false, |_, loot| {
         privileges::drop_capabilities().unwrap();
         privileges::forbid_new().unwrap();
         let version = landlock::restrict().unwrap();
@@ -233,7 +242,7 @@ fn landlock_alone_keeps_files_tcp_and_signals_out_of_reach() {
 /// that they do not exist, and fall back.
 #[test]
 fn calls_that_nobody_knew_do_not_exist() {
-    on_a_worker(true, |_, _| {
+    on_a_worker::<EpollDriver>(true, |_, _| {
         for number in [470, 471, 600, 0x4000_0000, 0x4000_0001, i64::from(u32::MAX)] {
             let errno = call(number, &[]).unwrap_err().raw_os_error();
             assert_eq!(errno, Some(libc::ENOSYS), "{number}");

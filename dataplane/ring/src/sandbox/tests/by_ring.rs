@@ -101,12 +101,12 @@ const ENTRIES: &[Attack] = &[
 
 #[test]
 fn without_restrictions_every_entry_is_carried_out() {
-    on_a_worker(false, |driver, loot| attack(false, driver, loot));
+    on_a_worker(false, |driver: &mut UringDriver, loot| attack(false, driver, loot));
 }
 
 #[test]
 fn a_hijacked_worker_is_refused_every_entry_and_traffic_goes_on() {
-    on_a_worker(true, |driver, loot| attack(true, driver, loot));
+    on_a_worker(true, |driver: &mut UringDriver, loot| attack(true, driver, loot));
 }
 
 fn attack(boxed: bool, driver: &mut UringDriver, loot: &Loot) {
@@ -133,7 +133,7 @@ const REGISTERS: [(&str, usize); 8] = [
 
 #[test]
 fn a_hijacked_worker_cannot_register_what_the_driver_does_not() {
-    on_a_worker(true, |driver, loot| {
+    on_a_worker(true, |driver: &mut UringDriver, loot| {
         let fds = [loot.file.as_raw_fd(); 4];
         for (name, code) in REGISTERS {
             let outcome = register(driver, code, fds.as_ptr() as usize, 1);
@@ -145,7 +145,7 @@ fn a_hijacked_worker_cannot_register_what_the_driver_does_not() {
 /// The kernel's own answers, where the filter does not come first.
 #[test]
 fn restrictions_hold_by_themselves_and_cannot_be_lifted() {
-    on_a_worker(false, |driver, loot| {
+    on_a_worker(false, |driver: &mut UringDriver, loot| {
         // The first turn enables the ring as it is; then it is too late.
         driver.turn(Wait::No).unwrap();
         assert_eq!(driver.restrict().unwrap_err().raw_os_error(), Some(libc::EBADFD));

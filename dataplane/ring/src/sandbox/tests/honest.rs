@@ -2,13 +2,18 @@
 
 #![allow(unsafe_code, reason = "the ends of a process are system calls")]
 
+use std::io::Write;
 use std::net::UdpSocket;
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::mpsc;
+
+use ringway_alloc::heap::{HeapPolicy, ShardHeap};
 
 use super::attacks::{carry, config, echo, worker_driver};
 use crate::backend::Backend;
 use crate::driver::Driver;
+use crate::epoll::EpollDriver;
 use crate::listen::{UdpOptions, UdpSockets};
 use crate::ring::RingMode;
 use crate::sandbox;
@@ -25,17 +30,22 @@ fn on_its_own_thread(work: impl FnOnce() + Send) {
 
 #[test]
 fn sockets_that_control_opened_replace_those_of_a_worker() {
+    replace_sockets::<UringDriver>();
+    replace_sockets::<EpollDriver>();
+}
+
+fn replace_sockets<B: Backend>() {
     let (to_worker, new_sockets) = mpsc::channel::<UdpSockets>();
     let work = move || {
-        let mut driver = worker_driver(true);
+        let mut driver: B = worker_driver(true);
         for sockets in new_sockets {
             echo(&mut driver);
-            let old = driver.set_sockets(Some(sockets)).unwrap().unwrap();
-            let port = old.port();
-            drop(old);
+            let port = driver.set_sockets(Some(sockets)).unwrap().unwrap().port();
             echo(&mut driver);
-            // It was closed, not kept.
             assert_ne!(driver.sockets().unwrap().port(), port);
+            driver.set_receiving(false).unwrap();
+            driver.set_receiving(true).unwrap();
+            echo(&mut driver);
         }
         driver.shutdown().unwrap();
     };
@@ -51,11 +61,14 @@ fn sockets_that_control_opened_replace_those_of_a_worker() {
 
 #[test]
 fn another_thread_wakes_a_worker_and_a_worker_wakes_another_thread() {
+    wake_and_be_woken::<UringDriver>();
+    wake_and_be_woken::<EpollDriver>();
+}
+
+fn wake_and_be_woken<B: Backend>() {
     let theirs = crate::sys::event_fd().unwrap();
     on_its_own_thread(|| {
-        use std::io::Write;
-        use std::os::fd::AsFd;
-        let mut driver = UringDriver::make(config()).unwrap();
+        let mut driver = B::make(config()).unwrap();
         let own = driver.waker_fd().try_clone_to_owned().unwrap();
         let mut theirs_again = std::fs::File::from(theirs.as_fd().try_clone_to_owned().unwrap());
         let mut foreign = std::fs::File::from(crate::sys::event_fd().unwrap());
@@ -94,7 +107,7 @@ fn sends_without_copying_and_sends_one_by_one_go_on() {
 #[test]
 fn memory_is_had_and_given_back() {
     on_its_own_thread(|| {
-        let mut driver = worker_driver(true);
+        let mut driver: UringDriver = worker_driver(true);
         for round in 0..3 {
             let small: Vec<Box<[u8; 100]>> = (0..50_000).map(|_| Box::new([round; 100])).collect();
             let mut large = vec![round; 64 << 20];
@@ -102,8 +115,7 @@ fn memory_is_had_and_given_back() {
             large.resize(128 << 20, round);
             assert_eq!(large.last(), Some(&round));
         }
-        let region = ringway_alloc::heap::ShardHeap::new(ringway_alloc::heap::HeapPolicy::Always);
-        drop(region);
+        drop(ShardHeap::new(HeapPolicy::Always));
         echo(&mut driver);
     });
 }
@@ -149,7 +161,7 @@ fn end_a_process(how: &str) -> (std::process::ExitStatus, String) {
 fn last_words_of_a_process() {
     let Ok(how) = std::env::var("RINGWAY_TEST_END") else { return };
     let worker = std::thread::spawn(move || {
-        let _driver = worker_driver(true);
+        let _driver: UringDriver = worker_driver(true);
         match how.as_str() {
             "panic" => panic!("these are the last words"),
             "abort" => std::process::abort(),
