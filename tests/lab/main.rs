@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cores;
+mod drivers;
 mod impaired;
 mod interop;
 mod mtu;

@@ -128,7 +128,7 @@ fn stripped(file: &str) -> String {
     kept.map(|line| format!("{line}\n")).collect()
 }
 
-fn download(product: &Product, inside: Family, bytes: u64) -> anyhow::Result<()> {
+pub(crate) fn download(product: &Product, inside: Family, bytes: u64) -> anyhow::Result<()> {
     let to = Place::Destination.address(inside);
     let server = Server::start(&product.line.dst, to, 5201, None)?;
     let amount = Amount::Bytes(bytes);
