@@ -16,6 +16,7 @@ use ringway_proto::{DropReason, Now, PeerId};
 use ringway_ring::{Driver, UdpSockets};
 
 use crate::command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};
+use crate::fairness::Portion;
 use crate::handshake::PeerIndices;
 use crate::peers::{Endpoint, Peer};
 use crate::presence::Presence;
@@ -238,6 +239,7 @@ impl<D: Driver> Shard<D> {
             live: false,
             identity_number: self.identity_number,
             presence: Presence::default(),
+            portion: Portion::default(),
         });
         self.timers.admit(id);
         id

@@ -157,6 +157,8 @@ counters! {
     crossed_in_packets: u64, Counter, "Packets or super-packets of the TUN that other cores handed over.";
     crossed_in_handshakes: u64, Counter, "Handshake messages that other cores handed over.";
     turn_ns: Histogram, Histogram, "Nanoseconds a turn worked (waiting not counted).";
+    turns_pressed: u64, Counter, "Turns in which the core was overloaded and held sessions to their share.";
+    buffers_waited: u64, Counter, "Buffers that waited on an overloaded core because their session had had its share.";
     turns: u64, Counter, "Turns of the loop.";
     commands_applied: u64, Counter, "Commands of control that took effect.";
     commands_refused: u64, Counter, "Commands of control that were refused.";
@@ -220,6 +222,8 @@ impl Default for Counters {
             crossed_in_packets: 0,
             crossed_in_handshakes: 0,
             turn_ns: Histogram::default(),
+            turns_pressed: 0,
+            buffers_waited: 0,
             turns: 0,
             commands_applied: 0,
             commands_refused: 0,

@@ -3,7 +3,9 @@
 //! A handshake message is checked for its first MAC when it arrives (a third of a microsecond),
 //! then waits in a bounded queue; a few are worked on per turn, after data. The length of the queue
 //! is the load gauge: under load an initiation needs a valid cookie before any curve work is done,
-//! and its source a share of the limiter.
+//! and its source a share of the limiter. Who has no cookie is told so at once and takes no place
+//! in the queue, so that a flood from forged addresses does not keep those out who have one. Checks
+//! and answers are bounded per turn too: what comes beyond them is dropped unseen.
 //!
 //! Steps: [`Shard::receive_handshake`] (cheap checks, queue) → [`Shard::do_handshakes`] (curve
 //! work, the tunnel decides) → [`Shard::settle`] (what the tunnel wants sent, staged packets,
@@ -13,10 +15,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use ringway_proto::crypto::Random;
-use ringway_proto::limits::{HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX, TIMERS_PER_TURN_MAX};
+use ringway_proto::limits::{
+    COOKIES_PER_TURN_MAX, HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX,
+    HANDSHAKES_QUEUED_MAX, TIMERS_PER_TURN_MAX,
+};
 use ringway_proto::wireguard::{
-    Admission, AdmissionLimits, CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge, Message, OpenedInitiation,
-    OutgoingKind, SendState, Tunnel,
+    Admission, AdmissionLimits, CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge,
+    Message, OpenedInitiation, OutgoingKind, SendState, Tunnel,
 };
 use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex};
 use ringway_ring::{Driver, Ecn, Local, Outside, Train};
@@ -36,6 +41,8 @@ struct Queued {
     message: Message,
     from: SocketAddr,
     to: Option<Local>,
+    /// It came with a cookie, under load.
+    vouched: bool,
 }
 
 /// Handshake messages that wait for their turn, and the means against floods.
@@ -46,6 +53,10 @@ pub struct HandshakeQueue {
     load: LoadGauge,
     limiter: HandshakeLimiter,
     cookies: Option<CookieChecker>,
+    /// Messages that may still be checked in this turn.
+    checks_left: usize,
+    /// Cookies that may still be sent in this turn.
+    answers_left: usize,
     pub(crate) admission: Admission,
 }
 
@@ -60,6 +71,8 @@ impl HandshakeQueue {
             load: LoadGauge::default(),
             limiter: HandshakeLimiter::new(random),
             cookies: None,
+            checks_left: HANDSHAKES_CHECKED_PER_TURN_MAX,
+            answers_left: COOKIES_PER_TURN_MAX,
             admission: Admission::new(AdmissionLimits::share_of(cores)),
         }
     }
@@ -90,6 +103,12 @@ impl HandshakeQueue {
     #[must_use]
     pub fn under_load(&mut self, now: Now) -> bool {
         self.load.observe(self.len(), now.mono)
+    }
+
+    /// Allows checks and answers anew: those of messages that wait, and those of new ones.
+    const fn begin_turn(&mut self) {
+        self.checks_left = HANDSHAKES_CHECKED_PER_TURN_MAX;
+        self.answers_left = COOKIES_PER_TURN_MAX;
     }
 
     /// Queues an initiation that another core opened.
@@ -132,6 +151,10 @@ impl<D: Driver> Shard<D> {
     ) -> Result<(), DropReason> {
         let handshakes = &mut self.handshakes;
         let cookies = handshakes.cookies.as_ref().ok_or(DropReason::NoIdentity)?;
+        let Some(left) = handshakes.checks_left.checked_sub(1) else {
+            return Err(DropReason::HandshakeQueueFull);
+        };
+        handshakes.checks_left = left;
         let cookie_reply = matches!(message, Message::Cookie { .. });
         if !cookie_reply && !cookies.check_mac1(bytes) {
             return Err(DropReason::Mac1Wrong);
@@ -143,13 +166,19 @@ impl<D: Driver> Shard<D> {
             let owner = self.other_owner(receiver, arrival)?;
             return self.crossing.message(owner, bytes, how(outside), &mut self.counters);
         }
+        let (from, to) = (outside.from, outside.to);
+        let vouched = !cookie_reply && handshakes.under_load(now);
+        if vouched && let Err(reason) = self.demand_cookie(bytes, from, to, now) {
+            self.handshakes.load.turned_away(now.mono);
+            return Err(reason);
+        }
+        let handshakes = &mut self.handshakes;
         if handshakes.queue.len() == HANDSHAKES_QUEUED_MAX {
             return Err(DropReason::HandshakeQueueFull);
         }
         handshakes.load.observe(handshakes.len() + 1, now.mono);
-        let (from, to) = (outside.from, outside.to);
-        let mut queued =
-            Queued { bytes: [0; MESSAGE_BYTES_MAX], len: bytes.len(), message, from, to };
+        let len = bytes.len();
+        let mut queued = Queued { bytes: [0; MESSAGE_BYTES_MAX], len, message, from, to, vouched };
         let Some(room) = queued.bytes.get_mut(..bytes.len()) else {
             return Err(DropReason::DatagramOversized);
         };
@@ -160,7 +189,18 @@ impl<D: Driver> Shard<D> {
 
     /// Works on a few of the queued messages. Returns whether there was one.
     pub(crate) fn do_handshakes(&mut self, now: Now) -> bool {
-        for count in 0..HANDSHAKES_PER_TURN_MAX {
+        self.handshakes.begin_turn();
+        let worked = self.work_on_handshakes(now);
+        self.handshakes.begin_turn();
+        worked
+    }
+
+    fn work_on_handshakes(&mut self, now: Now) -> bool {
+        let mut worked = 0;
+        for count in 0..COOKIES_PER_TURN_MAX {
+            if worked == HANDSHAKES_PER_TURN_MAX {
+                break;
+            }
             // In turns, so that neither kind keeps the other waiting.
             let claim = if count % 2 == 0 || self.handshakes.queue.is_empty() {
                 self.handshakes.claims.pop_front()
@@ -174,6 +214,9 @@ impl<D: Driver> Shard<D> {
             } else {
                 return count > 0;
             };
+            // What ends before any curve work costs a fiftieth of what does not.
+            let cheap = [DropReason::Mac2Missing, DropReason::HandshakeRateLimited];
+            worked += usize::from(!done.as_ref().is_err_and(|reason| cheap.contains(reason)));
             match done {
                 Ok(Some(id)) => self.settle(id, now),
                 Ok(None) => {}
@@ -208,8 +251,8 @@ impl<D: Driver> Shard<D> {
         let bytes = &queued.bytes[..queued.len];
         let pressed = self.handshakes.under_load(now);
         match queued.message {
-            Message::Initiation | Message::Response { .. } if pressed => {
-                self.demand_cookie(queued, now)?;
+            Message::Initiation | Message::Response { .. } if pressed && !queued.vouched => {
+                self.demand_cookie(bytes, queued.from, queued.to, now)?;
             }
             Message::Initiation
             | Message::Response { .. }
@@ -255,20 +298,29 @@ impl<D: Driver> Shard<D> {
 
     /// Under load: no valid second MAC, no curve work, but a cookie; and no source may have more
     /// than its share.
-    fn demand_cookie(&mut self, queued: &Queued, now: Now) -> Result<(), DropReason> {
+    fn demand_cookie(
+        &mut self,
+        bytes: &[u8],
+        from: SocketAddr,
+        to: Option<Local>,
+        now: Now,
+    ) -> Result<(), DropReason> {
         let handshakes = &mut self.handshakes;
         let cookies = handshakes.cookies.as_mut().ok_or(DropReason::NoIdentity)?;
-        let bytes = &queued.bytes[..queued.len];
-        if cookies.check_mac2(bytes, queued.from, now.mono) {
-            if handshakes.limiter.allow(queued.from, now.mono) {
+        if cookies.check_mac2(bytes, from, now.mono) {
+            if handshakes.limiter.allow(from, now.mono) {
                 return Ok(());
             }
             return Err(DropReason::HandshakeRateLimited);
         }
+        let Some(left) = handshakes.answers_left.checked_sub(1) else {
+            return Err(DropReason::Mac2Missing);
+        };
+        handshakes.answers_left = left;
         let mut reply = [0; 64];
-        cookies.reply(bytes, queued.from, now.mono, &mut *self.random, &mut reply)?;
+        cookies.reply(bytes, from, now.mono, &mut *self.random, &mut reply)?;
         self.counters.cookies_sent += 1;
-        self.send_single(&reply, queued.from, queued.to, 0)?;
+        self.send_single(&reply, from, to, 0)?;
         Err(DropReason::Mac2Missing)
     }
 

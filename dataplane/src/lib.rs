@@ -3,8 +3,9 @@
 //! Read [`shard::Shard::turn`] first: it is the whole loop. A datagram of a client walks
 //! [`classify`] → [`to_exit`] → [`transmit::inside`]; a packet for a client walks [`to_client`] →
 //! [`transmit::outside`]. Handshakes wait in [`handshake`] and are done after data; [`timers`]
-//! wakes tunnels; what belongs to another core leaves by [`crossing`]; [`apply`] takes control's [`command`]s; [`counters`] become a [`page`] in
-//! housekeeping. [`worker`] is the thread around it: the only place that reads a clock.
+//! wakes tunnels; what belongs to another core leaves by [`crossing`]; [`apply`] takes control's
+//! [`command`]s; [`counters`] become a [`page`] in housekeeping. [`worker`] is the thread around
+//! it: the only place that reads a clock.
 //!
 //! A session belongs to exactly one core, so nothing here is locked, shared or `Send` but the
 //! worker's start values.
@@ -34,6 +35,7 @@ pub mod to_exit;
 pub mod transmit;
 pub mod worker;
 
+mod fairness;
 mod walk;
 
 pub use command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};

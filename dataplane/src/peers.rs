@@ -15,6 +15,7 @@ use ringway_proto::crypto::PublicKey;
 use ringway_proto::wireguard::Tunnel;
 use ringway_ring::Local;
 
+use crate::fairness::Portion;
 use crate::presence::Presence;
 use crate::staging::Staged;
 
@@ -50,6 +51,8 @@ pub struct Peer {
     pub identity_number: u32,
     /// What it counts as, among sources and sessions.
     pub presence: Presence,
+    /// What it has left of its share when the core is overloaded.
+    pub(crate) portion: Portion,
 }
 
 /// The peers of one core.

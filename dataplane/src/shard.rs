@@ -9,7 +9,7 @@ use ringway_link::spsc;
 use ringway_proto::crypto::{PrivateKey, Random};
 use ringway_proto::limits::{
     COMPLETIONS_PER_TURN_MAX, HOUSEKEEPING_PERIOD, ICMP_ANSWERS_BURST, ICMP_ANSWERS_PER_SECOND,
-    WALK_UNITS_PER_TURN_MAX,
+    TURN_UNITS_MAX, WALK_UNITS_PER_TURN_MAX,
 };
 use ringway_proto::wireguard::{AdmissionLimits, Identity};
 use ringway_proto::{CoreId, Instant, Now};
@@ -18,6 +18,7 @@ use ringway_ring::{Driver, Received, Wait};
 use crate::command::{Envelope, Report};
 use crate::counters::Counters;
 use crate::crossing::{Arrival, Crossing};
+use crate::fairness::{Fairness, units_of};
 use crate::handshake::HandshakeQueue;
 use crate::index_table::{IndexLayout, IndexTable};
 use crate::peers::Peers;
@@ -64,6 +65,7 @@ pub struct Shard<D: Driver> {
     pub(crate) trains: Trains,
     pub(crate) inside: InsideQueue,
     pub(crate) handshakes: HandshakeQueue,
+    pub(crate) fairness: Fairness,
     pub(crate) timers: Wheel,
     pub(crate) counters: Counters,
     pub(crate) identity: Option<Box<Identity>>,
@@ -131,6 +133,7 @@ impl<D: Driver> Shard<D> {
             inside: InsideQueue::new(),
             handshakes: HandshakeQueue::new(&mut *config.random, config.crossing.cores()),
             crossing: config.crossing,
+            fairness: Fairness::new(),
             timers: Wheel::new(now.mono),
             counters: Counters::default(),
             identity: None,
@@ -231,20 +234,33 @@ impl<D: Driver> Shard<D> {
 
     /// Carries what was received, each packet in its direction. Returns whether there was any.
     pub(crate) fn carry(&mut self, now: Now) -> bool {
+        if self.fairness.is_pressed() {
+            return self.carry_fairly(now);
+        }
+        let mut spent = 0;
         for count in 0..COMPLETIONS_PER_TURN_MAX {
-            match self.driver.next() {
-                Some(Received::Outside(outside)) => self.outside(outside, now),
-                Some(Received::Inside(inside)) => {
-                    let bytes = &inside.buf[inside.start..inside.start + inside.len];
-                    self.to_client(bytes, Arrival::Direct, now);
-                }
-                None => return count > 0,
+            if spent >= TURN_UNITS_MAX {
+                break;
             }
-            if self.trains.is_settling_due() {
-                self.settle_departed(now);
+            let Some(received) = self.driver.next() else { return count > 0 };
+            spent += units_of(&received);
+            self.carry_one(received, now);
+        }
+        self.fairness.press();
+        true
+    }
+
+    pub(crate) fn carry_one(&mut self, received: Received, now: Now) {
+        match received {
+            Received::Outside(outside) => self.outside(outside, now),
+            Received::Inside(inside) => {
+                let bytes = &inside.buf[inside.start..inside.start + inside.len];
+                self.to_client(bytes, Arrival::Direct, now);
             }
         }
-        true
+        if self.trains.is_settling_due() {
+            self.settle_departed(now);
+        }
     }
 
     /// Closes every open super-packet and train.
@@ -287,7 +303,8 @@ impl<D: Driver> Shard<D> {
         let running = self.stand == Stand::Running;
         let arrivals = self.stand != Stand::Frozen && self.has_arrivals();
         let handshakes = running && !self.handshakes.is_empty();
-        let busy = handshakes || self.has_commands() || arrivals;
+        let pressed = self.stand != Stand::Frozen && self.fairness.is_pressed();
+        let busy = handshakes || self.has_commands() || arrivals || pressed;
         let mut wait = if busy { Wait::No } else { Wait::Forever };
         let publish_in = self.unpublished.then(|| self.housekeeping_due.since(now.mono));
         // Control does not say when it has read its answers.

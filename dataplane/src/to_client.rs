@@ -7,8 +7,8 @@
 
 use ringway_flow as flow;
 use ringway_proto::offload::{Segments, VnetHeader};
-use ringway_proto::wireguard::{REKEY_TIMEOUT, SendState};
 use ringway_proto::wireguard::messages::PADDING_MULTIPLE;
+use ringway_proto::wireguard::{REKEY_TIMEOUT, SendState};
 use ringway_proto::{DropReason, Now, PeerId, ip};
 use ringway_ring::driver::VNET_HEADER_BYTES;
 use ringway_ring::{Driver, Ecn};

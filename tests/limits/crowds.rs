@@ -30,7 +30,11 @@ impl Crowd {
     /// So many clients, all connected.
     pub(crate) fn connected(count: usize) -> Self {
         let setup = Setup { pools: POOLS, ..Setup::new(SEED, Families::V4.gateway()) };
-        let mut gateway = Gateway::with(setup);
+        Self::connected_to(Gateway::with(setup), count)
+    }
+
+    /// So many clients, connected to this gateway.
+    pub(crate) fn connected_to(mut gateway: Gateway, count: usize) -> Self {
         let public = Gateway::public_of(SEED);
         let clients = (0..count)
             .map(|number| {

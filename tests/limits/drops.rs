@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringway_dataplane::{Command, PeerChange};
 use ringway_proto::DropReason;
-use ringway_proto::limits::{HANDSHAKES_QUEUED_MAX, STAGED_PACKETS_MAX};
+use ringway_proto::limits::STAGED_PACKETS_MAX;
 use ringway_proto::wireguard::{REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME};
 use ringway_tests::client::{Client, Seeded};
 use ringway_tests::gateway::{Gateway, Setup};
@@ -32,7 +32,7 @@ const WAYS: &[(DropReason, Way)] = &[
     (DropReason::ReservedBitsSet, || outside([&[1, 1][..], &[0; 146]].concat())),
     (DropReason::Mac1Wrong, || outside(message(1, 148))),
     (DropReason::Mac2Missing, || flooded(600).pair),
-    (DropReason::HandshakeQueueFull, || flooded(HANDSHAKES_QUEUED_MAX + 64).pair),
+    (DropReason::HandshakeQueueFull, crate::floods::unseen),
     (DropReason::HandshakeRateLimited, rate_limited),
     (DropReason::HandshakeSourceFull, crate::admission::source_full),
     (DropReason::HandshakeSessionsFull, crate::admission::sessions_full),
@@ -56,6 +56,7 @@ const WAYS: &[(DropReason, Way)] = &[
     (DropReason::InsideNoPeer, no_peer),
     (DropReason::InsideNoEndpoint, no_endpoint),
     (DropReason::InsideTooBig, too_big),
+    (DropReason::OverShare, crate::fairness::over_share),
     (DropReason::StagedQueueFull, || staged(STAGED_PACKETS_MAX + 1, 10)),
     (DropReason::StagedExpired, staged_expired),
     (DropReason::TransmitExhausted, || crate::pools::transmit_exhausted().0),
@@ -95,6 +96,7 @@ fn what_says_nothing_true_is_dropped_once_and_changes_nothing() {
                 | DropReason::HandshakeSourceFull
                 | DropReason::HandshakeSessionsFull
                 | DropReason::HandshakeHalfOpenFull
+                | DropReason::OverShare
                 | DropReason::SessionBudget
                 | DropReason::TransmitExhausted
                 | DropReason::TunExhausted

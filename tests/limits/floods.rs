@@ -7,7 +7,9 @@ use std::time::Duration;
 use ringway_dataplane::Command;
 use ringway_proto::DropReason;
 use ringway_proto::crypto::{MAC_BYTES, hash, mac, xopen};
-use ringway_proto::limits::{HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX};
+use ringway_proto::limits::{
+    COOKIES_PER_TURN_MAX, HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX,
+};
 use ringway_proto::wireguard::{CookieChecker, REKEY_TIMEOUT};
 use ringway_tests::client::Seeded;
 use ringway_tests::driver::Pools;
@@ -27,19 +29,20 @@ fn roomy() -> Pair {
     Pair::new(Setup { pools, ..Setup::new(SEED, Families::V4.gateway()) }, Families::V4)
 }
 
-/// Puts `count` worthless initiations into the queue, without working on more than a few.
+/// Puts `count` worthless initiations into the queue, as many in a turn as one looks at, without
+/// working on more than a few.
 pub(crate) fn pour(flood: &mut Flood, count: usize) {
     let public = Gateway::public_of(SEED);
     let messages: Vec<_> = (0..count).map(|_| initiation(&mut flood.random, &public)).collect();
-    for merged in messages.chunks(64) {
-        flood.pair.gateway.deliver(
-            merged,
-            flood.from,
-            Families::V4.gateway().ip(),
-            Default::default(),
-        );
+    for looked_at in messages.chunks(HANDSHAKES_CHECKED_PER_TURN_MAX) {
+        for merged in looked_at.chunks(64) {
+            let ip = Families::V4.gateway().ip();
+            flood.pair.gateway.deliver(merged, flood.from, ip, Default::default());
+        }
+        flood.pair.gateway.turn();
+        // Nobody is there for the cookies.
+        flood.pair.gateway.shard.driver_mut().sent.clear();
     }
-    flood.pair.gateway.turn();
 }
 
 /// A gateway that was just flooded with `count` initiations, and has worked on all of them.
@@ -49,6 +52,18 @@ pub(crate) fn flooded(count: usize) -> Flood {
     pour(&mut flood, count);
     flood.pair.gateway.run();
     flood
+}
+
+/// A gateway to which so many came in one turn that it did not look at all.
+pub(crate) fn unseen() -> Pair {
+    let Flood { mut pair, mut random, from } = flooded(0);
+    let public = Gateway::public_of(SEED);
+    for _ in 0..5 {
+        let merged: Vec<_> = (0..64).map(|_| initiation(&mut random, &public)).collect();
+        pair.gateway.deliver(&merged, from, Families::V4.gateway().ip(), Default::default());
+    }
+    pair.gateway.run();
+    pair
 }
 
 /// Asks for a cookie and opens the reply.
@@ -72,17 +87,59 @@ pub(crate) fn sign_again(message: &mut [u8], cookie: &[u8; MAC_BYTES]) {
 }
 
 #[test]
-fn a_turn_works_on_few_handshakes_and_the_queue_holds_no_more_than_its_limit() {
-    let from = "203.0.113.66:666".parse().unwrap();
-    let mut flood = Flood { pair: roomy(), random: Seeded(5), from };
-    pour(&mut flood, HANDSHAKES_QUEUED_MAX + 100);
-    let gateway = &mut flood.pair.gateway;
-    assert_eq!(gateway.drops(DropReason::HandshakeQueueFull), 100);
-    let worked = gateway.all_drops() - 100;
-    assert_eq!(worked, HANDSHAKES_PER_TURN_MAX as u64);
-    gateway.run();
-    assert_eq!(gateway.all_drops(), HANDSHAKES_QUEUED_MAX as u64 + 100);
-    assert!(gateway.shard.driver_mut().at_rest());
+fn a_turn_looks_at_some_handshakes_works_on_few_and_answers_some() {
+    let Flood { mut pair, mut random, from } = flooded(0);
+    let public = Gateway::public_of(SEED);
+    let mut turn = |pair: &mut Pair, count: usize| {
+        let messages: Vec<_> = (0..count).map(|_| initiation(&mut random, &public)).collect();
+        let all = pair.gateway.all_drops();
+        let full = pair.drops(DropReason::HandshakeQueueFull);
+        for merged in messages.chunks(64) {
+            pair.gateway.deliver(merged, from, Families::V4.gateway().ip(), Default::default());
+        }
+        pair.gateway.turn();
+        let sent = std::mem::take(&mut pair.gateway.shard.driver_mut().sent).len();
+        let full = pair.drops(DropReason::HandshakeQueueFull) - full;
+        (pair.gateway.all_drops() - all - full, full, sent)
+    };
+    let (checked, worked) = (HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX as u64);
+    assert_eq!(turn(&mut pair, checked + 100), (worked, 100, 0));
+    assert_eq!(turn(&mut pair, checked), (worked, 0, 0));
+    // The load begins: those who come now, and those who wait, are told to bring a cookie.
+    let (dropped, unseen, told) = turn(&mut pair, checked + 100);
+    assert!(dropped > checked as u64 - 16 && unseen == 100, "{dropped} {unseen}");
+    assert!((1..=2 * COOKIES_PER_TURN_MAX).contains(&told), "{told}");
+    pair.gateway.run();
+    assert_eq!(pair.gateway.all_drops(), 3 * checked as u64 + 200);
+    assert!(pair.gateway.shard.driver_mut().at_rest());
+}
+
+#[test]
+fn who_has_a_cookie_finds_room_in_a_flood_without_end() {
+    let mut flood = flooded(600);
+    let mut cookie_of = None;
+    for round in 0..40 {
+        pour(&mut flood, 2 * HANDSHAKES_CHECKED_PER_TURN_MAX);
+        let Flood { pair, random, .. } = &mut flood;
+        let other = "203.0.113.99:99".parse().unwrap();
+        match cookie_of {
+            None => {
+                pair.gateway.run();
+                cookie_of = Some(cookie(pair, random, other));
+            }
+            Some(cookie) if round % 4 == 0 => {
+                let opened = pair.drops(DropReason::HandshakeUndecryptable);
+                let mut message = initiation(random, &Gateway::public_of(SEED));
+                sign_again(&mut message, &cookie);
+                pair.gateway.receive(&[message], other);
+                let opened = pair.drops(DropReason::HandshakeUndecryptable) - opened;
+                assert_eq!(opened, 1, "in round {round}");
+            }
+            Some(_) => {}
+        }
+        flood.pair.gateway.advance(Duration::from_millis(50));
+    }
+    assert!(flood.pair.gateway.shard.driver_mut().at_rest());
 }
 
 #[test]
@@ -105,7 +162,7 @@ fn under_load_a_client_gets_in_with_the_cookie_it_is_sent() {
     let mac2_missing = flood.pair.drops(DropReason::Mac2Missing);
     assert!(mac2_missing >= 600 - 8, "no curve work for those without a cookie: {mac2_missing}");
     let sent = flood.pair.gateway.shard.counters_mut().cookies_sent;
-    assert_eq!(sent, mac2_missing, "each is told how to come in");
+    assert!(sent >= 500 && sent <= mac2_missing, "most are told how to come in: {sent}");
 
     let pair = &mut flood.pair;
     pair.send(&pair.to_exit(b"knock"));

@@ -7,6 +7,7 @@ mod admission;
 mod channels;
 mod crowds;
 mod drops;
+mod fairness;
 mod floods;
 mod pools;
 mod staging;

@@ -37,7 +37,7 @@ drop_reasons! {
     ReservedBitsSet "reserved_bits_set" "The three reserved bytes of the message type are not zero.",
     Mac1Wrong "mac1_wrong" "First MAC does not verify: the sender does not know our public key.",
     Mac2Missing "mac2_missing" "Under load and without a valid cookie: answered with a cookie reply, no curve work done.",
-    HandshakeQueueFull "handshake_queue_full" "More handshakes waiting than the bounded queue holds.",
+    HandshakeQueueFull "handshake_queue_full" "More handshakes waiting than the bounded queue holds, or at once than a turn looks at.",
     HandshakeRateLimited "handshake_rate_limited" "Source sent more handshakes than its share while under load.",
     HandshakeSourceFull "handshake_source_full" "Under load: the source has as many live sessions as one source may.",
     HandshakeSessionsFull "handshake_sessions_full" "Under load: there are as many live sessions as there may be.",

@@ -23,6 +23,13 @@ pub const HANDSHAKES_QUEUED_MAX: usize = 4096;
 /// 0.5 ms.
 pub const HANDSHAKES_PER_TURN_MAX: usize = 4;
 
+/// Handshake messages whose MACs are looked at in one turn: at a third of a microsecond each, and
+/// another half under load, this holds data back for at most 0.25 ms. More are dropped unseen.
+pub const HANDSHAKES_CHECKED_PER_TURN_MAX: usize = 256;
+
+/// Cookies sent in one turn: 3 us each. Who gets none asks again in five seconds.
+pub const COOKIES_PER_TURN_MAX: usize = 32;
+
 /// Handshake messages per second of one source (an IPv4 address or an IPv6 /64), while the core is
 /// under load. A client begins one in two minutes, and repeats an unanswered one every five
 /// seconds: this is room for fifty clients behind one address.
@@ -89,10 +96,32 @@ pub const WALK_UNITS_HANDSHAKE: u32 = 1_300;
 /// Peers in one answer to control: 25 us and some.
 pub const PEERS_PER_PAGE_MAX: usize = 256;
 
-/// Completions taken in one turn before timers and commands are looked at again. A completion may
-/// be a full run of [`RUN_MAX`] datagrams, so a turn under a merged flood can take several
-/// milliseconds (the histogram `turn_ns` tells).
+/// Completions taken in one turn before timers and commands are looked at again, if they are small;
+/// of large ones [`TURN_UNITS_MAX`].
 pub const COMPLETIONS_PER_TURN_MAX: usize = 128;
+
+/// What a turn carries before commands, timers and handshakes are looked at again, in units of a
+/// byte: half a mebibyte of full datagrams is a quarter of a millisecond merged, half a millisecond
+/// one by one.
+pub const TURN_UNITS_MAX: u64 = 512 << 10;
+
+/// What a packet costs besides its bytes, in the same units.
+pub const PACKET_UNITS: u64 = 512;
+
+/// What a buffer costs at the least, in the same units: a packet that comes alone takes a write of
+/// its own, of which there are as many as a turn takes buffers.
+pub const BUFFER_UNITS: u64 = TURN_UNITS_MAX / COMPLETIONS_PER_TURN_MAX as u64;
+
+/// Buffers that an overloaded core looks at in one turn: more than all that a core has, so that a
+/// flood is seen through to its end.
+pub const COMPLETIONS_PRESSED_MAX: usize = 512;
+
+/// Receive buffers of the UDP sockets that may wait on an overloaded core, 4 MiB: what a download
+/// has on the way at 10 Gbit/s in 3 ms.
+pub const WAITING_OUTSIDE_MAX: usize = 64;
+
+/// Receive buffers of the TUN that may wait on an overloaded core.
+pub const WAITING_INSIDE_MAX: usize = 64;
 
 /// Time between two publications of the counters.
 pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_millis(100);

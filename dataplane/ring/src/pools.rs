@@ -37,9 +37,10 @@ impl Default for PoolSizes {
     }
 }
 
-/// Receive buffers of the UDP sockets: 192, of which a quiet core touches a page or two each.
+/// Receive buffers of the UDP sockets: 256, of which a quiet core touches a page or two each.
 const OUTSIDE_BUFFERS: u32 = 64 // lent to the kernel: two sockets, 32 datagrams each per poll round
     + 64 // completed and waiting for the shard: one more round that came in while it worked
+    + 64 // waiting on an overloaded core, because their session has had its share
     + 64; // referred to by TUN writes of this turn, which end at the next submission
 
 /// Receive buffers of the bank of initiations: few, because what waits longer does so in the
@@ -49,6 +50,7 @@ const INITIATION_BUFFERS: u32 = 8 // lent to the kernel: two sockets, a few data
 
 /// Receive buffers of the TUN.
 const INSIDE_BUFFERS: u32 = 64 // lent to the kernel: one poll round of single packets, twice
+    + 64 // waiting on an overloaded core, because their session has had its share
     + 64; // completed and waiting for the shard
 
 /// Transmit buffers.

@@ -20,15 +20,31 @@ pub const UNDER_LOAD_FROM: usize = HANDSHAKES_QUEUED_MAX / 8;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadGauge {
     until: Option<Instant>,
+    /// Messages without a cookie since the load began or was last prolonged.
+    turned_away: usize,
 }
 
 impl LoadGauge {
     /// Tells the length of the queue and asks whether the core is under load.
     pub fn observe(&mut self, queued: usize, now: Instant) -> bool {
         if queued >= UNDER_LOAD_FROM {
-            self.until = Some(now + UNDER_LOAD_FOR);
+            self.prolong(now);
         }
         self.until.is_some_and(|until| now < until)
+    }
+
+    /// A message that had no cookie was turned away, under load: it takes no place in the queue,
+    /// but as many as would fill it that far are load all the same.
+    pub fn turned_away(&mut self, now: Instant) {
+        self.turned_away += 1;
+        if self.turned_away >= UNDER_LOAD_FROM {
+            self.prolong(now);
+        }
+    }
+
+    fn prolong(&mut self, now: Instant) {
+        self.until = Some(now + UNDER_LOAD_FOR);
+        self.turned_away = 0;
     }
 }
 
@@ -245,5 +261,15 @@ mod tests {
         assert!(gauge.observe(0, at_ms(1009)));
         assert!(!gauge.observe(0, at_ms(1010)));
         assert_eq!(UNDER_LOAD_FROM, 512);
+    }
+
+    #[test]
+    fn load_lasts_as_long_as_many_are_turned_away() {
+        let mut gauge = LoadGauge::default();
+        assert!(gauge.observe(UNDER_LOAD_FROM, at_ms(0)));
+        (0..UNDER_LOAD_FROM).for_each(|_| gauge.turned_away(at_ms(900)));
+        assert!(gauge.observe(0, at_ms(1899)));
+        (1..UNDER_LOAD_FROM).for_each(|_| gauge.turned_away(at_ms(1899)));
+        assert!(!gauge.observe(0, at_ms(1900)));
     }
 }

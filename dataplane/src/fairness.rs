@@ -1,0 +1,356 @@
+//! What an overloaded core does: each session has its share, and who floods waits behind himself.
+//!
+//! A core is overloaded (*pressed*) when a turn ended with things left that had been received: from
+//! then on, until everything has been taken, each turn looks at all that has come in before it
+//! carries more than a share of anything. A share is half of what a turn carries, divided by the
+//! sessions of the turn before; what a session leaves of it is carried over, to four shares at the
+//! most, so that bursts below the share pass. Both directions draw on the same share.
+//!
+//! 1. What belongs to a session that has some of its share left is carried at once.
+//! 2. The rest waits in a short queue, in order. It gets the other half of the turn, and what the
+//!    first left of its own.
+//! 3. What finds no place there is dropped, not decrypted ([`DropReason::OverShare`]). A session
+//!    may take as many places as it leaves free for others, so several floods do not shut out a
+//!    download. In the first turns of an overload nothing is dropped: it may be a burst.
+//!
+//! Turns become shorter, down to a thirty-second, while much comes in: throwing away what is beyond
+//! a share costs little, but only what has been received can be thrown away.
+//!
+//! **Bound.** A turn carries at most [`TURN_UNITS_MAX`] units and one buffer. What arrives for a
+//! session below its share waits for the end of the turn that is under way and leaves at the end of
+//! the next, whatever others send: two turns. The condition is that the turn sees it: at most
+//! [`COMPLETIONS_PRESSED_MAX`] buffers are looked at in a turn, and what the kernel's buffers do
+//! not hold is lost there for everybody. What arrives while an overload begins waits for up to
+//! [`ROUNDS_WITHOUT_DROPS`] turns more.
+//!
+//! Work is measured in bytes and packets as they lie in the buffer: nothing is opened, no clock is
+//! read, nothing is allocated. A core that is not pressed adds up the work of a turn and does
+//! nothing else. The receiver index of a datagram can be copied by whoever sees the traffic: only
+//! datagrams from where the session was last heard are on its account, all others share one.
+
+use std::collections::VecDeque;
+
+use ringway_proto::limits::{
+    BUFFER_UNITS, COMPLETIONS_PRESSED_MAX, PACKET_UNITS, TURN_UNITS_MAX, WAITING_INSIDE_MAX,
+    WAITING_OUTSIDE_MAX,
+};
+use ringway_proto::offload::VnetHeader;
+use ringway_proto::wireguard::{self, Message};
+use ringway_proto::{DropReason, Now, PeerId, ip};
+use ringway_ring::{Driver, Received};
+
+use crate::routes::Route;
+use crate::shard::Shard;
+
+/// Shares that a session may have saved.
+const SAVED_MAX: i64 = 4;
+
+/// Turns of an overload in which nothing is dropped.
+const ROUNDS_WITHOUT_DROPS: u32 = 3;
+
+/// Places for what waits: one more in each turn that does not drop.
+const PLACES_MAX: usize = WAITING_OUTSIDE_MAX + WAITING_INSIDE_MAX + ROUNDS_WITHOUT_DROPS as usize;
+
+/// Sessions that are supposed to be there before the first turn has counted them.
+const SESSIONS_AT_FIRST: u32 = 15;
+
+/// Buffers that came in during a turn, of about 128 that were lent: too many for comfort.
+const TAKEN_MANY: usize = 64;
+
+/// What is not on any session's account costs this fraction of what it would if it were carried: a
+/// look-up, or a copy for another core.
+const UNCARRIED: u64 = 16;
+
+/// What a session has left of its share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Portion {
+    /// The pressed turn in which it was last looked at.
+    round: u32,
+    /// Buffers that wait.
+    waiting: u16,
+    /// Units; negative after a buffer that was larger than what was left.
+    credit: i64,
+}
+
+/// Who is charged for a buffer.
+#[derive(Clone, Copy, Debug)]
+enum Account {
+    /// A session.
+    Session(PeerId),
+    /// Somebody who knows a session's index, from elsewhere.
+    Strangers,
+    /// Nobody: it will not be opened here.
+    Nobody,
+}
+
+/// What becomes of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Carried,
+    Waits,
+    /// As above, and nothing more is looked at in this turn.
+    Last,
+    Dropped,
+}
+
+struct Waiting {
+    received: Received,
+    owner: PeerId,
+    units: u64,
+}
+
+/// The shares of one core.
+pub(crate) struct Fairness {
+    pressed: bool,
+    /// Units of a turn: fewer than [`TURN_UNITS_MAX`] while much comes in.
+    budget: u64,
+    round: u32,
+    /// Turns of this overload.
+    rounds: u32,
+    /// Units of a session in a round.
+    share: i64,
+    /// Sessions looked at in this round.
+    seen: u32,
+    strangers: Portion,
+    waiting: VecDeque<Waiting>,
+    waiting_outside: usize,
+}
+
+impl Fairness {
+    pub(crate) fn new() -> Self {
+        Self {
+            pressed: false,
+            budget: TURN_UNITS_MAX,
+            round: 0,
+            rounds: 0,
+            share: 0,
+            seen: 0,
+            strangers: Portion::default(),
+            waiting: VecDeque::with_capacity(PLACES_MAX),
+            waiting_outside: 0,
+        }
+    }
+
+    /// Whether the core is overloaded.
+    #[inline]
+    pub(crate) const fn is_pressed(&self) -> bool {
+        self.pressed
+    }
+
+    /// A turn ended with things left.
+    pub(crate) fn press(&mut self) {
+        self.pressed = true;
+        self.rounds = 0;
+        // Nobody has counted yet: the first shares must not be so large that one turn cannot serve
+        // them.
+        self.seen = self.seen.max(SESSIONS_AT_FIRST);
+    }
+
+    fn begin_round(&mut self) {
+        // The strangers' account is one of them, so a session alone has half of the shares.
+        let accounts = u64::from(self.seen) + 1;
+        self.share = (self.budget / 2 / accounts) as i64;
+        self.round = self.round.wrapping_add(1);
+        self.rounds = self.rounds.saturating_add(1);
+        self.seen = 0;
+    }
+
+    /// The more buffers come in during a turn, the shorter the next one has to be: those that are
+    /// lent to the kernel last for one turn, and what finds none is lost blindly.
+    fn set_budget(&mut self, taken: usize) {
+        if taken >= TAKEN_MANY {
+            self.budget = (self.budget / 2).max(TURN_UNITS_MAX / 32);
+        } else if taken < TAKEN_MANY / 2 {
+            self.budget = (self.budget * 2).min(TURN_UNITS_MAX);
+        }
+    }
+
+    /// Gives a portion what it has earned since it was last looked at.
+    fn refill(&mut self, portion: &mut Portion) {
+        let rounds = i64::from(self.round.wrapping_sub(portion.round));
+        self.seen += u32::from(rounds > 0);
+        portion.round = self.round;
+        portion.credit += self.share * rounds.min(SAVED_MAX);
+        portion.credit = portion.credit.min(self.share * SAVED_MAX);
+    }
+
+    /// Judges a buffer of a portion.
+    fn judge(&mut self, portion: &mut Portion, units: u64, outside: bool) -> Fate {
+        self.refill(portion);
+        // What comes after something that waits waits too: order is kept within a session.
+        if portion.waiting == 0 && portion.credit > 0 {
+            portion.credit -= units as i64;
+            return Fate::Carried;
+        }
+        if usize::from(portion.waiting) < self.places(outside) {
+            portion.waiting += 1;
+            return Fate::Waits;
+        }
+        if self.rounds <= ROUNDS_WITHOUT_DROPS {
+            portion.waiting += 1;
+            return Fate::Last;
+        }
+        Fate::Dropped
+    }
+
+    fn places(&self, outside: bool) -> usize {
+        let inside = self.waiting.len() - self.waiting_outside;
+        if outside {
+            WAITING_OUTSIDE_MAX.saturating_sub(self.waiting_outside)
+        } else {
+            WAITING_INSIDE_MAX.saturating_sub(inside)
+        }
+    }
+
+    fn put(&mut self, waiting: Waiting) {
+        self.waiting_outside += usize::from(is_outside(&waiting.received));
+        self.waiting.push_back(waiting);
+    }
+
+    fn take(&mut self) -> Option<Waiting> {
+        let first = self.waiting.pop_front()?;
+        self.waiting_outside -= usize::from(is_outside(&first.received));
+        Some(first)
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    /// A turn of an overloaded core. Always returns `true`: there was something, or there may be.
+    pub(crate) fn carry_fairly(&mut self, now: Now) -> bool {
+        self.fairness.begin_round();
+        self.counters.turns_pressed += 1;
+        let mut spent = 0;
+        let taken = self.take_in(&mut spent, now);
+        self.serve_waiting(&mut spent, now);
+        self.fairness.pressed = !(taken && self.fairness.waiting.is_empty());
+        true
+    }
+
+    /// Looks at all that was received and carries what is below its share. Returns whether nothing
+    /// is left.
+    fn take_in(&mut self, spent: &mut u64, now: Now) -> bool {
+        for taken in 0..COMPLETIONS_PRESSED_MAX {
+            if *spent >= self.fairness.budget {
+                return false;
+            }
+            let Some(received) = self.driver.next() else {
+                self.fairness.set_budget(taken);
+                return true;
+            };
+            let units = units_of(&received);
+            let (fate, owner) = self.judge(&received, units);
+            match (fate, owner) {
+                (Fate::Carried, Account::Nobody) => {
+                    *spent += units / UNCARRIED;
+                    self.carry_one(received, now);
+                }
+                (Fate::Carried, Account::Session(_) | Account::Strangers) => {
+                    *spent += units;
+                    self.carry_one(received, now);
+                }
+                (Fate::Waits | Fate::Last, Account::Session(owner)) => {
+                    self.counters.buffers_waited += 1;
+                    self.fairness.put(Waiting { received, owner, units });
+                    if fate == Fate::Last {
+                        return false;
+                    }
+                }
+                (Fate::Waits | Fate::Last, Account::Strangers | Account::Nobody)
+                | (Fate::Dropped, _) => {
+                    self.counters.drops[DropReason::OverShare as usize] += packets_of(&received);
+                }
+            }
+        }
+        false
+    }
+
+    /// Carries what waits, as long as there is something left of the turn: what nobody else asked
+    /// for is charged to nobody.
+    fn serve_waiting(&mut self, spent: &mut u64, now: Now) {
+        while *spent < self.fairness.budget {
+            let Some(first) = self.fairness.take() else { return };
+            if let Some(peer) = self.peers.get_mut(first.owner) {
+                self.fairness.refill(&mut peer.portion);
+                peer.portion.waiting = peer.portion.waiting.saturating_sub(1);
+            }
+            *spent += first.units;
+            self.carry_one(first.received, now);
+        }
+    }
+
+    fn judge(&mut self, received: &Received, units: u64) -> (Fate, Account) {
+        let outside = is_outside(received);
+        let account = self.account_of(received);
+        let fate = match account {
+            Account::Nobody => Fate::Carried,
+            Account::Strangers => {
+                let mut portion = self.fairness.strangers;
+                portion.waiting = 0;
+                let fate = self.fairness.judge(&mut portion, units, outside);
+                self.fairness.strangers = portion;
+                fate
+            }
+            Account::Session(id) => match self.peers.get_mut(id) {
+                Some(peer) => self.fairness.judge(&mut peer.portion, units, outside),
+                None => Fate::Carried,
+            },
+        };
+        (fate, account)
+    }
+
+    /// Whose buffer it is. Datagrams that arrived merged have one sender; the first speaks for all.
+    fn account_of(&self, received: &Received) -> Account {
+        match received {
+            Received::Outside(outside) => {
+                let end = outside.start + outside.stride.min(outside.len);
+                let first = &outside.buf[outside.start..end];
+                let Ok(Message::Data { receiver, .. }) = wireguard::classify(first) else {
+                    return Account::Nobody;
+                };
+                let Some(id) = self.indices.lookup(receiver) else { return Account::Nobody };
+                let endpoint = self.peers.get(id).and_then(|peer| peer.endpoint);
+                match endpoint.is_some_and(|endpoint| endpoint.remote == outside.from) {
+                    true => Account::Session(id),
+                    false => Account::Strangers,
+                }
+            }
+            Received::Inside(inside) => {
+                let bytes = &inside.buf[inside.start..inside.start + inside.len];
+                let route = VnetHeader::parse(bytes)
+                    .ok()
+                    .and_then(|(_, packet)| ip::Packet::parse(packet).ok())
+                    .and_then(|view| self.allowed_ips.lookup(view.destination()));
+                match route {
+                    Some(Route::Peer(id)) => Account::Session(id),
+                    Some(Route::Core(_)) | None => Account::Nobody,
+                }
+            }
+        }
+    }
+}
+
+/// The work that a buffer is, as far as can be seen from outside it.
+#[inline]
+pub(crate) fn units_of(received: &Received) -> u64 {
+    let bytes = match received {
+        Received::Outside(outside) => outside.len,
+        Received::Inside(inside) => inside.len,
+    };
+    (bytes as u64 + packets_of(received) * PACKET_UNITS).max(BUFFER_UNITS)
+}
+
+/// Datagrams in a buffer; a super-packet counts as the segments of usual size that it holds.
+#[inline]
+fn packets_of(received: &Received) -> u64 {
+    match received {
+        Received::Outside(outside) => outside.len.div_ceil(outside.stride.max(1)) as u64,
+        Received::Inside(inside) => (inside.len >> SEGMENT_SHIFT) as u64 + 1,
+    }
+}
+
+/// A power of two near the usual size of a segment, 1,400 bytes.
+const SEGMENT_SHIFT: u32 = 11;
+
+const fn is_outside(received: &Received) -> bool {
+    matches!(received, Received::Outside(_))
+}
