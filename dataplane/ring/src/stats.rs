@@ -157,7 +157,8 @@ pub struct DriverStats {
     pub train_batch: BatchHistogram,
     /// Trains the kernel refused, in whole or in part.
     pub train_refused: Refused,
-    /// Times segmentation by the kernel was given up on a path: it was refused, or trains were lost.
+    /// Times segmentation by the kernel was given up on a path: it was refused, or trains were
+    /// lost.
     pub segmentation_demoted: u64,
     /// Gauge: paths on which it is given up now.
     pub paths_demoted: u64,

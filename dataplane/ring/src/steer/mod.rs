@@ -2,10 +2,10 @@
 //!
 //! Every core has its own sockets on the one port and its own queue of the one TUN. Two programs
 //! choose among them: [`Steering`] (classic BPF on the group of sockets; no privilege needed) reads
-//! the owner out of the index that a datagram carries, and [`TunSteering`] (extended BPF, written by
-//! hand) looks up whose prefix an inner destination is. Where the kernel refuses either, it spreads
-//! by a hash of its own and cores hand over what is not theirs: steering saves crossings, it does
-//! not decide what is right.
+//! the owner out of the index that a datagram carries, and [`TunSteering`] (extended BPF, written
+//! by hand) looks up whose prefix an inner destination is. Where the kernel refuses either, it
+//! spreads by a hash of its own and cores hand over what is not theirs: steering saves crossings,
+//! it does not decide what is right.
 //!
 //! Reading order: here (what a rule is, and in plain Rust what the program does), `classic` (the
 //! program of sockets), [`tun`] (that of the TUN), `assembler` and `bpf` (what it is made with).
