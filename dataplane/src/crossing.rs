@@ -166,6 +166,8 @@ pub struct Crossing {
     port: MeshPort,
     /// Empty parcels of this core.
     pool: Vec<Box<Parcel>>,
+    /// Parcels of this core, wherever they are.
+    parcels: usize,
     /// Parcels being filled in this turn, by the core they go to.
     open: Box<[Option<Box<Parcel>>]>,
     strays: Option<Arena>,
@@ -176,10 +178,17 @@ impl Crossing {
     /// [`BUFFER_BYTES`]; without it nothing can be taken, which is right for a single core.
     #[must_use]
     pub fn new(port: MeshPort, strays: Option<Arena>) -> Self {
+        Self::with_parcels(port, strays, PARCELS)
+    }
+
+    /// As [`Crossing::new`], with fewer parcels than [`PARCELS`], for tests.
+    #[must_use]
+    pub fn with_parcels(port: MeshPort, strays: Option<Arena>, parcels: usize) -> Self {
         let home = CoreId(port.core());
-        let count = if port.cores() > 1 { PARCELS } else { 0 };
+        let parcels = if port.cores() > 1 { parcels.min(PARCELS) } else { 0 };
         Self {
-            pool: (0..count).map(|_| Parcel::new(home)).collect(),
+            pool: (0..parcels).map(|_| Parcel::new(home)).collect(),
+            parcels,
             open: (0..port.cores()).map(|_| None).collect(),
             port,
             strays,
@@ -307,7 +316,7 @@ impl Crossing {
             self.push(owner, counters);
         }
         if self.open[at].is_none() {
-            let reserved = if handshake { PARCELS / 2 } else { 0 };
+            let reserved = if handshake { self.parcels / 2 } else { 0 };
             if self.pool.len() <= reserved || bytes > BUFFER_BYTES {
                 return Err(DropReason::CrossingFull);
             }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use ringway_alloc::Arena;
 use ringway_dataplane::command::{ROUTES_PER_COMMAND_MAX, RouteChange};
 use ringway_dataplane::counters::Counters;
-use ringway_dataplane::crossing::{Crossing, LINE_SLOTS, STRAY_BUFFERS};
+use ringway_dataplane::crossing::{Crossing, LINE_SLOTS};
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::owner::owner_of;
 use ringway_dataplane::{Command, PeerChange, PeerStatus};
@@ -70,7 +70,7 @@ impl Cluster {
         let secret = random.draw() as u32;
         let layout = IndexLayout::new(cores, secret);
         let strays = || {
-            let arena = Arena::with_capacity(STRAY_BUFFERS, BUFFER_BYTES);
+            let arena = Arena::with_capacity(setup.strays, BUFFER_BYTES);
             (cores > 1).then(|| arena.expect("memory for stray buffers"))
         };
         let shards = mesh::ports(cores, LINE_SLOTS)
@@ -79,7 +79,7 @@ impl Cluster {
                 let core = CoreId(port.core());
                 // One core alone draws what a gateway of one core has always drawn.
                 let seed = setup.seed ^ (u64::from(core.0) << 32);
-                let crossing = Crossing::new(port, strays());
+                let crossing = Crossing::with_parcels(port, strays(), setup.parcels);
                 Gateway::placed(Setup { seed, ..setup.clone() }, Place { core, layout, crossing })
             })
             .collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
 use ringway_dataplane::command::AllowedIpChange;
-use ringway_dataplane::crossing::{Crossing, LINE_SLOTS};
+use ringway_dataplane::crossing::{Crossing, LINE_SLOTS, PARCELS, STRAY_BUFFERS};
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::shard::{ShardConfig, Turn};
 use ringway_dataplane::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Report, Shard};
@@ -35,6 +35,10 @@ pub struct Setup {
     pub address: SocketAddr,
     /// How many buffers it has.
     pub pools: Pools,
+    /// Parcels of each core, if it has several.
+    pub parcels: usize,
+    /// Stray buffers of each core, if it has several.
+    pub strays: u32,
     /// Rules for inner packets.
     pub policy: Policy,
     /// Both clocks at its start.
@@ -54,6 +58,8 @@ impl Setup {
             seed,
             address,
             pools: Pools::default(),
+            parcels: PARCELS,
+            strays: STRAY_BUFFERS,
             policy: Policy::default(),
             now: Now {
                 mono: Instant::from_nanos(1_000_000_000),

@@ -322,12 +322,12 @@ impl World {
 /// A gateway with so many transmit buffers that a full staging queue, of which every packet may
 /// need a train of its own, does not exhaust them, or one with too few of everything.
 fn setup(key_seed: u64, seed: u64, scarce: bool) -> Setup {
-    let pools = if scarce {
-        Pools { receive: 3, transmit: 2, tun: 2 }
-    } else {
-        Pools { transmit: 256, ..Pools::default() }
-    };
-    Setup { key_seed, pools, ..Setup::new(seed, gateway_address(false)) }
+    let usual = Setup { key_seed, ..Setup::new(seed, gateway_address(false)) };
+    if scarce {
+        let pools = Pools { receive: 3, transmit: 2, tun: 2 };
+        return Setup { pools, parcels: 2, strays: 1, ..usual };
+    }
+    Setup { pools: Pools { transmit: 256, ..Pools::default() }, ..usual }
 }
 
 fn policy(inner_mtu: u16) -> Policy {
