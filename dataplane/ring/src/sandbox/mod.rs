@@ -13,8 +13,8 @@
 //! threads that are not in the sandbox. It stops a worker that was talked into a call, and makes
 //! the next step of an attack harder; it is no wall between processes.
 //!
-//! Cost, on the machine of perf/results (kernel 6.18): see `seccomp`. This module must not know
-//! what a worker is for.
+//! What it costs per call is in `seccomp`; the other parts cost nothing there. This module must not
+//! know what a worker is for.
 
 mod landlock;
 mod privileges;

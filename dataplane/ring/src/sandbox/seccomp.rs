@@ -5,6 +5,10 @@
 //! Everything else fails with EPERM. A number newer than any that was known when this was written
 //! fails with ENOSYS, as on an older kernel: a newer C library then falls back to the older call,
 //! and so does a call of a foreign architecture (x32, i386). Nothing kills.
+//!
+//! Cost per call, on a virtual machine with kernel 6.18 (`examples/sandbox_cost`, 2026-11-20, best
+//! of 1,000 rounds): an empty `io_uring_enter` 21 to 26 ns more than 100 to 106 ns, calls that are
+//! allowed with any arguments up to 19 ns, `read` with its descriptor checked 18 to 30 ns.
 
 #![allow(unsafe_code, reason = "installing a filter is a system call without a wrapper in std")]
 
