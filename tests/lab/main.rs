@@ -29,3 +29,4 @@ mod roam;
 mod sandbox;
 mod setup;
 mod shards;
+mod upgrade;

@@ -100,10 +100,21 @@ pub(crate) fn numbered_while<T: Send>(
     thread::scope(|scope| {
         let judge = scope.spawn(|| judge(&receiver, &done));
         let count = scope.spawn(|| send_numbered(&sender, rate, &done));
+        // Also when the work fails: otherwise the other two would go on for ever.
+        let over = OnDrop(|| done.store(true, Ordering::Release));
         let outcome = work();
-        done.store(true, Ordering::Release);
+        drop(over);
         (outcome, judge.join().unwrap(), count.join().unwrap())
     })
+}
+
+/// Calls its function when it is dropped.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 fn send_numbered(socket: &UdpSocket, rate: u64, done: &AtomicBool) -> u64 {
