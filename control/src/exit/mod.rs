@@ -118,6 +118,8 @@ impl LocalExit {
     /// Leaves the host as it is: another process has taken the exit over.
     pub fn release(mut self) {
         self.journal = None;
+        // The other process has its own.
+        self.claim = None;
     }
 
     /// Puts the host back and forgets. Says what could not be put back, or was left alone.

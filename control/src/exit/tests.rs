@@ -83,6 +83,23 @@ fn privileged_stopping_leaves_the_host_as_it_was() {
 }
 
 #[test]
+fn privileged_an_exit_goes_from_one_process_to_the_next() {
+    in_namespace(|| {
+        let folder = Scratch::new("exit_next");
+        let before = (switches(), tables());
+        let (old, _) = LocalExit::set_up(&plan(), folder.path()).unwrap();
+        let during = (switches(), tables());
+        let new = LocalExit::adopt(&plan(), folder.path(), old.lock().unwrap()).unwrap();
+        old.release();
+        assert_eq!((switches(), tables()), during);
+        assert!(journal_is_there(folder.path()));
+        assert!(new.undo().unwrap().is_empty());
+        assert_eq!((switches(), tables()), before);
+        assert!(!journal_is_there(folder.path()));
+    });
+}
+
+#[test]
 fn privileged_of_two_gateways_the_last_one_switches_forwarding_off() {
     in_namespace(|| {
         let (one, other) = (Scratch::new("exit_first"), Scratch::new("exit_second"));
