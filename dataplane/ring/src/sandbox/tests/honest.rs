@@ -104,6 +104,19 @@ fn sends_without_copying_and_sends_one_by_one_go_on() {
     });
 }
 
+/// As after a takeover: set up without receiving, begun later.
+#[test]
+fn a_worker_that_begins_without_receiving_is_boxed_all_the_same() {
+    on_its_own_thread(|| {
+        let mut driver = UringDriver::make(config()).unwrap();
+        driver.set_receiving(false).unwrap();
+        driver.set_sockets(Some(UdpSockets::bind(&UdpOptions::default()).unwrap())).unwrap();
+        assert!(sandbox::enter(&mut driver, &[]).is_complete());
+        driver.set_receiving(true).unwrap();
+        echo(&mut driver);
+    });
+}
+
 #[test]
 fn memory_is_had_and_given_back() {
     on_its_own_thread(|| {
