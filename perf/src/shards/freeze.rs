@@ -51,7 +51,7 @@ struct Meanwhile {
 
 pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
     let grounds = settings.grounds()?;
-    let frozen = Duration::from_secs(settings.size.pick(4, 60));
+    let frozen = Duration::from_secs(settings.size.pick(10, 60));
     let others = grounds.fleet(Roster::new(SEED, settings.size.pick(50, 1_000)))?;
     let honest = Honest::connect(&grounds, settings)?;
     let before = grounds.stats.settled()?;

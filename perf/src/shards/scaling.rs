@@ -141,6 +141,10 @@ impl Window {
             ),
             must(self.report.duplicates == 0, format!("{what}: nothing arrives twice")),
             must(per_packet <= 1.0, format!("{what}: at most one crossing ({per_packet:.3})")),
+            must(
+                crossed == 0 || settings.flags.contains("--steering off"),
+                format!("{what}: what the kernel steers does not cross ({crossed})"),
+            ),
             must(twice == 0, format!("{what}: nothing crosses twice ({twice})")),
         ];
         Outcome { variant: settings.variant(&what), figures, invariants }
