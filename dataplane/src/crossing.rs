@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 
 use ringway_alloc::{Arena, Buf};
 use ringway_link::mesh;
-use ringway_proto::limits::{BUFFER_BYTES, COMPLETIONS_PER_TURN_MAX};
+use ringway_proto::limits::{BUFFER_BYTES, COMPLETIONS_PER_TURN_MAX, PACKET_UNITS, TURN_UNITS_MAX};
 use ringway_proto::wireguard::OpenedInitiation;
 use ringway_proto::{CoreId, DropReason, Now};
 use ringway_ring::{Driver, Ecn, Local, Outside};
@@ -51,8 +51,8 @@ pub const LINE_SLOTS: usize = 2 * PARCELS;
 /// submitted.
 pub const STRAY_BUFFERS: u32 = 2 * PARCELS_PER_TURN_MAX as u32;
 
-/// Parcels taken in one turn: half as many bytes as what the core may receive itself, so that with
-/// bad steering neither waits long for the other.
+/// Parcels taken in one turn, if they are small; of large ones, as much as the core may carry of
+/// what it received itself ([`TURN_UNITS_MAX`]): with bad steering neither waits long for the other.
 const PARCELS_PER_TURN_MAX: usize = COMPLETIONS_PER_TURN_MAX / 2;
 
 /// Packets and runs of datagrams in one parcel: 64 KiB of 256 bytes each.
@@ -130,6 +130,10 @@ pub struct Parcel {
     tally: Tally,
 }
 
+/// Bytes of a super-packet for which it counts as one more packet: a power of two near the usual
+/// size of a segment.
+const SEGMENT_BYTES: u64 = 2_048;
+
 impl Parcel {
     fn new(home: CoreId) -> Box<Self> {
         Box::new(Self {
@@ -146,6 +150,13 @@ impl Parcel {
         self.items.clear();
         self.initiations.clear();
         self.tally = Tally::default();
+    }
+
+    /// What it costs to carry, in the units of [`TURN_UNITS_MAX`].
+    const fn units(&self) -> u64 {
+        let bytes = self.bytes.len() as u64;
+        let packets = self.tally.datagrams + self.tally.packets + bytes / SEGMENT_BYTES;
+        bytes + packets * PACKET_UNITS
     }
 
     fn takes(&self, bytes: usize) -> bool {
@@ -347,8 +358,13 @@ impl Crossing {
 impl<D: Driver> Shard<D> {
     /// Takes what other cores handed over. Returns whether there was anything.
     pub(crate) fn take_crossings(&mut self, now: Now) -> bool {
+        let mut spent = 0;
         for count in 0..PARCELS_PER_TURN_MAX {
+            if spent >= TURN_UNITS_MAX {
+                break;
+            }
             let Some(mut parcel) = self.crossing.arrive() else { return count > 0 };
+            spent += parcel.units();
             self.counters.crossed_in_datagrams += parcel.tally.datagrams;
             self.counters.crossed_in_packets += parcel.tally.packets;
             self.counters.crossed_in_handshakes += parcel.tally.handshakes;
