@@ -52,7 +52,8 @@ pub const LINE_SLOTS: usize = 2 * PARCELS;
 pub const STRAY_BUFFERS: u32 = 2 * PARCELS_PER_TURN_MAX as u32;
 
 /// Parcels taken in one turn, if they are small; of large ones, as much as the core may carry of
-/// what it received itself ([`TURN_UNITS_MAX`]): with bad steering neither waits long for the other.
+/// what it received itself ([`TURN_UNITS_MAX`]): with bad steering neither waits long for the
+/// other.
 const PARCELS_PER_TURN_MAX: usize = COMPLETIONS_PER_TURN_MAX / 2;
 
 /// Packets and runs of datagrams in one parcel: 64 KiB of 256 bytes each.
