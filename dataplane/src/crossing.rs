@@ -38,8 +38,8 @@ use crate::counters::Counters;
 use crate::shard::Shard;
 
 /// Parcels of one core: as many as a turn takes completions, so that even if every one of them is a
-/// full buffer for another core the turn finds room. 8 MiB, of which only what was once filled is
-/// touched.
+/// full buffer for another core the turn finds room. With their lists 12 MiB where there is more
+/// than one core, of which little more is touched than what was once filled.
 pub const PARCELS: usize = COMPLETIONS_PER_TURN_MAX;
 
 /// Slots of a ring between two cores: all parcels of both, so that it is never full and a parcel
