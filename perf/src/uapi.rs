@@ -47,6 +47,25 @@ impl Uapi {
         Ok(Conversation { stream: BufReader::new(stream) })
     }
 
+    /// Asks for everything and returns how many bytes that was.
+    ///
+    /// # Errors
+    /// When nobody listens, or the answer does not end.
+    pub fn get(&self) -> Result<usize> {
+        let mut conversation = self.open()?;
+        conversation.stream.get_mut().write_all(b"get=1\n\n").context("Sending a request")?;
+        let (mut bytes, mut line) = (0, String::new());
+        loop {
+            line.clear();
+            let count = conversation.stream.read_line(&mut line)?;
+            ensure!(count > 0, "The gateway hung up");
+            bytes += count;
+            if line == "\n" {
+                return Ok(bytes);
+            }
+        }
+    }
+
     /// Sends one `set` request of these lines.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::honest::SEED;
 use super::{Outcome, Settings, Spent, float, must};
 use crate::cpu::resident_bytes_of;
-use crate::fleet::{Fleet, Grounds, Roster};
+use crate::fleet::{Fleet, Grounds, Roster, Shaken};
 use crate::report::Figure;
 use crate::stats::Page;
 
@@ -54,6 +54,22 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
+/// What one round took and held.
+struct Round {
+    clients: f64,
+    load_s: f64,
+    shaken: Shaken,
+    handshake_us: f64,
+    configured: Look,
+    live: Look,
+    page: Page,
+    idle_core: f64,
+    show_s: f64,
+    keeping: Keeping,
+    remove_s: f64,
+    left: Look,
+}
+
 /// Loads, connects, holds, removes. Returns the resident bytes while all were live.
 fn round(
     settings: &Settings,
@@ -63,9 +79,7 @@ fn round(
     which: &str,
 ) -> Result<(Outcome, f64)> {
     let clients = fleet.roster().count;
-    let loading = Instant::now();
-    grounds.admit(fleet)?;
-    let load_s = loading.elapsed().as_secs_f64();
+    let load_s = timed(|| grounds.admit(fleet))?;
     let configured = look(grounds)?;
 
     let spent = Spent::since_now(grounds.pid());
@@ -78,54 +92,106 @@ fn round(
     let idle_s = settings.size.pick(1, 5);
     fleet.hold(Duration::from_secs(idle_s))?;
     let idle_core = idle.seconds() / float(idle_s);
+    let show_s = timed(|| grounds.uapi.get().map(drop))?;
+    let keeping = keep_alive(grounds, fleet, settings.size.pick(1, 10))?;
 
-    let leaving = Instant::now();
-    grounds.dismiss(fleet)?;
-    let remove_s = leaving.elapsed().as_secs_f64();
+    let remove_s = timed(|| grounds.dismiss(fleet))?;
     fleet.forget();
     let left = look(grounds)?;
+    let clients = f64::from(clients);
+    let round = Round {
+        clients,
+        load_s,
+        shaken,
+        handshake_us,
+        configured,
+        live,
+        page,
+        idle_core,
+        show_s,
+        keeping,
+        remove_s,
+        left,
+    };
+    Ok((round.outcome(settings, base, which), live.resident))
+}
 
-    let each = |look: Look| (look.resident - base.resident) / f64::from(clients);
-    let held = live.resident - base.resident;
-    let gap = ((live.ledger - base.ledger) - held).abs() / held;
-    let behind = (left.resident - base.resident) / held;
-    let figures = vec![
-        Figure::lower("load s", load_s),
-        Figure::told("sessions", float(page.total("sessions"))),
-        Figure::higher("handshakes per s", shaken.per_second()),
-        Figure::lower("gateway µs each", handshake_us),
-        Figure::told("base RSS MB", base.resident / 1e6),
-        Figure::told("RSS MB", live.resident / 1e6),
-        Figure::lower("bytes per peer", each(configured)),
-        Figure::lower("bytes per session", each(live)),
-        Figure::told("ledger bytes each", (live.ledger - base.ledger) / f64::from(clients)),
-        Figure::told("session_bytes each", float(page.total("session_bytes")) / f64::from(clients)),
-        Figure::lower("ledger gap %", gap * 100.0),
-        Figure::told("idle core %", idle_core * 100.0),
-        Figure::lower("remove s", remove_s),
-        Figure::lower("left behind %", behind * 100.0),
-    ];
-    let missing = u64::from(clients).saturating_sub(page.total("sessions"));
-    // Tables that double weigh more among few.
-    let small = settings.size == super::Size::Small;
-    let invariants = vec![
-        must(shaken.failed == 0, format!("{which}: all connect ({} do not)", shaken.failed)),
-        must(missing == 0, format!("{which}: all are live ({missing} are not)")),
-        must(
-            each(live) <= SESSION_BYTES_MAX,
-            format!("{which}: {:.0} bytes per session (at most 10,700)", each(live)),
-        ),
-        must(
-            small || gap <= LEDGER_GAP_MAX,
-            format!("{which}: the ledger is {:.1} % from the kernel's figure", gap * 100.0),
-        ),
-        must(
-            small || behind <= LEFT_MAX,
-            format!("{which}: {:.1} % stays behind when all are gone", behind * 100.0),
-        ),
-    ];
-    let variant = settings.variant(&format!("{clients} sessions, {which}"));
-    Ok((Outcome { variant, figures, invariants }, live.resident))
+impl Round {
+    fn outcome(&self, settings: &Settings, base: Look, which: &str) -> Outcome {
+        let (clients, live) = (self.clients, self.live);
+        let each = |look: Look| (look.resident - base.resident) / clients;
+        let held = live.resident - base.resident;
+        let gap = ((live.ledger - base.ledger) - held).abs() / held;
+        let behind = (self.left.resident - base.resident) / held;
+        let sessions = float(self.page.total("sessions"));
+        let session_bytes = float(self.page.total("session_bytes"));
+        let figures = vec![
+            Figure::lower("load s", self.load_s),
+            Figure::told("sessions", sessions),
+            Figure::higher("handshakes per s", self.shaken.per_second()),
+            Figure::lower("gateway µs each", self.handshake_us),
+            Figure::told("base RSS MB", base.resident / 1e6),
+            Figure::told("RSS MB", live.resident / 1e6),
+            Figure::lower("bytes per peer", each(self.configured)),
+            Figure::lower("bytes per session", each(live)),
+            Figure::told("ledger bytes each", (live.ledger - base.ledger) / clients),
+            Figure::told("session_bytes each", session_bytes / clients),
+            Figure::lower("ledger gap %", gap * 100.0),
+            Figure::told("idle core %", self.idle_core * 100.0),
+            Figure::told("kept alive per s", self.keeping.per_s),
+            Figure::told("core % for it", self.keeping.core * 100.0),
+            Figure::lower("show s", self.show_s),
+            Figure::lower("remove s", self.remove_s),
+            Figure::lower("left behind %", behind * 100.0),
+        ];
+        let (failed, missing) = (self.shaken.failed, clients - sessions);
+        // Tables that grow by half or double weigh more among few.
+        let small = settings.size == super::Size::Small;
+        let invariants = vec![
+            must(failed == 0, format!("{which}: all connect ({failed} do not)")),
+            must(missing <= 0.0, format!("{which}: all are live ({missing} are not)")),
+            must(
+                each(live) <= SESSION_BYTES_MAX,
+                format!("{which}: {:.0} bytes per session (at most 10,700)", each(live)),
+            ),
+            must(
+                small || gap <= LEDGER_GAP_MAX,
+                format!("{which}: the ledger is {:.1} % from the kernel's figure", gap * 100.0),
+            ),
+            must(
+                small || behind <= LEFT_MAX,
+                format!("{which}: {:.1} % stays behind when all are gone", behind * 100.0),
+            ),
+        ];
+        let variant = settings.variant(&format!("{clients} sessions, {which}"));
+        Outcome { variant, figures, invariants }
+    }
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Keepalives of all sessions.
+struct Keeping {
+    per_s: f64,
+    core: f64,
+}
+
+/// Every session keeps itself alive, all in step at first, which is the worst that timers can do.
+fn keep_alive(grounds: &Grounds, fleet: &mut Fleet, seconds: u16) -> Result<Keeping> {
+    let all = 0..fleet.roster().count;
+    let before = grounds.stats.settled()?.total("keepalives_received");
+    let spent = Spent::since_now(grounds.pid());
+    let start = Instant::now();
+    fleet.keep_alive(all.clone(), seconds)?;
+    fleet.hold(Duration::from_secs(u64::from(seconds)) * 3 / 2)?;
+    let (cpu_s, wall_s) = (spent.seconds(), start.elapsed().as_secs_f64());
+    fleet.keep_alive(all, 0)?;
+    let received = grounds.stats.settled()?.total("keepalives_received") - before;
+    Ok(Keeping { per_s: float(received) / wall_s, core: cpu_s / wall_s })
 }
 
 /// Whether packet memory is where the flags want it, by the kernel's own account.

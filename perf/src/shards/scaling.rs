@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 
 use super::honest::SEED;
-use super::{Outcome, Settings, Spent, float, must};
+use super::{Outcome, Settings, Size, Spent, float, must};
 use crate::fleet::far::{FarEnd, blast};
 use crate::fleet::{Fleet, Grounds, Load, Roster, pin_this_thread};
 use crate::order::OrderReport;
@@ -33,6 +33,14 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
     }
     for (size, batch, per_s) in DOWN {
         outcomes.push(down(settings, size, batch, per_s)?);
+    }
+    if settings.workers > 1 && settings.size == Size::Full && !settings.flags.contains("steering") {
+        // What the hand-over costs where nobody steers.
+        let flags = format!("{} --steering off", settings.flags);
+        let unsteered = Settings { flags, ..settings.clone() };
+        let ((up_size, up_batch, up_per_s), (size, batch, per_s)) = (UP[0], DOWN[0]);
+        outcomes.push(up(&unsteered, up_size, up_batch, up_per_s)?);
+        outcomes.push(down(&unsteered, size, batch, per_s)?);
     }
     Ok(outcomes)
 }

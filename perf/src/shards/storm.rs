@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::honest::{Honest, Kept, SEED};
-use super::{Outcome, Settings, Spent, float, must};
+use super::{Invariant, Outcome, Settings, Spent, float, must};
 use crate::fleet::{Fleet, Forger, Forgery, Grounds, Roster, Shaken};
 use crate::report::Figure;
 
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
     let clients = settings.size.pick(500, 10_000);
     let flood = settings.size.pick(20_000, 300_000);
-    let mut outcomes = vec![alone(settings, clients)?, paced(settings, clients)?];
+    let mut outcomes = vec![alone(settings, clients, clients)?, alone(settings, clients, 256)?];
     outcomes.push(beside(settings, clients, None)?);
     outcomes.push(beside(settings, clients, Some(flood))?);
     Ok(outcomes)
@@ -26,33 +26,20 @@ fn crowd(grounds: &Grounds, clients: u32) -> Result<Fleet> {
     grounds.fleet(Roster::new(SEED, clients))
 }
 
-fn alone(settings: &Settings, clients: u32) -> Result<Outcome> {
+/// All at once, or a bounded number under way at a time: what a core can do when nobody pushes.
+fn alone(settings: &Settings, clients: u32, at_once: u32) -> Result<Outcome> {
     let grounds = settings.grounds()?;
     let mut fleet = crowd(&grounds, clients)?;
     let spent = Spent::since_now(grounds.pid());
-    let shaken = fleet.shake(0..clients, clients, LIMIT)?;
-    Ok(outcome(
-        settings,
-        &format!("{clients} at once"),
-        &shaken,
-        &Effort::of(&grounds, &spent)?,
-        None,
-    ))
-}
-
-/// What a core can do when nobody pushes: a bounded number under way at a time.
-fn paced(settings: &Settings, clients: u32) -> Result<Outcome> {
-    let grounds = settings.grounds()?;
-    let mut fleet = crowd(&grounds, clients)?;
-    let spent = Spent::since_now(grounds.pid());
-    let shaken = fleet.shake(0..clients, 256, LIMIT)?;
-    Ok(outcome(
-        settings,
-        &format!("{clients}, 256 at a time"),
-        &shaken,
-        &Effort::of(&grounds, &spent)?,
-        None,
-    ))
+    let shaken = fleet.shake(0..clients, at_once, LIMIT)?;
+    let what = match at_once {
+        all if all == clients => format!("{clients} at once"),
+        some => format!("{clients}, {some} at a time"),
+    };
+    let effort = Effort::of(&grounds, &spent)?;
+    let mut outcome = outcome(settings, &what, &shaken, &effort, None);
+    outcome.invariants.push(complete(&what, &shaken));
+    Ok(outcome)
 }
 
 fn beside(settings: &Settings, clients: u32, flood: Option<u64>) -> Result<Outcome> {
@@ -85,7 +72,12 @@ fn beside(settings: &Settings, clients: u32, flood: Option<u64>) -> Result<Outco
         Some(_) => format!("{clients} at once, honest session, flood"),
         None => format!("{clients} at once, honest session"),
     };
-    Ok(outcome(settings, &what, &shaken, &Effort::of(&grounds, &spent)?, Some(&kept)))
+    let effort = Effort::of(&grounds, &spent)?;
+    let mut outcome = outcome(settings, &what, &shaken, &effort, Some(&kept));
+    if flood.is_none() {
+        outcome.invariants.push(complete(&what, &shaken));
+    }
+    Ok(outcome)
 }
 
 /// What the gateway had to do for it.
@@ -103,6 +95,13 @@ impl Effort {
         let turn_p99_us = float(page.quantile("turn_ns", "p99")) / 1e3;
         Ok(Self { cpu_s, crossed: page.total("crossed_in_handshakes"), turn_p99_us })
     }
+}
+
+/// Beside a flood that fills the bank of initiations, who is new waits for luck; everybody else
+/// must get in.
+fn complete(what: &str, shaken: &Shaken) -> Invariant {
+    let failed = shaken.failed;
+    must(failed == 0, format!("{what}: every handshake completes ({failed} do not)"))
 }
 
 fn outcome(
@@ -127,10 +126,7 @@ fn outcome(
         Figure::told("crossings each", float(effort.crossed) / completed),
         Figure::told("turn p99 µs", effort.turn_p99_us),
     ];
-    let mut invariants = vec![must(
-        shaken.failed == 0,
-        format!("{what}: every handshake completes ({} do not)", shaken.failed),
-    )];
+    let mut invariants = Vec::new();
     if let Some(kept) = kept {
         figures.extend(kept.figures());
         invariants.extend(kept.unharmed(what));
