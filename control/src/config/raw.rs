@@ -43,7 +43,9 @@ sections! {
     RawExit { masquerade, enable_forwarding, mss_clamp, verify_checksums, }
     RawClients { endpoint, allowed_ips, dns, keepalive, }
     RawLimits { peers_max, }
-    RawWorkers { count, oversubscribe, cpus, numa, control_cpu, driver, steering, spin_us, sandbox, }
+    RawWorkers {
+        count, oversubscribe, cpus, numa, control_cpu, driver, steering, spin_us, sandbox,
+    }
     RawMemory { session_heaps, }
     RawStats { socket, }
     RawLog { level, }

@@ -1,9 +1,9 @@
 //! `ringway doctor`: what of this machine is used, what is missing, and the command that fixes it.
 //!
 //! Each check looks at one thing and gives a [`Finding`]. Nothing is changed and nothing stays:
-//! looking needs no privileges, and where a look needs one, the finding says so. `kernel` asks
-//! what the kernel can do, `workers` what workers get from it, `host` what the process may do and how the host is set, `machine` where
-//! workers and network cards are.
+//! looking needs no privileges, and where a look needs one, the finding says so. `kernel` asks what
+//! the kernel can do, `workers` what workers get from it, `host` what the process may do and how
+//! the host is set, `machine` where workers and network cards are.
 
 mod host;
 mod kernel;

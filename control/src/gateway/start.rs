@@ -7,13 +7,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use ringway_dataplane::command::Report;
 use ringway_dataplane::crossing::MeshPort;
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::steering::steering;
 use ringway_dataplane::worker::{self, ControlLink, WorkerConfig, WorkerHandle, WorkerLink};
+use ringway_link::spsc::Receiver;
+use ringway_link::wake::Sleeper;
 use ringway_proto::CoreId;
 use ringway_ring::steer::TunSteering;
-use ringway_ring::{Choice, DriverChoice, DriverKind, Features, Sandbox, TunQueue, TunView};
+use ringway_ring::{Choice, DriverKind, Features, Sandbox, TunOffloads, TunQueue, TunView, UdpSockets};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tracing::{info, warn};
@@ -23,7 +26,6 @@ use super::desk::{CoreLine, Desk, DeskError};
 use super::parts::{self, Pages, Parts, Taken, cannot};
 use super::ports::Ports;
 use super::tun_map::{PREFIXES_MAX, TunMap};
-use crate::config;
 use crate::failure::{Failure, Status};
 use crate::listen::Listener;
 use crate::ready::Ready;
@@ -75,7 +77,7 @@ impl Started {
     }
 
     /// Whether the sockets and the counter pages are this process's, to be found by their names and
-    /// removed in the end, or another one's.
+    /// removed in the end, or another one's. Whoever has them also steers the interface.
     pub fn own_names(&self, owned: bool) {
         let uapi = self.uapi.as_ref();
         for listener in [&self.stats, &self.upgrade].into_iter().chain(uapi) {
@@ -83,6 +85,14 @@ impl Started {
         }
         if owned {
             self.pages.name();
+            let queue = self.queues[0].try_clone().map_err(|error| error.to_string());
+            let queue = queue.and_then(|queue| {
+                TunQueue::adopt(queue, TunOffloads::ALL).map_err(|error| error.to_string())
+            });
+            match queue {
+                Ok(queue) => self.desk.steer(&queue),
+                Err(error) => warn!("Steering stays as it is: {error}"),
+            }
         }
     }
 
@@ -129,43 +139,26 @@ pub async fn start(setup: Setup, taken: Option<Taken>) -> Result<Started, Failur
     let view = TunView::of(&queues[0]).map_err(|error| cannot("watch the interface", &error))?;
     let seconds = parts::second_descriptors(&queues)?;
     let features = Features::probe();
-    let driver = ringway_ring::choose(driver_choice(setup.workers.driver), &features);
+    let driver = ringway_ring::choose(setup.workers.driver.into(), &features);
     info!("Driver {driver}");
     let common = Common { index_secret, features, driver: driver.kind, frozen };
     let layout = IndexLayout::new(cores, common.index_secret);
     let rules = setup.workers.steering.then(|| steering(cores, layout));
-    let tun_map = steer_tun(&queues[0], cores, setup.workers.steering);
+    let tun_map = steer_tun(&queues[0], cores, setup.workers.steering, frozen);
 
-    let mut pages = Pages::new(setup.pages.clone(), frozen);
-    let links: Vec<_> = (0..cores)
-        .map(|core| worker::link(pages.open(CoreId(core))))
-        .collect::<io::Result<_>>()
-        .map_err(|error| cannot("make channels", &error))?;
-    let wakers: Vec<_> = links.iter().map(|(control, _)| control.wake.clone()).collect();
-    let mesh = worker::mesh(&wakers);
     let mut ports = Ports::new(setup.udp.clone(), cores, rules);
     ports.adopt(&sockets).map_err(DeskError::from)?;
-    let mut sockets = sockets.into_iter().map(Box::new);
-    let (mut lines, mut reports, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-    for ((queue, (control, link)), port) in queues.into_iter().zip(links).zip(mesh) {
-        let core = CoreId(port.core());
-        let ControlLink { commands, reports: from_core, wake, reports_ready, page } = control;
-        lines.push(CoreLine { commands, wake, page });
-        let ready = Ready::new(reports_ready).map_err(|error| cannot("make channels", &error))?;
-        reports.push((core, from_core, ready));
-        let mut config = worker_config(&setup, &common, queue, link, port)?;
-        config.sockets = sockets.next();
-        let thread = worker::spawn(config)
-            .map_err(|error| Failure::new(Status::Unsupported, error.to_string()))?;
-        threads.push(thread);
-    }
-    let driver_part = Part { name: "driver", state: driver.kind.word(), why: driver.why.clone() };
+    let Running { lines, reports, threads, pages } =
+        start_workers(&setup, &common, queues, sockets)?;
     let about = About {
         interface: interface.clone(),
         version: env!("CARGO_PKG_VERSION"),
         inner_mtu: setup.policy.inner_mtu,
         workers_sandboxed: threads.iter().filter(|thread| is_complete(thread)).count() as u64,
-        parts: vec![driver_part, sandbox_part(threads.iter().map(WorkerHandle::sandbox))],
+        parts: vec![
+            Part { name: "driver", state: driver.kind.word(), why: driver.why.clone() },
+            sandbox_part(threads.iter().map(WorkerHandle::sandbox)),
+        ],
         ..About::default()
     };
     let desk = Desk::new(lines, ports, tun_map, setup.policy, about);
@@ -195,25 +188,58 @@ pub async fn start(setup: Setup, taken: Option<Taken>) -> Result<Started, Failur
     })
 }
 
-/// The driver as the ring knows it.
-#[must_use]
-pub const fn driver_choice(wanted: config::DriverChoice) -> DriverChoice {
-    match wanted {
-        config::DriverChoice::Auto => DriverChoice::Auto,
-        config::DriverChoice::Uring => DriverChoice::Uring,
-        config::DriverChoice::Epoll => DriverChoice::Epoll,
+/// The workers, and control's ends of what joins it to them.
+struct Running {
+    lines: Vec<CoreLine>,
+    reports: Vec<(CoreId, Receiver<Report>, Ready<Sleeper>)>,
+    threads: Vec<WorkerHandle>,
+    pages: Pages,
+}
+
+fn start_workers(
+    setup: &Setup,
+    common: &Common,
+    queues: Vec<TunQueue>,
+    sockets: Vec<UdpSockets>,
+) -> Result<Running, Failure> {
+    let mut pages = Pages::new(setup.pages.clone(), common.frozen);
+    let links: Vec<_> = (0..queues.len() as u16)
+        .map(|core| worker::link(pages.open(CoreId(core))))
+        .collect::<io::Result<_>>()
+        .map_err(|error| cannot("make channels", &error))?;
+    let wakers: Vec<_> = links.iter().map(|(control, _)| control.wake.clone()).collect();
+    let mesh = worker::mesh(&wakers);
+    let mut sockets = sockets.into_iter().map(Box::new);
+    let (mut lines, mut reports, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for ((queue, (control, link)), port) in queues.into_iter().zip(links).zip(mesh) {
+        let core = CoreId(port.core());
+        let ControlLink { commands, reports: from_core, wake, reports_ready, page } = control;
+        lines.push(CoreLine { commands, wake, page });
+        let ready = Ready::new(reports_ready).map_err(|error| cannot("make channels", &error))?;
+        reports.push((core, from_core, ready));
+        let mut config = worker_config(setup, common, queue, link, port)?;
+        config.sockets = sockets.next();
+        let thread = worker::spawn(config)
+            .map_err(|error| Failure::new(Status::Unsupported, error.to_string()))?;
+        threads.push(thread);
     }
+    Ok(Running { lines, reports, threads, pages })
 }
 
 /// The map that steers packets of the TUN, where it is wanted and the kernel has it.
-fn steer_tun(queue: &TunQueue, cores: u16, wanted: bool) -> TunMap {
+/// While the interface is another process's, it is only made: [`Started::own_names`] attaches it.
+fn steer_tun(queue: &TunQueue, cores: u16, wanted: bool, frozen: bool) -> TunMap {
     if cores == 1 {
         return TunMap::absent("there is one worker".to_owned());
     }
     if !wanted {
         return TunMap::absent("steering is off".to_owned());
     }
-    match TunSteering::attach(queue, cores, PREFIXES_MAX) {
+    let made = match frozen {
+        true => TunSteering::new(cores, PREFIXES_MAX),
+        false => TunSteering::attach(queue, cores, PREFIXES_MAX),
+    };
+    match made {
         Ok(steering) => TunMap::new(Box::new(steering)),
         Err(error) => {
             warn!("{error}");
