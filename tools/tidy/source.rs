@@ -115,8 +115,18 @@ impl Source {
     }
 
     /// Names of tests that a macro makes: where a test function is called `$name`, the first word
-    /// of each row (`name: …;`) of a macro call of this file.
+    /// of each row (`name: …;`) of a macro call of this file; and the rows (`name,`) of
+    /// `on_each_driver!`, which the tests of the drivers share.
     pub(crate) fn tests_made_by_macros(&self) -> Vec<String> {
+        let calls = self.code.split("\non_each_driver! {\n").skip(1);
+        let rows = |call: &'_ str| -> Vec<String> {
+            let row = |line: &str| Some(line.strip_prefix("    ")?.strip_suffix(',')?.to_owned());
+            call.lines().map_while(row).collect()
+        };
+        calls.flat_map(rows).chain(self.rows_of_own_macros()).collect()
+    }
+
+    fn rows_of_own_macros(&self) -> Vec<String> {
         let makes = |(at, _): (usize, &str)| self.has_test_attribute(at);
         if !self.code.match_indices("fn $name").any(makes) {
             return Vec::new();

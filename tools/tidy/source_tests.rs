@@ -57,6 +57,9 @@ fn tests_made_by_a_macro_are_named_by_its_rows() {
                 pairs! {\n    one_works: 1;\n    two_works: 2;\n}\n";
     assert_eq!(Source::new(text).tests_made_by_macros(), ["one_works", "two_works"]);
     assert!(Source::new("fn f() {\n    a: 1;\n}").tests_made_by_macros().is_empty());
+    let shared =
+        "use a;\n\non_each_driver! {\n    one_works,\n    two_works,\n}\n\nfn one_works() {}\n";
+    assert_eq!(Source::new(shared).tests_made_by_macros(), ["one_works", "two_works"]);
 }
 
 #[test]

@@ -14,10 +14,10 @@
 //! it. Below 1280 bytes IPv6 does not work as hosts expect, so for IPv6 the size stays there until
 //! probes have shown that the path carries less.
 //!
-//! A path may also swallow whole trains: datagrams that leave us in one piece and are cut further on
-//! (GSO), while single ones pass. TCP then goes back again and again and gets on by one segment at a
-//! time. When it does, one echo request alone and several of the same size in one train ask the
-//! client; if only the lone one is ever answered, [`PathMtu::poll_trains_lost`] says so.
+//! A path may also swallow whole trains: datagrams that leave us in one piece and are cut further
+//! on (GSO), while single ones pass. TCP then goes back again and again and gets on by one segment
+//! at a time. When it does, one echo request alone and several of the same size in one train ask
+//! the client; if only the lone one is ever answered, [`PathMtu::poll_trains_lost`] says so.
 //!
 //! A state machine without clock, packets or sockets: the caller carries out
 //! [`PathMtu::poll_probe`], calls again at [`PathMtu::poll_timeout`], and says in the log what
@@ -50,8 +50,8 @@ const ROUNDS: u8 = 3;
 /// Time for the answers of one round: longer than any usable round trip.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Segments of the watched flow that were sent again of late, and more of them than new ones, before
-/// we ask whether trains arrive. More than that of a path that only loses.
+/// Segments of the watched flow that were sent again of late, and more of them than new ones,
+/// before we ask whether trains arrive. More than that of a path that only loses.
 const AGAIN_MAX: u8 = 6;
 
 /// Segments that are remembered for that; older ones count half.

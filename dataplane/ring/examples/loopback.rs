@@ -1,6 +1,7 @@
 //! Two drivers over loopback: what a datagram costs the thread that sends and the one receiving.
 //!
-//! `cargo run --release -p ringway-ring --example loopback -- [BYTES [DATAGRAMS-PER-TRAIN [epoll]]]`
+//! `cargo run --release -p ringway-ring --example loopback -- [BYTES [DATAGRAMS-PER-TRAIN
+//! [epoll]]]`
 //!
 //! With one datagram per train nothing is merged on either side; with 46 of 1,420 bytes everything
 //! is. Over loopback the sender's thread also pays for the way up to the receiving socket.

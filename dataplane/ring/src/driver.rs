@@ -272,8 +272,8 @@ pub trait Driver {
     fn cancel_tun(&mut self, write: Box<TunWrite>);
 
     /// Stops receiving from sockets and TUN, or goes on. What came before is still handed out; what
-    /// comes meanwhile waits in the kernel. Sends and writes go on, and new sockets are not received
-    /// from.
+    /// comes meanwhile waits in the kernel. Sends and writes go on, and new sockets are not
+    /// received from.
     ///
     /// # Errors
     /// If the kernel does not let go in time, or the driver cannot do it.

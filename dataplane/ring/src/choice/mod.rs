@@ -1,9 +1,9 @@
 //! Which driver runs, and why.
 //!
-//! Asked for by name, a driver is taken as it is: what is missing then is said when it is made. Left
-//! to us, it is io_uring where the kernel has it and allows it, unless `measure` finds it slower
-//! here. The answer is a plain value with a sentence, for the log, for `ringway doctor` and for
-//! figures. This module must not know who runs the driver.
+//! Asked for by name, a driver is taken as it is: what is missing then is said when it is made.
+//! Left to us, it is io_uring where the kernel has it and allows it, unless `measure` finds it
+//! slower here. The answer is a plain value with a sentence, for the log, for `ringway doctor` and
+//! for figures. This module must not know who runs the driver.
 
 mod measure;
 #[cfg(test)]
@@ -69,8 +69,8 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Chooses a driver. With [`DriverChoice::Auto`] on a kernel with io_uring, both are measured on the
-/// calling thread over loopback, which takes about 20 ms.
+/// Chooses a driver. With [`DriverChoice::Auto`] on a kernel with io_uring, both are measured on
+/// the calling thread over loopback, which takes about 20 ms.
 #[must_use]
 pub fn choose(choice: DriverChoice, features: &Features) -> Choice {
     let plain = |kind, why: String| Choice { kind, why, measured: None };

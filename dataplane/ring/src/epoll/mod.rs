@@ -3,8 +3,8 @@
 //!
 //! A turn hands committed trains to the kernel (`sendmmsg`, each a message with UDP_SEGMENT), waits
 //! for everything at once (`poll`), and takes a bounded share of what is there: one `recvmmsg` per
-//! socket, several reads of the TUN. Writes to the TUN need a call each, so they leave when they are
-//! committed. Calls while running: epoll_wait, epoll_pwait2 (or ppoll), epoll_ctl, recvmmsg,
+//! socket, several reads of the TUN. Writes to the TUN need a call each, so they leave when they
+//! are committed. Calls while running: epoll_wait, epoll_pwait2 (or ppoll), epoll_ctl, recvmmsg,
 //! sendmmsg, read, writev. This file must not know what the bytes mean.
 
 #![allow(unsafe_code, reason = "this file hands addresses of writes to the kernel")]

@@ -58,8 +58,8 @@ impl Lane {
         self.first < self.buffers.len()
     }
 
-    /// Takes what waits in a socket, the one with the number `place`, as far as buffers stand ready;
-    /// how many were filled.
+    /// Takes what waits in a socket, the one with the number `place`, as far as buffers stand
+    /// ready; how many were filled.
     ///
     /// # Errors
     /// What the kernel says; that nothing waits is none.

@@ -1,10 +1,10 @@
 //! Trains on their way out: as many messages as possible in one call, per family in the order of
 //! commits.
 //!
-//! A train waits in its queue until the kernel has taken all of it. A full socket keeps the queue as
-//! it is until the kernel reports room; since every train owns a transmit buffer, queues are bounded
-//! by the pool. A refused train is tried without its source address, then as single datagrams, and
-//! given up when neither helps. This file must not know what is in the trains.
+//! A train waits in its queue until the kernel has taken all of it. A full socket keeps the queue
+//! as it is until the kernel reports room; since every train owns a transmit buffer, queues are
+//! bounded by the pool. A refused train is tried without its source address, then as single
+//! datagrams, and given up when neither helps. This file must not know what is in the trains.
 
 #![allow(unsafe_code, reason = "this file hands addresses of trains to the kernel")]
 

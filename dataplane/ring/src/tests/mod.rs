@@ -1,7 +1,7 @@
 //! The drivers against this kernel: loopback, private network namespaces, real TUNs.
 //!
-//! What a shard relies on is the same for every driver, so every driver goes through the same tests;
-//! `uring` has what only a ring can do or get wrong.
+//! What a shard relies on is the same for every driver, so every driver goes through the same
+//! tests; `uring` has what only a ring can do or get wrong.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
