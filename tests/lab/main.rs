@@ -9,8 +9,9 @@
 //! ours or the lab's.
 //!
 //! `RINGWAY_LAB_WORKERS` (1, 2, 4, …), `RINGWAY_LAB_DRIVER` (`uring`, `epoll`) and
-//! `RINGWAY_LAB_STEERING` (`auto`, `off`) are handed to the gateway as flags, so that the same tests
-//! run over a matrix. `RINGWAY_LAB_LONG` makes what waits wait as long as the requirement says.
+//! `RINGWAY_LAB_STEERING` (`auto`, `off`) are handed to the gateway as flags, so that the same
+//! tests run over a matrix. `RINGWAY_LAB_LONG` makes what waits wait as long as the requirement
+//! says.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
