@@ -183,8 +183,8 @@ pub(crate) fn claim(
     mut flags: Overrides,
     offer: &Offer,
 ) -> Result<(Setup, Box<dyn Role>), Failure> {
-    if places.load(&flags)?.workers.count == WorkerCount::Auto {
-        // What was chosen once is kept: sessions belong to workers by their numbers.
+    if !places.load(&flags)?.origins.contains_key(&("workers", "count")) {
+        // What nobody says is kept: sessions belong to workers by their numbers.
         flags.count = Some(WorkerCount::Exactly(offer.cores));
         flags.oversubscribe = true;
     }

@@ -235,10 +235,8 @@ fn steer_tun(queue: &TunQueue, cores: u16, wanted: bool, frozen: bool) -> TunMap
     if !wanted {
         return TunMap::absent("steering is off".to_owned());
     }
-    let made = match frozen {
-        true => TunSteering::new(cores, PREFIXES_MAX),
-        false => TunSteering::attach(queue, cores, PREFIXES_MAX),
-    };
+    let attach = || TunSteering::attach(queue, cores, PREFIXES_MAX);
+    let made = if frozen { TunSteering::new(cores, PREFIXES_MAX) } else { attach() };
     match made {
         Ok(steering) => TunMap::new(Box::new(steering)),
         Err(error) => {

@@ -10,6 +10,7 @@ use std::fmt;
 
 use ringway_dataplane::command::RouteChange;
 use ringway_proto::allowed_ips::IpNet;
+use ringway_ring::TunQueue;
 use ringway_ring::steer::{TunSteering, TunSteeringError};
 use tracing::warn;
 
@@ -30,6 +31,12 @@ pub trait PrefixMap: fmt::Debug {
     /// # Errors
     /// Why not.
     fn remove(&mut self, net: IpNet) -> Result<(), TunSteeringError>;
+
+    /// Steers the device of `queue` by this map, and by no other, from the next packet on.
+    ///
+    /// # Errors
+    /// Why not.
+    fn attach(&self, queue: &TunQueue) -> Result<(), TunSteeringError>;
 }
 
 impl PrefixMap for TunSteering {
@@ -39,6 +46,10 @@ impl PrefixMap for TunSteering {
 
     fn remove(&mut self, net: IpNet) -> Result<(), TunSteeringError> {
         Self::remove(self, net.address(), net.prefix()).map(|_known| ())
+    }
+
+    fn attach(&self, queue: &TunQueue) -> Result<(), TunSteeringError> {
+        self.attach_to(queue)
     }
 }
 
@@ -88,6 +99,18 @@ impl TunMap {
     #[must_use]
     pub const fn refusals(&self) -> u64 {
         self.refusals
+    }
+
+    /// Steers by this map, which may have been filled before; without a map by none. Where the
+    /// kernel refuses, what steered before goes on, and what it does not know is handed over.
+    pub fn attach(&self, queue: &TunQueue) {
+        let attached = match &self.map {
+            Some(map) => map.attach(queue),
+            None => TunSteering::detach(queue),
+        };
+        if let Err(error) = attached {
+            warn!("{error}");
+        }
     }
 
     /// Takes changes over.
@@ -164,6 +187,10 @@ mod tests {
 
         fn remove(&mut self, net: IpNet) -> Result<(), TunSteeringError> {
             self.0.borrow_mut().remove(&net);
+            Ok(())
+        }
+
+        fn attach(&self, _queue: &TunQueue) -> Result<(), TunSteeringError> {
             Ok(())
         }
     }

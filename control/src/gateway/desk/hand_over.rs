@@ -3,6 +3,7 @@
 use ringway_dataplane::command::{Command, Refusal};
 use ringway_dataplane::state::{Pending, StatePage};
 use ringway_proto::CoreId;
+use ringway_ring::TunQueue;
 use tokio::sync::{MutexGuard, oneshot};
 
 use super::{Desk, DeskError};
@@ -26,6 +27,11 @@ impl Desk {
     /// Looks at the sockets. `look` must not come back to the desk.
     pub fn with_ports<T>(&self, look: impl FnOnce(&Ports) -> T) -> T {
         look(&self.inner.borrow().ports)
+    }
+
+    /// Steers the interface from now on.
+    pub fn steer(&self, queue: &TunQueue) {
+        self.inner.borrow().tun_map.attach(queue);
     }
 
     /// Stops all cores from carrying packets. What waits in them is told.
