@@ -1,5 +1,10 @@
 //! The new process: takes the gateway over from the running one, and serves.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "any other message is unexpected, also one that is new"
+)]
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -1,5 +1,10 @@
 //! The running process: gives the gateway away, or goes on as if nothing had happened.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "any other message is unexpected, also one that is new"
+)]
+
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;

@@ -7,6 +7,11 @@
 //! one is says the socket ([`crate::listen`] lets only the owner in, and the kernel knows its
 //! user). This file must not know what the messages are for.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "any other message is unexpected, also one that is new"
+)]
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
