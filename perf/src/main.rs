@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command-line tool: its output is what it is for")]
 
+mod crowd;
 mod tools;
 
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::crowd::{self, FleetArgs};
 use ringway_perf::emulator::LinkConfig;
 use ringway_perf::flood::Generator;
 use ringway_perf::impair::Relay;
@@ -55,6 +56,9 @@ pub(crate) enum Tool {
         #[arg(long, default_value_t = 2_000)]
         idle_ms: u64,
     },
+    /// Be many clients that speak the real protocol, each from an address of 10.128.0.0/9, which has
+    /// to be local ("ip route add local 10.128.0.0/9 dev lo") and routed back here.
+    Fleet(FleetArgs),
     /// Look for nonces used twice in a capture (pcap, UDP segmentation switched off on the captured
     /// link).
     Nonces {
@@ -174,6 +178,7 @@ impl Tool {
             Self::Impair(args) => impair(&args),
             Self::OrderSend(args) => order_send(&args),
             Self::OrderReceive { at, idle_ms } => order_receive(at, Duration::from_millis(idle_ms)),
+            Self::Fleet(args) => crowd::run(&args),
             Self::Nonces { capture } => nonces(&capture),
         }
     }

@@ -110,13 +110,25 @@ impl Fleet {
         netns: &Netns,
     ) -> Result<Self> {
         let wire = netns.inside(|| Wire::open(to, roster.per_source))??;
+        Ok(Self::with_wire(roster, gateway, wire))
+    }
+
+    /// As [`Fleet::enlist`], in the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// As [`Fleet::enlist`].
+    pub fn enlist_here(roster: Roster, gateway: PublicKey, to: SocketAddrV4) -> Result<Self> {
+        Ok(Self::with_wire(roster, gateway, Wire::open(to, roster.per_source)?))
+    }
+
+    fn with_wire(roster: Roster, gateway: PublicKey, wire: Wire) -> Self {
         let world = World::new(roster.seed ^ u64::from(roster.first));
         let port = |number: u32| wire.port((number % roster.per_source) as usize);
         let clients = (0..roster.count).map(|number| {
             let from = SocketAddrV4::new(roster.outer(number), port(number));
             Client::new(number, roster.private(number), gateway, from)
         });
-        Ok(Self {
+        Self {
             clients: clients.collect(),
             flows: Vec::new(),
             trips: Vec::new(),
@@ -126,7 +138,7 @@ impl Fleet {
             shaking: Shaking::default(),
             tally: Tally::default(),
             roster,
-        })
+        }
     }
 
     /// Who they are.
