@@ -10,6 +10,7 @@ mod flow;
 mod input;
 mod ip;
 mod offload;
+mod state;
 mod sums;
 mod wireguard;
 
@@ -32,6 +33,9 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "wireguard_response", run: wireguard::only_an_unchanged_response_passes },
     Target { name: "wireguard_cookie", run: wireguard::only_an_unchanged_cookie_passes },
     Target { name: "wireguard_data", run: wireguard::only_unchanged_data_passes_and_once },
+    Target { name: "tunnel_state", run: state::a_tunnel_is_written_as_it_was_read },
+    Target { name: "state_page", run: state::a_page_is_read_or_refused },
+    Target { name: "upgrade_message", run: state::a_message_is_written_as_it_was_read },
     Target { name: "cmsg", run: cmsg::control_messages_are_read_within_bounds },
     Target { name: "uapi", run: configuration::requests_are_parsed_whatever_the_chunks },
     Target { name: "config", run: configuration::a_file_is_accepted_or_refused_with_a_line },

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ringway_proto::crypto::{PresharedKey, PrivateKey, Random};
+use ringway_proto::wireguard::export::{LEASE, STATE_BYTES_MAX};
 use ringway_proto::wireguard::{
     CookieChecker, Cx, Datagram, Identity, Indices, Message, OpenedInitiation, Outcome, PeerConfig,
-    Plain, Tunnel, classify,
+    Plain, Tunnel, TunnelState, classify,
 };
 use ringway_proto::{DropReason, Instant, Now, ReceiverIndex};
 
@@ -139,6 +140,35 @@ pub(crate) fn only_unchanged_data_passes_and_once(bytes: &[u8]) {
                 Outcome::Pending | Outcome::Keepalive => panic!("{outcome:?}"),
             }
         }
+    }
+}
+
+/// The record of a tunnel with a session and some traffic.
+pub(super) fn exported() -> Vec<u8> {
+    let mut pair = Pair::established();
+    for number in [0, 1, 5, 70, 3] {
+        let mut message = pair.initiator.seal(&packet(number));
+        let index = ReceiverIndex(u32::from_le_bytes(message[4..8].try_into().expect("four")));
+        pair.responder.tunnel.open_run(index, &mut [Datagram::new(&mut message)], pair.now);
+    }
+    let mut record = Vec::with_capacity(STATE_BYTES_MAX);
+    pair.responder.tunnel.export(pair.now).write(&mut record);
+    record
+}
+
+/// Another process goes on with the state, for as long as it has something to do.
+pub(super) fn go_on(state: &TunnelState) {
+    let mut heir = Party::new(PrivateKey::from_bytes([2; 32]), state.peer());
+    let at = Instant::ZERO + Duration::from_secs(1000);
+    heir.tunnel.import(state, at, LEASE).expect("its own peer");
+    assert!(heir.tunnel.indices().count() <= 3);
+    let mut now = Now { mono: at, wall: Duration::from_secs(1_700_000_000) };
+    for _ in 0..8 {
+        let mut out = [0; 256];
+        while heir.with(now, |tunnel, cx| tunnel.poll_transmit(cx, &mut out)).is_some() {}
+        let Some((deadline, _why)) = heir.tunnel.poll_timeout() else { return };
+        now.mono = now.mono.max(deadline);
+        heir.with(now, |tunnel, cx| tunnel.handle_timeout(cx));
     }
 }
 
