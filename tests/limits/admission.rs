@@ -146,3 +146,25 @@ fn what_is_half_open_is_counted_until_the_client_speaks() {
     pair.answer(response);
     assert_eq!(half_open(&mut pair), 0);
 }
+
+#[test]
+fn a_client_that_hops_is_heard_everywhere_and_followed_now_and_then() {
+    let mut pair = Pair::connected();
+    let home = pair.client.address;
+    for hop in 1..=100 {
+        pair.client.address.set_port(home.port() + hop);
+        let datagrams = pair.client.send(&pair.to_exit(b"catch me"), pair.now());
+        pair.talk(datagrams);
+        assert_eq!(pair.gateway.written.len(), usize::from(hop));
+        pair.gateway.advance(Duration::from_millis(10));
+    }
+    let counters = pair.gateway.shard.counters_mut();
+    let (roamed, refused) = (counters.roamed, counters.roams_refused);
+    // Four at once and five in the second.
+    assert!((8..=10).contains(&roamed) && roamed + refused == 100, "{roamed} and {refused}");
+    // It settles down, and is followed.
+    pair.gateway.advance(Duration::from_millis(200));
+    let datagrams = pair.client.send(&pair.to_exit(b"here I am"), pair.now());
+    pair.talk(datagrams);
+    assert_eq!(pair.gateway.peers()[0].endpoint, Some(pair.client.address));
+}

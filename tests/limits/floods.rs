@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringway_dataplane::Command;
 use ringway_proto::DropReason;
-use ringway_proto::crypto::{MAC_BYTES, hash, mac, xopen};
+use ringway_proto::crypto::{MAC_BYTES, Random, hash, mac, xopen};
 use ringway_proto::limits::{
     COOKIES_PER_TURN_MAX, HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX,
 };
@@ -14,7 +14,7 @@ use ringway_proto::wireguard::{CookieChecker, REKEY_TIMEOUT};
 use ringway_tests::client::Seeded;
 use ringway_tests::driver::Pools;
 use ringway_tests::gateway::{Gateway, Setup, identity_of};
-use ringway_tests::network::initiation;
+use ringway_tests::network::{initiation, sign};
 use ringway_tests::pair::{Families, Pair, SEED};
 
 /// A gateway after a flood of worthless initiations with a right first MAC.
@@ -260,4 +260,82 @@ fn the_gateway_shows_a_cookie_that_it_was_sent_with_its_next_try() {
     assert!(checker.check_mac2(&again.bytes, home, pair.now().mono));
     pair.answer(vec![again]);
     assert_eq!(pair.client.received.len(), 1);
+}
+
+/// A message of a flood.
+type Forge = fn(&mut Seeded, &[Vec<u8>]) -> Vec<u8>;
+
+/// Floods of all kinds that anybody can make: of what knows our key, of what does not, of what was
+/// heard before, of what is nothing.
+const KINDS: [(&str, Forge); 6] = [
+    ("right first MACs", |random, _| initiation(random, &Gateway::public_of(SEED))),
+    ("wrong first MACs", |random, _| initiation(random, &Gateway::public_of(SEED + 1))),
+    ("second MACs out of the air", |random, _| {
+        let mut message = initiation(random, &Gateway::public_of(SEED));
+        sign_again(&mut message, &[random.draw() as u8; MAC_BYTES]);
+        message
+    }),
+    ("replays", |random, heard| heard[random.below(heard.len() as u64) as usize].clone()),
+    ("responses", |random, _| {
+        let mut message = vec![0; 148];
+        random.fill(&mut message);
+        message[..4].copy_from_slice(&[2, 0, 0, 0]);
+        message.truncate(92);
+        sign(&mut message, &Gateway::public_of(SEED));
+        message.resize(148, 0);
+        message
+    }),
+    ("types out of the air", |random, _| {
+        let mut message = vec![0; 148];
+        random.fill(&mut message);
+        message[0] = random.below(6) as u8;
+        message[1..4].fill(0);
+        message
+    }),
+];
+
+#[test]
+fn a_live_session_notices_no_flood_of_any_kind() {
+    for (name, forge) in KINDS {
+        let pools = Pools { receive: 96, ..Pools::default() };
+        let setup = Setup { pools, ..Setup::new(SEED, Families::V4.gateway()) };
+        let mut pair = Pair::new(setup, Families::V4);
+        let hello = pair.client.send(&pair.to_exit(b"hello"), pair.now());
+        let heard = hello.clone();
+        pair.talk(hello);
+        pair.gateway.written.clear();
+        pair.gateway.advance(Duration::from_millis(200));
+        let bytes = pair.gateway.shard.counters_mut().session_bytes;
+        let completed = pair.gateway.shard.counters_mut().handshakes_completed_responder;
+        let from = "203.0.113.66:666".parse().unwrap();
+        let mut random = Seeded(9);
+        for round in 0..50 {
+            // All buffers of the second bank, merged, are full at once.
+            for _ in 0..16 {
+                let merged: Vec<_> = (0..64).map(|_| forge(&mut random, &heard)).collect();
+                pair.gateway.deliver(&merged, from, pair.gateway.ip(), Default::default());
+            }
+            let up = pair.client.send(&pair.to_exit(b"up"), pair.now());
+            pair.gateway.deliver(&up, pair.client.address, pair.gateway.ip(), Default::default());
+            pair.leave_inside(b"down");
+            // What a busy turn has left is done in the next one.
+            pair.gateway.turn();
+            pair.gateway.turn();
+            let sent = std::mem::take(&mut pair.gateway.shard.driver_mut().sent);
+            assert!(sent.len() <= 1 + 4 * COOKIES_PER_TURN_MAX, "{name}: {} sent", sent.len());
+            let home = pair.client.address;
+            for sent in sent.iter().filter(|sent| sent.to == home) {
+                pair.client.receive(&sent.bytes, pair.gateway.now);
+            }
+            assert_eq!(pair.gateway.written.len(), round + 1, "{name}: up in round {round}");
+            assert_eq!(pair.client.received.len(), round + 1, "{name}: down in round {round}");
+            pair.gateway.now.mono = pair.gateway.now.mono + Duration::from_millis(1);
+        }
+        assert_eq!(pair.client.refused, 0, "{name}");
+        pair.gateway.advance(Duration::from_millis(200));
+        let counters = pair.gateway.shard.counters_mut();
+        assert_eq!(counters.session_bytes, bytes, "{name}: memory");
+        assert_eq!(counters.handshakes_completed_responder, completed, "{name}");
+        assert_eq!(pair.gateway.peers()[0].endpoint, Some(pair.client.address), "{name}");
+    }
 }

@@ -11,4 +11,5 @@ mod fairness;
 mod floods;
 mod pools;
 mod staging;
+mod storm;
 mod walks;

@@ -29,7 +29,7 @@ fn answers(gateway: &mut Gateway) -> Vec<u64> {
     std::iter::from_fn(|| gateway.reports.pop())
         .map(|report| match report {
             Report::Done { sequence, outcome: Ok(()), .. } => sequence,
-            other => panic!("{other:?}"),
+            refused @ (Report::Done { .. } | Report::Stopped { .. }) => panic!("{refused:?}"),
         })
         .collect()
 }

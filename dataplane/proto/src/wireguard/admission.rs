@@ -69,6 +69,7 @@ impl Admission {
     pub fn new(limits: AdmissionLimits) -> Self {
         Self {
             limits,
+            // HashMap: as above.
             sources: HashMap::new(),
             sessions: 0,
             half_open: [0; SECONDS + 1],
@@ -131,7 +132,7 @@ impl Admission {
         self.sessions = self.sessions.saturating_sub(1);
         self.leave(source);
         if self.sources.is_empty() {
-            // Memory returns to the base line with the last session.
+            // HashMap: as above; memory returns to the base line with the last session.
             self.sources = HashMap::new();
         }
     }
