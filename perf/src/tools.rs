@@ -56,8 +56,8 @@ pub(crate) enum Tool {
         #[arg(long, default_value_t = 2_000)]
         idle_ms: u64,
     },
-    /// Be many clients that speak the real protocol, each from an address of 10.128.0.0/9, which has
-    /// to be local ("ip route add local 10.128.0.0/9 dev lo") and routed back here.
+    /// Be many clients that speak the real protocol, each from an address of 10.128.0.0/9, which
+    /// has to be local ("ip route add local 10.128.0.0/9 dev lo") and routed back here.
     Fleet(FleetArgs),
     /// Look for nonces used twice in a capture (pcap, UDP segmentation switched off on the captured
     /// link).
