@@ -16,7 +16,9 @@ use ringway_link::spsc::Receiver;
 use ringway_link::wake::Sleeper;
 use ringway_proto::CoreId;
 use ringway_ring::steer::TunSteering;
-use ringway_ring::{Choice, DriverKind, Features, Sandbox, TunOffloads, TunQueue, TunView, UdpSockets};
+use ringway_ring::{
+    Choice, DriverKind, Features, Sandbox, TunOffloads, TunQueue, TunView, UdpSockets,
+};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tracing::{info, warn};

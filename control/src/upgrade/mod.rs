@@ -21,9 +21,9 @@
 //! ```
 //!
 //! If anything fails or is silent, old goes on: with its own counters before *go*; after it with
-//! counters far above those that new may have used, and only when new is dead. What new had accepted
-//! by then old does not know: a packet of those few seconds could be replayed to it, until the
-//! session's next handshake.
+//! counters far above those that new may have used, and only when new is dead. What new had
+//! accepted by then old does not know: a packet of those few seconds could be replayed to it, until
+//! the session's next handshake.
 
 pub mod message;
 pub mod new;

@@ -5,7 +5,8 @@
 //!   on after all begins above what the importer may have used ([`LEASE`], [`RESUME_LEAP`]). So no
 //!   nonce is used twice, whoever goes on.
 //! - Replay windows are exact: what the exporter has accepted, the importer refuses.
-//! - Times are ages at the moment of the export. Whoever imports says which of its own instants that
+//! - Times are ages at the moment of the export. Whoever imports says which of its own instants
+//!   that
 //!   moment was.
 //! - Not in it: handshakes under way (their messages are repeated by timers, which are in it), the
 //!   cookie, and randomness.
@@ -265,8 +266,8 @@ impl Tunnel {
     }
 
     /// Goes on from `state`, which is this peer's, exported at `at` (of this machine's clock). The
-    /// send counters begin `ahead` above it: at least [`LEASE`]. The tunnel has no keys when this is
-    /// called. Afterwards the caller makes [`Tunnel::indices`] lead to it.
+    /// send counters begin `ahead` above it: at least [`LEASE`]. The tunnel has no keys when this
+    /// is called. Afterwards the caller makes [`Tunnel::indices`] lead to it.
     ///
     /// # Errors
     /// [`RecordError::Impossible`] if it is another peer's; nothing has changed then.
