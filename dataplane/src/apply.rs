@@ -41,6 +41,7 @@ impl<D: Driver> Shard<D> {
         let mut reported = self.unsent.is_some();
         let peers_max = self.peers.len() + PEERS_MADE_PER_TURN_MAX;
         let mut units = Units::new(self.walk_units);
+        self.forget_sources(&mut units);
         for _ in 0..COMMANDS_PER_TURN_MAX {
             if !self.flush_report() || self.peers.len() >= peers_max || units.are_spent() {
                 return reported;

@@ -27,7 +27,7 @@ use crate::state::Stand;
 use crate::timers::Wheel;
 use crate::transmit::outside::Departure;
 use crate::transmit::{InsideQueue, Trains};
-use crate::walk::Walk;
+use crate::walk::{LostSource, Walk};
 
 /// When an answer that found control's channel full is tried again.
 const REPORT_RETRY: Duration = Duration::from_millis(1);
@@ -91,6 +91,8 @@ pub struct Shard<D: Driver> {
     pub(crate) stand: Stand,
     /// A command that takes many turns.
     pub(crate) walk: Option<Walk>,
+    /// An address of ours that is no longer ours, and whose peers are being told so.
+    pub(crate) lost: Option<LostSource>,
     /// See [`WALK_UNITS_PER_TURN_MAX`].
     pub(crate) walk_units: u32,
     /// Counts identities, so that a walk knows which peers it has rekeyed.
@@ -151,6 +153,7 @@ impl<D: Driver> Shard<D> {
             listening: true,
             stand: Stand::Running,
             walk: None,
+            lost: None,
             walk_units: WALK_UNITS_PER_TURN_MAX,
             identity_number: 0,
             rekeying: false,
@@ -188,13 +191,21 @@ impl<D: Driver> Shard<D> {
     /// Whether commands of control wait that can be taken: none is while an answer finds no room.
     #[must_use]
     pub fn has_commands(&self) -> bool {
-        self.unsent.is_none() && (self.walk.is_some() || !self.commands.is_empty())
+        self.lost.is_some()
+            || self.unsent.is_none() && (self.walk.is_some() || !self.commands.is_empty())
     }
 
     /// Tells control that the shard has ended. Its channel may be full of answers that nobody reads
     /// any more; the end of the thread says the same.
     pub fn end(&mut self, error: Option<io::Error>) {
         let _unread = self.reports.push(Report::Stopped { error });
+    }
+
+    /// Whether there are sockets at the start; later [`Command::ReplaceSockets`] says so.
+    ///
+    /// [`Command::ReplaceSockets`]: crate::Command::ReplaceSockets
+    pub const fn start_listening(&mut self, listening: bool) {
+        self.listening = listening;
     }
 
     /// Lets commands do less per turn than [`WALK_UNITS_PER_TURN_MAX`], for tests: one peer or

@@ -14,6 +14,8 @@
 //! - *New sockets* and *another policy* are used at once; handshakes that waited for sockets begin,
 //!   and paths are measured anew, as their peers are reached.
 
+use std::net::IpAddr;
+
 use ringway_flow::Policy;
 use ringway_proto::Now;
 use ringway_proto::PeerId;
@@ -107,7 +109,37 @@ impl Walk {
     }
 }
 
+/// An address of ours that the kernel no longer sends from.
+pub(crate) struct LostSource {
+    address: IpAddr,
+    /// The next slot to look at.
+    cursor: u32,
+}
+
 impl<D: Driver> Shard<D> {
+    /// An address of ours is no longer ours: the kernel chooses another one for the peers that
+    /// came to it, until they come to one again. They are told by and by; meanwhile the driver
+    /// repeats what it could not send.
+    pub fn forget_source(&mut self, address: IpAddr) {
+        self.lost = Some(LostSource { address, cursor: 0 });
+    }
+
+    /// Goes on with that.
+    pub(crate) fn forget_sources(&mut self, units: &mut Units) {
+        let Some(mut lost) = self.lost.take() else { return };
+        while !units.are_spent() {
+            let Some((id, _)) = self.peers.next_from(lost.cursor) else { return };
+            lost.cursor = id.slot + 1;
+            units.spend(WALK_UNITS_VISIT);
+            if let Some(endpoint) = self.peers.get_mut(id).and_then(|peer| peer.endpoint.as_mut())
+                && endpoint.local.is_some_and(|local| local.address == lost.address)
+            {
+                endpoint.local = None;
+            }
+        }
+        self.lost = Some(lost);
+    }
+
     /// Goes on until the walk is done or the units are spent; `true` when it is done.
     pub(crate) fn step(&mut self, walk: &mut Walk, units: &mut Units, now: Now) -> bool {
         self.unpublished = true;

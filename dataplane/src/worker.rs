@@ -235,6 +235,7 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
     if config.frozen {
         driver.set_receiving(false)?;
     }
+    let listening = config.sockets.is_some();
     driver.set_tun(Some(config.tun))?;
     driver.set_sockets(config.sockets.map(|boxed| *boxed))?;
     let shard = ShardConfig {
@@ -250,6 +251,7 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
     };
     let mut shard = Shard::new(shard, driver, read_clock());
     shard.counters_mut().arenas_off_node = off_node;
+    shard.start_listening(listening);
     if config.frozen {
         shard.begin_frozen();
     }
@@ -290,6 +292,7 @@ fn arena(count: u32, node: Option<u32>, off_node: &mut u64) -> io::Result<Arena>
 fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> {
     let mut words = vec![0; page::WORDS];
     let mut worked_at = Instant::ZERO;
+    let mut sources_lost = 0;
     loop {
         let now = read_clock();
         let turn = shard.turn(now);
@@ -302,6 +305,11 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
             let stats = *shard.driver_mut().stats();
             page::publish(shard.counters_mut(), &stats, &mut words);
             link.page.publish(&words);
+            if let Some(address) = stats.source_lost_last
+                && std::mem::replace(&mut sources_lost, stats.source_lost) != stats.source_lost
+            {
+                shard.forget_source(address);
+            }
         }
         if turn.stop {
             break;

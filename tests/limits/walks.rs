@@ -369,3 +369,27 @@ fn a_live_session_loses_nothing_while_others_are_loaded_and_removed() {
     }
     assert_eq!(pair.gateway.all_drops(), 0);
 }
+
+#[test]
+fn an_address_that_is_lost_is_used_no_more_until_a_client_comes_to_it_again() {
+    const PEERS: usize = 20;
+    for budget in BUDGETS {
+        let mut crowd = Crowd::connected(PEERS);
+        crowd.gateway.shard.set_walk_units(budget);
+        let lost = crowd.gateway.ip();
+        crowd.gateway.shard.forget_source(lost);
+        while crowd.gateway.shard.has_commands() {
+            crowd.gateway.turn();
+        }
+        let from = |crowd: &mut Crowd, number| {
+            crowd.gateway.shard.driver_mut().inject_packet(&udp(BEYOND, inner(number), b"down"));
+            crowd.gateway.run().remove(0).from
+        };
+        for number in 0..PEERS {
+            assert_eq!(from(&mut crowd, number), None, "the kernel chooses");
+        }
+        talk(&mut crowd);
+        crowd.gateway.run();
+        assert_eq!(from(&mut crowd, 3).map(|local| local.address), Some(lost));
+    }
+}

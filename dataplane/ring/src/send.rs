@@ -285,7 +285,7 @@ impl Outbound {
         if train.from.is_some() && is_lost_source(errno) {
             let part = Part { bytes: train.len, segmented: message::datagrams(train) > 1 };
             if self.singles.send(fd, train, part, None).is_ok() {
-                stats.source_lost += 1;
+                stats.lost_source(train.from);
                 return;
             }
         }
@@ -308,7 +308,7 @@ impl Outbound {
                 if train.from.is_some() && error.raw_os_error().is_some_and(is_lost_source) =>
             {
                 match self.singles.send(fd, train, part, None) {
-                    Ok(()) => stats.source_lost += 1,
+                    Ok(()) => stats.lost_source(train.from),
                     Err(error) => stats.train_refused.count_error(&error),
                 }
             }

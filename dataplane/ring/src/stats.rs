@@ -1,6 +1,9 @@
 //! What the driver counted: plain integers of one core, published by whoever owns the core.
 
 use std::io;
+use std::net::IpAddr;
+
+use crate::driver::Local;
 
 /// Buckets of a batch histogram: 1, 2, up to 4, 8, 16, 32, 64, 128, and more.
 pub const BATCH_BUCKETS: usize = 9;
@@ -166,6 +169,8 @@ pub struct DriverStats {
     pub trains_unsegmented: u64,
     /// Trains sent again without their source address, because it is no longer ours.
     pub source_lost: u64,
+    /// The source address of the last of these.
+    pub source_lost_last: Option<IpAddr>,
     /// Trains for which there was no socket of that family.
     pub trains_without_socket: u64,
 
@@ -210,6 +215,14 @@ pub struct DriverStats {
     pub train_buffers_exhausted: u64,
     /// Reservations of a TUN write that failed because all were in flight.
     pub tun_writes_exhausted: u64,
+}
+
+impl DriverStats {
+    /// A train was sent again without the source address that it should have had.
+    pub(crate) fn lost_source(&mut self, from: Option<Local>) {
+        self.source_lost += 1;
+        self.source_lost_last = from.map(|from| from.address);
+    }
 }
 
 #[cfg(test)]

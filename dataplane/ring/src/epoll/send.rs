@@ -183,8 +183,8 @@ impl Outbound {
             let Some(front) = queue.front_mut() else {
                 unreachable!("more was taken than was waiting")
             };
-            if let SourceUse::LeftOut(_) = front.source {
-                stats.source_lost += 1;
+            if let SourceUse::LeftOut(from) = front.source {
+                stats.lost_source(Some(from));
                 front.source = SourceUse::Settled;
             }
             front.taken += vector.iov_len;
