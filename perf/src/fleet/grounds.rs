@@ -189,5 +189,5 @@ pub fn pin_this_thread(cpu: Option<usize>) -> Result<()> {
 /// not its own waiting. Without the privilege nothing changes.
 pub fn hurry_this_thread() {
     let thread = nix::unistd::gettid().to_string();
-    let _refused = Launch::new("chrt").args(["-f", "-p", "1", &thread]).run();
+    let _refused = Launch::new("chrt").args(["-f", "-p", "2", &thread]).run();
 }
