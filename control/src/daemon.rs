@@ -6,9 +6,10 @@
 //! `debug`; where it is set, messages go on coming to the standard error of whoever started it.
 
 use std::env;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -181,8 +182,7 @@ fn start_background() -> Result<(), Failure> {
     if let Some(name) = env::args_os().next() {
         std::os::unix::process::CommandExt::arg0(&mut command, name);
     }
-    // What is not a terminal (a file, the journal) goes on taking messages.
-    if !logs_are_wanted() && io::stderr().is_terminal() {
+    if !logs_are_wanted() && !keeps_messages() {
         command.stderr(Stdio::null());
     }
     let mut child = command.spawn().map_err(failed)?;
@@ -240,6 +240,13 @@ fn leave_stdout() {
     if let Ok(null) = File::options().write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(&null);
     }
+}
+
+/// Whether standard error goes to a file or to the journal. A terminal belongs to somebody else
+/// soon, and who reads a pipe to its end would wait for the end of the daemon.
+fn keeps_messages() -> bool {
+    let kind = fs::metadata("/proc/self/fd/2").map(|stderr| stderr.file_type());
+    kind.is_ok_and(|kind| kind.is_file() || kind.is_socket())
 }
 
 fn logs_are_wanted() -> bool {

@@ -391,3 +391,49 @@ fn privileged_answers_of_any_length_arrive_whole() {
 fn keys_slashes(line: &str) -> usize {
     line.split('\t').next().unwrap_or_default().matches('/').count()
 }
+
+/// The CPUs each thread of the daemon may use, by the thread's name.
+fn cpus_by_thread(lab: &Lab) -> Vec<(String, String)> {
+    let process = lab.processes().trim().to_owned();
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of = |thread: PathBuf| {
+        let status = read(thread.join("status"));
+        let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        (read(thread.join("comm")).trim().to_owned(), cpus.unwrap_or_default().trim().to_owned())
+    };
+    threads.map(|thread| of(thread.unwrap().path())).collect()
+}
+
+#[test]
+fn privileged_workers_and_control_stay_where_flags_and_taskset_put_them() {
+    let lab = Lab::new();
+    let cpus = thread::available_parallelism().unwrap().get();
+    let last = (cpus - 1).to_string();
+    let interface = lab.interface('a');
+    // The mask of taskset leaves one CPU, so two workers share it.
+    let start = ["taskset", "-c", &last, env!("CARGO_BIN_EXE_ringway"), "wg", "--workers", "2"];
+    let output = lab.inside(0, &[&start[..], &[&interface]].concat());
+    assert_eq!(output.status.code(), Some(3), "two workers do not fit on one CPU: {output:?}");
+    let output = lab.inside(0, &[&start[..], &["--oversubscribe", &interface]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let threads = cpus_by_thread(&lab);
+    assert!(threads.iter().all(|(_, cpus)| *cpus == last), "{threads:?}");
+    let workers = threads.iter().filter(|(name, _)| name.starts_with("ringway-"));
+    assert_eq!(workers.filter(|(name, _)| name != "ringway-wg").count(), 2, "{threads:?}");
+    lab.ip(0, &["link", "del", &interface]);
+    lab.ends();
+
+    let interface = lab.interface('b');
+    let count = cpus.to_string();
+    let flags = ["wg", "--workers", &count, "--control-cpu", "0", &interface];
+    let output = lab.inside(0, &[&[env!("CARGO_BIN_EXE_ringway")], &flags[..]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let threads = cpus_by_thread(&lab);
+    for worker in 0..cpus {
+        let name = format!("ringway-{worker}");
+        let cpus = threads.iter().find(|(found, _)| *found == name).map(|(_, cpus)| cpus.clone());
+        assert!(cpus.is_some_and(|cpus| !cpus.contains([',', '-'])), "{threads:?}");
+    }
+    assert!(threads.contains(&("ringway".to_owned(), "0".to_owned())), "{threads:?}");
+}
