@@ -288,3 +288,21 @@ fn privileged_the_stats_socket_answers_socat() {
         .unwrap_or_else(|e| panic!("{e}: {:?}", ask.run()));
     }
 }
+
+/// As an operator who knows WireGuard would look.
+#[test]
+fn privileged_wg_shows_a_gateway_that_has_a_file_and_may_not_change_it() {
+    let product = Product::start(Line::new(1500).unwrap(), Family::V4);
+    let _client = product.client(stock_client(), "laptop");
+    let wg = |words: &str| {
+        let words = words.split(' ').collect::<Vec<_>>();
+        product.line.gw.launch("wg").args(words).run()
+    };
+    let shown = wg(&format!("show {}", product.interface)).unwrap();
+    for expected in ["listening port: 51820", "10.91.9.2/32", "latest handshake"] {
+        assert!(shown.contains(expected), "{expected} in:\n{shown}");
+    }
+    let refused = wg(&format!("set {} listen-port 7", product.interface)).unwrap_err();
+    assert!(format!("{refused:#}").contains("not permitted"), "{refused:#}");
+    assert!(wg(&format!("show {} listen-port", product.interface)).unwrap().contains("51820"));
+}
