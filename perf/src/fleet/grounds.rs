@@ -16,6 +16,7 @@ use ringway_proto::crypto::{PrivateKey, PublicKey, hash};
 use super::{Fleet, Roster};
 use crate::process::{Launch, Process};
 use crate::programs::{Program, unique_interface};
+use crate::sink::drops_of_port;
 use crate::stats::Stats;
 use crate::topology::{GATEWAY_PORT, Line};
 use crate::uapi::Uapi;
@@ -116,6 +117,14 @@ impl Grounds {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Datagrams that found one of the gateway's sockets full; a merged one counts as one.
+    ///
+    /// # Errors
+    /// When the kernel does not list the sockets.
+    pub fn socket_drops(&self) -> Result<u64> {
+        drops_of_port(&self.line.gw, GATEWAY_PORT)
     }
 
     /// What the gateway said on standard error, for reports of failures.

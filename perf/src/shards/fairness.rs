@@ -9,6 +9,7 @@ use super::{Outcome, Settings, float, must};
 use crate::fleet::far::FarEnd;
 use crate::fleet::{Fleet, Grounds, Load, Roster};
 use crate::report::Figure;
+use crate::stats::Page;
 
 const PORT: u16 = 9_011;
 
@@ -35,11 +36,13 @@ fn beside(settings: &Settings, what: &str, size: usize, batch: usize) -> Result<
     at.set_port(PORT);
     let far = FarEnd::start(&grounds.line.dst, at, settings.ends_cpu())?;
     let before = grounds.stats.settled()?;
+    let socket_before = grounds.socket_drops()?;
     let load = Load { clients: 0..1, to: at, size, batch, per_s: None, echo: false, period };
     let (driven, kept) = honest.beside(period, || flooder.drive(&load))?;
     let arrived = far.stop()?;
     let after = grounds.stats.settled()?;
 
+    let more = |of: &dyn Fn(&Page) -> u64| float(of(&after).saturating_sub(of(&before)));
     let lost = driven.sent.saturating_sub(arrived.arrived);
     let added = kept.percentile_us(0.99) - alone.percentile_us(0.99);
     let mut figures =
@@ -49,10 +52,9 @@ fn beside(settings: &Settings, what: &str, size: usize, batch: usize) -> Result<
         Figure::lower("added p99 µs", added),
         Figure::told("flooder lost %", 100.0 * float(lost) / float(driven.sent.max(1))),
         Figure::told("turn p99 µs", float(after.quantile("turn_ns", "p99")) / 1e3),
-        Figure::told(
-            "counted drops",
-            float(after.drops_since(&before).iter().map(|(_, count)| count).sum()),
-        ),
+        Figure::told("over share", more(&|page| page.drops("over_share"))),
+        Figure::told("turns pressed", more(&|page| page.total("turns_pressed"))),
+        Figure::told("socket drops", float(grounds.socket_drops()? - socket_before)),
     ]);
     let mut invariants = kept.unharmed(what);
     invariants.push(must(

@@ -36,6 +36,7 @@ struct Flooded {
     cpu_s: f64,
     before: Page,
     after: Page,
+    socket_drops: u64,
 }
 
 fn beside(settings: &Settings, what: &str, forgery: Forgery) -> Result<Vec<Outcome>> {
@@ -63,6 +64,7 @@ fn flooded(
     let mut forger = Forger::new(forgery, &grounds.public(), grounds.gateway(), &grounds.line.cli)?;
     let mut newcomer = grounds.fleet(Roster { first: 4 << 20, ..Roster::new(SEED, 1) })?;
     let before = grounds.stats.settled()?;
+    let socket_before = grounds.socket_drops()?;
     let spent = Spent::since_now(grounds.pid());
     let ((forged, newcomer_s), kept) = honest.beside(period, || {
         let start = Instant::now();
@@ -78,7 +80,8 @@ fn flooded(
         })
     })?;
     let cpu_s = spent.seconds();
-    Ok(Flooded { forged, kept, newcomer_s, cpu_s, before, after: grounds.stats.settled()? })
+    let (after, socket_drops) = (grounds.stats.settled()?, grounds.socket_drops()? - socket_before);
+    Ok(Flooded { forged, kept, newcomer_s, cpu_s, before, after, socket_drops })
 }
 
 impl Flooded {
@@ -91,6 +94,7 @@ impl Flooded {
             Figure::told("newcomer s", self.newcomer_s.unwrap_or(f64::NAN)),
             Figure::told("gateway core", self.cpu_s / self.forged.wall.as_secs_f64()),
             Figure::told("cookies", more("cookies_sent")),
+            Figure::told("socket drops", float(self.socket_drops)),
             Figure::told("turn p99 µs", float(self.after.quantile("turn_ns", "p99")) / 1e3),
         ]);
         let mut invariants = self.kept.unharmed("during the flood");
