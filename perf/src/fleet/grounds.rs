@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use ringway_proto::crypto::{PrivateKey, PublicKey, hash};
 
@@ -183,15 +183,38 @@ fn peer_lines(fleet: &Fleet, number: u32) -> String {
     format!("public_key={key}\nallowed_ip={}/32\n", fleet.roster().inner(number))
 }
 
-/// Binds the calling thread to one CPU, if one is given.
+/// Binds the calling thread to one CPU, or lets it run on all that this process began with. Threads
+/// and programs it starts from then on inherit that.
 ///
 /// # Errors
 /// When there is no such CPU.
 pub fn pin_this_thread(cpu: Option<usize>) -> Result<()> {
-    let Some(cpu) = cpu else { return Ok(()) };
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("Binding to CPU {cpu}"))
+    let all = all_cpus()?;
+    let set = match cpu {
+        None => all,
+        Some(cpu) => {
+            let mut one = CpuSet::new();
+            one.set(cpu)?;
+            one
+        }
+    };
+    let bound = sched_setaffinity(Pid::from_raw(0), &set);
+    bound.with_context(|| format!("Binding to CPU {cpu:?}"))
+}
+
+/// How many CPUs this process began with, whatever the calling thread is bound to now.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn cpu_count() -> Result<usize> {
+    let all = all_cpus()?;
+    Ok((0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false)).count())
+}
+
+/// The main thread is never bound.
+fn all_cpus() -> Result<CpuSet> {
+    let main = Pid::from_raw(i32::try_from(std::process::id())?);
+    sched_getaffinity(main).context("Asking for the CPUs of this process")
 }
 
 /// Lets the calling thread run before everything ordinary on its CPU, so that what it measures is

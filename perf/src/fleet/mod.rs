@@ -39,7 +39,7 @@ use wire::Wire;
 
 pub use drive::{Driven, Load};
 pub use forge::{Forged, Forger, Forgery};
-pub use grounds::{Grounds, OUTER_PREFIX, hurry_this_thread, pin_this_thread};
+pub use grounds::{Grounds, OUTER_PREFIX, cpu_count, hurry_this_thread, pin_this_thread};
 pub use roster::Roster;
 
 /// Longest sleep of the loop, so that timers of clients are at most so late.

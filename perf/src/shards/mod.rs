@@ -24,7 +24,7 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::cpu;
-use crate::fleet::{Grounds, pin_this_thread};
+use crate::fleet::{Grounds, cpu_count, pin_this_thread};
 use crate::report::Figure;
 
 /// How large a scenario is.
@@ -166,9 +166,10 @@ impl Settings {
 
     /// Starts the gateway and then binds this thread, and those it starts, away from it.
     fn grounds(&self) -> Result<Grounds> {
-        let cpus = thread::available_parallelism().map_or(1, usize::from);
+        // The gateway of the variant before left this thread bound, and children inherit that.
+        pin_this_thread(None)?;
         let place = match self.workers {
-            1 if cpus > 1 => "--workers 1 --cpus 1".to_owned(),
+            1 if cpu_count()? > 1 => "--workers 1 --cpus 1".to_owned(),
             workers => format!("--workers {workers} --oversubscribe"),
         };
         let grounds = Grounds::start(&format!("{place} {}", self.flags))?;
@@ -178,8 +179,7 @@ impl Settings {
 
     /// The CPU of everything that is not the gateway, if it has one of its own.
     fn ends_cpu(&self) -> Option<usize> {
-        let cpus = thread::available_parallelism().map_or(1, usize::from);
-        (self.workers == 1 && cpus > 1).then_some(0)
+        (self.workers == 1 && cpu_count().is_ok_and(|cpus| cpus > 1)).then_some(0)
     }
 
     fn variant(&self, what: &str) -> String {
