@@ -80,7 +80,7 @@ pub struct StatePage {
     pub cursor: Option<u32>,
     /// Head and records.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// Peers in it. Set by the shard.
+    /// Peers in it: those of whom more is known than their configuration. Set by the shard.
     pub peers: u32,
     /// How many of them can send now. Set by the shard.
     pub sessions: u32,
@@ -183,7 +183,11 @@ impl<D: Driver> Shard<D> {
                 return Ok(());
             }
             cursor = id.slot + 1;
-            PeerState::of(peer, now).write(&mut page.bytes);
+            let state = PeerState::of(peer, now);
+            if state.is_blank() {
+                continue;
+            }
+            state.write(&mut page.bytes);
             page.peers += 1;
             page.sessions += u32::from(peer.live);
         }
@@ -239,6 +243,11 @@ impl PeerState {
     fn of(peer: &Peer, now: Now) -> Self {
         let path = peer.path.learnt(now.mono);
         Self { endpoint: peer.endpoint, path, tunnel: peer.tunnel.export(now) }
+    }
+
+    /// Whether all that is known of the peer is its configuration.
+    fn is_blank(&self) -> bool {
+        self.endpoint.is_none() && self.path.is_none() && self.tunnel.is_blank()
     }
 
     fn write(&self, out: &mut Vec<u8>) {

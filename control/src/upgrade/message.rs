@@ -85,7 +85,7 @@ pub enum Item {
 /// How much the old process gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Given {
-    /// Peers in all pages.
+    /// Peers in all pages: those that were ever heard of or spoken to.
     pub peers: u64,
     /// How many of them can send now.
     pub sessions: u64,

@@ -181,6 +181,7 @@ struct Heir {
 /// What was taken over.
 struct Summary {
     given: Given,
+    peers: usize,
     prefixes: usize,
     bytes: u64,
     waited: Duration,
@@ -251,10 +252,12 @@ impl Heir {
         }
         started.own_names(true);
         desk.with_plane(|plane| role.inherit(journal.take(), plane));
-        let prefixes =
-            desk.with_plane(|plane| plane.peers().map(|(_, peer)| peer.allowed_ips.len()).sum());
+        let (peers, prefixes) = desk.with_plane(|plane| {
+            (plane.peers().len(), plane.peers().map(|(_, peer)| peer.allowed_ips.len()).sum())
+        });
         Ok(Summary {
             given: Given { sessions, ..given },
+            peers,
             prefixes,
             bytes: wire.moved(),
             waited: Duration::from_nanos(waited),
@@ -275,11 +278,12 @@ async fn converge(started: &Started, offer: &Offer, role: &mut dyn Role) -> Opti
 
 impl Summary {
     fn line(&self, old: &str) -> String {
-        let Given { peers, sessions, handshakes_lost, packets_lost, .. } = self.given;
+        let Given { sessions, handshakes_lost, packets_lost, .. } = self.given;
         format!(
-            "Took over from {old}: {peers} peer(s), {sessions} live session(s), {} prefix(es), {} \
-             bytes of state; packets waited for {:.1} ms; lost: {handshakes_lost} handshake(s) \
+            "Took over from {old}: {} peer(s), {sessions} live session(s), {} prefix(es), {} bytes \
+             of state; packets waited for {:.1} ms; lost: {handshakes_lost} handshake(s) \
              under way, {packets_lost} packet(s) that waited for one",
+            self.peers,
             self.prefixes,
             self.bytes,
             self.waited.as_secs_f64() * 1000.0,

@@ -93,6 +93,19 @@ impl TunnelState {
         self.peer
     }
 
+    /// Whether the peer was never heard of and never spoken to: then there is nothing to go on with
+    /// but what is configured.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        let spans = [self.initiation_accepted, self.handshake_sent];
+        self.indices().next().is_none()
+            && [self.our_stamp, self.their_stamp] == [Tai64n::default(); 2]
+            && spans.iter().chain(&self.timers).all(Option::is_none)
+            && !self.initiation_due
+            && !self.keepalive_due
+            && self.stats == TunnelStats::default()
+    }
+
     /// The indices that the peer sends to.
     fn indices(&self) -> impl Iterator<Item = ReceiverIndex> + '_ {
         self.keypairs.iter().flatten().map(|keypair| keypair.ours)
@@ -186,6 +199,14 @@ impl TunnelState {
         let live: Vec<ReceiverIndex> = self.indices().collect();
         if (1..live.len()).any(|at| live[..at].contains(&live[at])) {
             return Err(RecordError::Impossible { field: "receiver index" });
+        }
+        // Counts that no tunnel reaches leave no room to count on.
+        let TunnelStats { rx_bytes, tx_bytes, initiations_sent, responses_sent, .. } = self.stats;
+        let TunnelStats { completed, refused, gave_up, .. } = self.stats;
+        let counts = [initiations_sent, responses_sent, completed, refused, gave_up];
+        if rx_bytes.max(tx_bytes) > u64::MAX / 2 || counts.iter().any(|count| *count > u32::MAX / 2)
+        {
+            return Err(RecordError::Impossible { field: "statistics" });
         }
         // A keypair waits to be confirmed only by whoever answered.
         match &self.keypairs[NEXT] {
