@@ -11,17 +11,21 @@
 //!    first left of its own.
 //! 3. What finds no place there is dropped, not decrypted ([`DropReason::OverShare`]). A session
 //!    may take as many places as it leaves free for others, so several floods do not shut out a
-//!    download. In the first turns of an overload nothing is dropped: it may be a burst.
+//!    download. At first nothing is dropped, but less is looked at: it may be a burst.
+//!
+//! A session that presses the core alone for a while is left alone: what it sends too much waits in
+//! the kernel's buffers. Another one is noticed when its first packet has passed through them, and
+//! shares are kept from then on.
 //!
 //! Turns become shorter, down to a thirty-second, while much comes in: throwing away what is beyond
 //! a share costs little, but only what has been received can be thrown away.
 //!
 //! **Bound.** A turn carries at most [`TURN_UNITS_MAX`] units and one buffer. What arrives for a
 //! session below its share waits for the end of the turn that is under way and leaves at the end of
-//! the next, whatever others send: two turns. The condition is that the turn sees it: at most
+//! the next but one, whatever others send and have saved: three turns. The condition is that the turn sees it: at most
 //! [`COMPLETIONS_PRESSED_MAX`] buffers are looked at in a turn, and what the kernel's buffers do
-//! not hold is lost there for everybody. What arrives while an overload begins waits for up to
-//! [`ROUNDS_WITHOUT_DROPS`] turns more.
+//! not hold is lost there for everybody. What arrives while an overload begins may wait until
+//! [`PATIENCE_UNITS`] have been carried (some milliseconds).
 //!
 //! Work is measured in bytes and packets as they lie in the buffer: nothing is opened, no clock is
 //! read, nothing is allocated. A core that is not pressed adds up the work of a turn and does
@@ -29,6 +33,7 @@
 //! datagrams from where the session was last heard are on its account, all others share one.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use ringway_proto::limits::{
     BUFFER_UNITS, COMPLETIONS_PRESSED_MAX, PACKET_UNITS, TURN_UNITS_MAX, WAITING_INSIDE_MAX,
@@ -36,7 +41,7 @@ use ringway_proto::limits::{
 };
 use ringway_proto::offload::VnetHeader;
 use ringway_proto::wireguard::{self, Message};
-use ringway_proto::{DropReason, Now, PeerId, ip};
+use ringway_proto::{DropReason, Instant, Now, PeerId, ip};
 use ringway_ring::{Driver, Received};
 
 use crate::routes::Route;
@@ -45,11 +50,19 @@ use crate::shard::Shard;
 /// Shares that a session may have saved.
 const SAVED_MAX: i64 = 4;
 
-/// Turns of an overload in which nothing is dropped.
-const ROUNDS_WITHOUT_DROPS: u32 = 3;
+/// Pressed turns, a third of a second or so, after which a session that has seen no other is left
+/// alone.
+const ALONE_AFTER: u32 = 1_024;
 
-/// Places for what waits: one more in each turn that does not drop.
-const PLACES_MAX: usize = WAITING_OUTSIDE_MAX + WAITING_INSIDE_MAX + ROUNDS_WITHOUT_DROPS as usize;
+/// Units that an overloaded core carries before it drops anything: what a fast download has on the
+/// way, which may come at once when the core did not run for a while.
+const PATIENCE_UNITS: u64 = 4 << 20;
+
+/// Time without an overload in which all patience comes back.
+const PATIENCE_BACK: Duration = Duration::from_millis(100);
+
+/// Places for what waits: some more for turns that do not drop.
+const PLACES_MAX: usize = WAITING_OUTSIDE_MAX + WAITING_INSIDE_MAX + 16;
 
 /// Sessions that are supposed to be there before the first turn has counted them.
 const SESSIONS_AT_FIRST: u32 = 15;
@@ -105,8 +118,12 @@ pub(crate) struct Fairness {
     /// Units of a turn: fewer than [`TURN_UNITS_MAX`] while much comes in.
     budget: u64,
     round: u32,
-    /// Turns of this overload.
-    rounds: u32,
+    /// Units still to be carried before anything is dropped.
+    patience: u64,
+    /// The last pressed turn.
+    pressed_at: Instant,
+    /// Pressed turns since another session than the one that presses was seen.
+    alone_for: u32,
     /// Units of a session in a round.
     share: i64,
     /// Sessions looked at in this round.
@@ -122,7 +139,10 @@ impl Fairness {
             pressed: false,
             budget: TURN_UNITS_MAX,
             round: 0,
-            rounds: 0,
+            patience: PATIENCE_UNITS,
+            pressed_at: Instant::ZERO,
+            // As long as nobody else was seen.
+            alone_for: u32::MAX,
             share: 0,
             seen: 0,
             strangers: Portion::default(),
@@ -138,20 +158,23 @@ impl Fairness {
     }
 
     /// A turn ended with things left.
-    pub(crate) fn press(&mut self) {
+    pub(crate) fn press(&mut self, now: Instant) {
         self.pressed = true;
-        self.rounds = 0;
+        // A pause of a turn is none: patience comes back in a tenth of a second.
+        let rested = now.since(self.pressed_at).min(PATIENCE_BACK).as_micros() as u64;
+        let regained = PATIENCE_UNITS * rested / PATIENCE_BACK.as_micros() as u64;
+        self.patience = (self.patience + regained).min(PATIENCE_UNITS);
         // Nobody has counted yet: the first shares must not be so large that one turn cannot serve
         // them.
         self.seen = self.seen.max(SESSIONS_AT_FIRST);
     }
 
     fn begin_round(&mut self) {
+        self.alone_for = if self.seen > 1 { 0 } else { self.alone_for.saturating_add(1) };
         // The strangers' account is one of them, so a session alone has half of the shares.
         let accounts = u64::from(self.seen) + 1;
         self.share = (self.budget / 2 / accounts) as i64;
         self.round = self.round.wrapping_add(1);
-        self.rounds = self.rounds.saturating_add(1);
         self.seen = 0;
     }
 
@@ -178,7 +201,8 @@ impl Fairness {
     fn judge(&mut self, portion: &mut Portion, units: u64, outside: bool) -> Fate {
         self.refill(portion);
         // What comes after something that waits waits too: order is kept within a session.
-        if portion.waiting == 0 && portion.credit > 0 {
+        let alone = self.alone_for > ALONE_AFTER;
+        if portion.waiting == 0 && (portion.credit > 0 || alone) {
             portion.credit -= units as i64;
             return Fate::Carried;
         }
@@ -186,7 +210,8 @@ impl Fairness {
             portion.waiting += 1;
             return Fate::Waits;
         }
-        if self.rounds <= ROUNDS_WITHOUT_DROPS {
+        let patient = alone || self.patience > 0;
+        if patient && self.waiting.len() < PLACES_MAX {
             portion.waiting += 1;
             return Fate::Last;
         }
@@ -222,6 +247,8 @@ impl<D: Driver> Shard<D> {
         let mut spent = 0;
         let taken = self.take_in(&mut spent, now);
         self.serve_waiting(&mut spent, now);
+        self.fairness.patience = self.fairness.patience.saturating_sub(spent);
+        self.fairness.pressed_at = now.mono;
         self.fairness.pressed = !(taken && self.fairness.waiting.is_empty());
         true
     }

@@ -257,7 +257,7 @@ impl<D: Driver> Shard<D> {
             spent += units_of(&received);
             self.carry_one(received, now);
         }
-        self.fairness.press();
+        self.fairness.press(now.mono);
         true
     }
 
