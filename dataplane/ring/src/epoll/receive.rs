@@ -91,6 +91,11 @@ impl Lane {
         Ok(count)
     }
 
+    /// Whether the last receive filled every buffer that stood ready.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.first == self.buffers.len()
+    }
+
     /// Buffers nobody uses.
     pub(super) fn free(&self) -> usize {
         self.arena.free() + self.buffers.len() - self.first

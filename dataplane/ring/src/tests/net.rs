@@ -26,6 +26,18 @@ pub(crate) fn enter_own_network() {
     set_up("lo");
 }
 
+/// Keeps the calling thread on its CPU: what a qdisc lets go later is delivered where it was queued,
+/// and two CPUs would deliver in any order.
+pub(super) fn stay_on_this_cpu() {
+    // SAFETY: no pointers.
+    let cpu = unsafe { libc::sched_getcpu() };
+    let mut set = [0_u64; 16];
+    set[cpu as usize / 64] = 1 << (cpu % 64);
+    // SAFETY: pointer and size describe `set`, which outlives the call.
+    let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), set.as_ptr().cast()) };
+    assert_eq!(done, 0);
+}
+
 /// Runs `ip` with these words; whether it succeeded.
 pub(crate) fn ip(words: &str) -> bool {
     let output = std::process::Command::new("ip").args(words.split(' ')).output();
