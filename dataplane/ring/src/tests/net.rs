@@ -26,8 +26,8 @@ pub(crate) fn enter_own_network() {
     set_up("lo");
 }
 
-/// Keeps the calling thread on its CPU: what a qdisc lets go later is delivered where it was queued,
-/// and two CPUs would deliver in any order.
+/// Keeps the calling thread on its CPU: what a qdisc lets go later is delivered where it was
+/// queued, and two CPUs would deliver in any order.
 pub(super) fn stay_on_this_cpu() {
     // SAFETY: no pointers.
     let cpu = unsafe { libc::sched_getcpu() };
