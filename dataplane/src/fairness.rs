@@ -33,6 +33,7 @@
 //! datagrams from where the session was last heard are on its account, all others share one.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringway_proto::limits::{
@@ -44,6 +45,7 @@ use ringway_proto::wireguard::{self, Message};
 use ringway_proto::{DropReason, Instant, Now, PeerId, ip};
 use ringway_ring::{Driver, Received};
 
+use crate::classify;
 use crate::routes::Route;
 use crate::shard::Shard;
 
@@ -325,33 +327,50 @@ impl<D: Driver> Shard<D> {
         (fate, account)
     }
 
-    /// Whose buffer it is. Datagrams that arrived merged have one sender; the first speaks for all.
     fn account_of(&self, received: &Received) -> Account {
         match received {
             Received::Outside(outside) => {
-                let end = outside.start + outside.stride.min(outside.len);
-                let first = &outside.buf[outside.start..end];
-                let Ok(Message::Data { receiver, .. }) = wireguard::classify(first) else {
-                    return Account::Nobody;
-                };
-                let Some(id) = self.indices.lookup(receiver) else { return Account::Nobody };
-                let endpoint = self.peers.get(id).and_then(|peer| peer.endpoint);
-                match endpoint.is_some_and(|endpoint| endpoint.remote == outside.from) {
-                    true => Account::Session(id),
-                    false => Account::Strangers,
-                }
+                let bytes = &outside.buf[outside.start..outside.start + outside.len];
+                self.account_outside(bytes, outside.stride, outside.from)
             }
             Received::Inside(inside) => {
-                let bytes = &inside.buf[inside.start..inside.start + inside.len];
-                let route = VnetHeader::parse(bytes)
-                    .ok()
-                    .and_then(|(_, packet)| ip::Packet::parse(packet).ok())
-                    .and_then(|view| self.allowed_ips.lookup(view.destination()));
-                match route {
-                    Some(Route::Peer(id)) => Account::Session(id),
-                    Some(Route::Core(_)) | None => Account::Nobody,
-                }
+                self.account_inside(&inside.buf[inside.start..inside.start + inside.len])
             }
+        }
+    }
+
+    /// Whose datagrams these are. Those that arrived merged have one sender: all of them are on the
+    /// account of the first session among them that lives where they came from, whatever lies
+    /// before it.
+    fn account_outside(&self, bytes: &[u8], stride: usize, from: SocketAddr) -> Account {
+        let mut account = Account::Nobody;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let first = &rest[..stride.min(rest.len())];
+            let mut passed = first.len();
+            if let Ok(Message::Data { receiver, .. }) = wireguard::classify(first) {
+                if let Some(id) = self.indices.lookup(receiver) {
+                    let endpoint = self.peers.get(id).and_then(|peer| peer.endpoint);
+                    if endpoint.is_some_and(|endpoint| endpoint.remote == from) {
+                        return Account::Session(id);
+                    }
+                    account = Account::Strangers;
+                }
+                passed = classify::next_run(rest, stride).bytes;
+            }
+            rest = &rest[passed..];
+        }
+        account
+    }
+
+    fn account_inside(&self, bytes: &[u8]) -> Account {
+        let route = VnetHeader::parse(bytes)
+            .ok()
+            .and_then(|(_, packet)| ip::Packet::parse(packet).ok())
+            .and_then(|view| self.allowed_ips.lookup(view.destination()));
+        match route {
+            Some(Route::Peer(id)) => Account::Session(id),
+            Some(Route::Core(_)) | None => Account::Nobody,
         }
     }
 }

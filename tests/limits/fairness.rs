@@ -41,6 +41,8 @@ struct Source {
     gap: Duration,
     /// Packets that arrive together.
     merged: usize,
+    /// Something that nobody can open lies in front of them.
+    disguised: bool,
     next: Instant,
     sent: u32,
     arrived: u32,
@@ -57,6 +59,7 @@ impl Source {
             way,
             gap,
             merged,
+            disguised: false,
             next: Instant::ZERO,
             sent: 0,
             arrived: 0,
@@ -139,6 +142,11 @@ impl Model {
                     }
                     Way::ToClient => datagrams.push(udp(BEYOND, home, &payload)),
                 }
+            }
+            if source.disguised {
+                let mut front = datagrams[0].clone();
+                front[4] ^= 1;
+                datagrams.insert(0, front);
             }
             source.next = source.next + source.gap;
             if *kernel_packets + datagrams.len() > SOCKET_MAX {
@@ -280,6 +288,17 @@ fn one_who_floods_harms_only_himself_in_either_direction_merged_or_not() {
 }
 
 #[test]
+fn a_flood_behind_something_that_nobody_can_open_is_on_its_senders_account() {
+    let mut sources = vec![Source::new(0, Way::ToExit, 300_000, 16)];
+    sources[0].disguised = true;
+    sources.extend(honest(1..9));
+    let mut model = Model::new(9, sources);
+    let bound = model.turn_max(17);
+    model.run_and_check(|source| source.client != 0, bound);
+    assert!(model.over_share() > 1_000);
+}
+
+#[test]
 fn several_who_flood_share_what_is_left_and_harm_nobody_else() {
     let mut sources: Vec<_> =
         (0..5).map(|client| Source::new(client, Way::ToExit, 60_000, 1)).collect();
@@ -358,7 +377,10 @@ fn forgeries_from_elsewhere_are_not_on_the_account_of_the_session_they_name() {
     assert!(model.over_share() > 1_000);
     let source = &model.sources[0];
     assert!(source.sent - source.arrived <= 4, "{} of {}", source.arrived, source.sent);
-    assert_eq!(model.crowd.clients[1].address, home);
+    let known = model.crowd.clients[1].public();
+    let peers = model.crowd.gateway.peers();
+    let peer = peers.iter().find(|peer| peer.public == known).unwrap();
+    assert_eq!(peer.endpoint, Some(home));
 }
 
 /// A flood of one of two clients, in one turn.
