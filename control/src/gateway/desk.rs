@@ -190,6 +190,8 @@ impl Desk {
     /// # Errors
     /// [`DeskError::Port`]: the gateway stays down then.
     pub async fn set_link(&self, up: bool) -> Result<(), DeskError> {
+        // While another process is given the sockets, none are opened or closed.
+        let _turn = self.turn.lock().await;
         let ticket = self.inner.borrow_mut().set_link(up)?;
         self.pump();
         self.finished(ticket).await
@@ -200,8 +202,12 @@ impl Desk {
     /// # Errors
     /// [`DeskError::Stopping`].
     pub async fn set_mtu(&self, bytes: u16) -> Result<(), DeskError> {
+        let _turn = self.turn.lock().await;
         let ticket = {
             let mut inner = self.inner.borrow_mut();
+            if inner.stopping {
+                return Err(DeskError::Stopping);
+            }
             inner.about.inner_mtu = bytes;
             inner.policy.inner_mtu = bytes;
             let policy = inner.policy.clone();

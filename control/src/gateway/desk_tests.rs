@@ -179,3 +179,46 @@ fn when_one_core_has_ended_the_others_are_told_to_stop() {
         assert!(desk.take_failure().is_some_and(|error| error.to_string() == "broken"));
     });
 }
+
+#[test]
+fn the_interface_is_followed_only_when_nobody_holds_changes_back() {
+    on_control_thread(async {
+        let (desk, told) = desk(1);
+        let held = desk.hold().await;
+        let followed = {
+            let desk = std::rc::Rc::clone(&desk);
+            tokio::task::spawn_local(async move {
+                desk.set_link(true).await?;
+                desk.set_mtu(1300).await
+            })
+        };
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((told.sockets.get(), told.inner_mtu.get()), (false, 0));
+        drop(held);
+        followed.await.unwrap().unwrap();
+        assert_eq!((told.sockets.get(), told.inner_mtu.get()), (true, 1300));
+    });
+}
+
+#[test]
+fn a_change_that_waited_until_the_gateway_was_given_away_is_refused() {
+    on_control_thread(async {
+        let (desk, told) = desk(1);
+        let held = desk.hold().await;
+        let changes = {
+            let desk = std::rc::Rc::clone(&desk);
+            tokio::task::spawn_local(async move {
+                (desk.set_link(true).await, desk.configure(put(1).into()).await)
+            })
+        };
+        tokio::task::yield_now().await;
+        desk.stop();
+        drop(held);
+        let (link, peer) = changes.await.unwrap();
+        assert!(matches!(link, Err(DeskError::Stopping)), "{link:?}");
+        assert!(matches!(peer, Err(DeskError::Stopping)), "{peer:?}");
+        assert!(!told.sockets.get());
+    });
+}
