@@ -92,6 +92,8 @@ pub struct Wire {
     descriptors: VecDeque<OwnedFd>,
     /// Bytes of frames sent and received.
     moved: u64,
+    /// A frame was begun and not ended: nothing that followed would be understood.
+    cut: bool,
 }
 
 /// Both directions, each with its counter.
@@ -115,7 +117,8 @@ impl Wire {
     ) -> Result<(Self, Hello), WireError> {
         let frame = Zeroizing::new(Vec::with_capacity(HEAD_BYTES + FRAME_BYTES_MAX));
         let descriptors = VecDeque::new();
-        let mut wire = Self { stream, keys: None, frame, descriptors, moved: 0 };
+        let mut wire =
+            Self { stream, keys: None, frame, descriptors, moved: 0, cut: false };
         let private = PrivateKey::generate(&mut SystemRandom);
         let public = private.public();
         let own = Hello { version: VERSION, program: program.to_owned(), key: public };
@@ -147,7 +150,7 @@ impl Wire {
         }
     }
 
-    /// Sends a message.
+    /// Sends a message. Once this was given up half-way, nothing more can be sent.
     ///
     /// # Errors
     /// [`WireError::Io`], [`WireError::Silent`] if it is not taken in time.
@@ -168,6 +171,9 @@ impl Wire {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), WireError> {
         assert!(descriptors.len() <= DESCRIPTORS_MAX);
+        if self.cut {
+            return Err(WireError::Silent);
+        }
         self.frame.clear();
         self.frame.extend_from_slice(&[0; HEAD_BYTES]);
         message.write(&mut self.frame);
@@ -182,8 +188,11 @@ impl Wire {
             self.frame.extend_from_slice(&tag);
         }
         self.moved += self.frame.len() as u64;
+        // Stays so if whoever waits here gives up.
+        self.cut = true;
         let write = write_all(&self.stream, &self.frame, descriptors);
         timeout(FRAME_TIMEOUT, write).await.map_err(|_| WireError::Silent)??;
+        self.cut = false;
         Ok(())
     }
 

@@ -120,3 +120,27 @@ fn whoever_says_nothing_is_not_waited_for() {
         assert!(matches!(error, WireError::Silent));
     });
 }
+
+#[test]
+fn nothing_follows_a_frame_that_was_given_up_half_way() {
+    on_runtime(async {
+        let (mut one, mut two) = wires().await;
+        // Nobody reads: the socket takes some pages and a piece of one.
+        let full = async { while one.send(&page(1)).await.is_ok() {} };
+        timeout(Duration::from_millis(50), full).await.unwrap_err();
+        let refusal = Message::Refuse { why: "too late".into() };
+        let begun = std::time::Instant::now();
+        assert!(matches!(one.send(&refusal).await, Err(WireError::Silent)));
+        assert!(begun.elapsed() < FRAME_TIMEOUT / 2, "it was waited for");
+        drop(one);
+        let rest = async {
+            loop {
+                match two.receive(FRAME_TIMEOUT).await {
+                    Ok(message) => assert_eq!(message, page(1)),
+                    Err(error) => return error,
+                }
+            }
+        };
+        assert!(matches!(rest.await, WireError::Gone));
+    });
+}
