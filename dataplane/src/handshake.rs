@@ -5,7 +5,10 @@
 //! is the load gauge: under load an initiation needs a valid cookie before any curve work is done,
 //! and its source a share of the limiter. Who has no cookie is told so at once and takes no place
 //! in the queue, so that a flood from forged addresses does not keep those out who have one. Checks
-//! and answers are bounded per turn too: what comes beyond them is dropped unseen.
+//! and answers are bounded per turn too: what comes beyond them is dropped unseen. What claims to
+//! answer us (responses, cookie replies) is bounded apart from what asks us (initiations), and what
+//! answers nothing is dropped before it costs either; a cookie reply is read at once and never
+//! waits, since anybody could fill the queue with it.
 //!
 //! Steps: [`Shard::receive_handshake`] (cheap checks, queue) → [`Shard::do_handshakes`] (curve
 //! work, the tunnel decides) → [`Shard::settle`] (what the tunnel wants sent, staged packets,
@@ -16,8 +19,8 @@ use std::net::SocketAddr;
 
 use ringway_proto::crypto::Random;
 use ringway_proto::limits::{
-    COOKIES_PER_TURN_MAX, HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX,
-    HANDSHAKES_QUEUED_MAX, TIMERS_PER_TURN_MAX,
+    ANSWERS_CHECKED_PER_TURN_MAX, COOKIES_PER_TURN_MAX, HANDSHAKES_CHECKED_PER_TURN_MAX,
+    HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX, TIMERS_PER_TURN_MAX,
 };
 use ringway_proto::wireguard::{
     Admission, AdmissionLimits, CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge,
@@ -35,10 +38,20 @@ use crate::to_exit::how;
 /// Bytes of the longest handshake message (the initiation).
 const MESSAGE_BYTES_MAX: usize = 148;
 
+/// Why a queued message ends before any curve work: a fiftieth of what it costs otherwise.
+const CHEAP: [DropReason; 5] = [
+    DropReason::Mac2Missing,
+    DropReason::HandshakeRateLimited,
+    DropReason::HandshakeUnexpected,
+    DropReason::IndexUnknown,
+    DropReason::NoIdentity,
+];
+
 struct Queued {
     bytes: [u8; MESSAGE_BYTES_MAX],
     len: usize,
-    message: Message,
+    /// Which handshake of ours it answers; none for an initiation.
+    answers: Option<ReceiverIndex>,
     from: SocketAddr,
     to: Option<Local>,
     /// It came with a cookie, under load.
@@ -53,10 +66,12 @@ pub struct HandshakeQueue {
     load: LoadGauge,
     limiter: HandshakeLimiter,
     cookies: Option<CookieChecker>,
-    /// Messages that may still be checked in this turn.
+    /// Initiations that may still be checked in this turn.
     checks_left: usize,
+    /// Responses and cookie replies that may still be checked in this turn.
+    answer_checks_left: usize,
     /// Cookies that may still be sent in this turn.
-    answers_left: usize,
+    cookies_left: usize,
     pub(crate) admission: Admission,
 }
 
@@ -72,7 +87,8 @@ impl HandshakeQueue {
             limiter: HandshakeLimiter::new(random),
             cookies: None,
             checks_left: HANDSHAKES_CHECKED_PER_TURN_MAX,
-            answers_left: COOKIES_PER_TURN_MAX,
+            answer_checks_left: ANSWERS_CHECKED_PER_TURN_MAX,
+            cookies_left: COOKIES_PER_TURN_MAX,
             admission: Admission::new(AdmissionLimits::share_of(cores)),
         }
     }
@@ -108,7 +124,15 @@ impl HandshakeQueue {
     /// Allows checks and answers anew: those of messages that wait, and those of new ones.
     const fn begin_turn(&mut self) {
         self.checks_left = HANDSHAKES_CHECKED_PER_TURN_MAX;
-        self.answers_left = COOKIES_PER_TURN_MAX;
+        self.answer_checks_left = ANSWERS_CHECKED_PER_TURN_MAX;
+        self.cookies_left = COOKIES_PER_TURN_MAX;
+    }
+
+    /// Takes one of this turn's checks.
+    fn may_check(&mut self, answer: bool) -> Result<(), DropReason> {
+        let left = if answer { &mut self.answer_checks_left } else { &mut self.checks_left };
+        *left = left.checked_sub(1).ok_or(DropReason::HandshakeQueueFull)?;
+        Ok(())
     }
 
     /// Queues an initiation that another core opened.
@@ -149,25 +173,74 @@ impl<D: Driver> Shard<D> {
         arrival: Arrival,
         now: Now,
     ) -> Result<(), DropReason> {
-        let handshakes = &mut self.handshakes;
-        let cookies = handshakes.cookies.as_ref().ok_or(DropReason::NoIdentity)?;
-        let Some(left) = handshakes.checks_left.checked_sub(1) else {
-            return Err(DropReason::HandshakeQueueFull);
-        };
-        handshakes.checks_left = left;
+        if self.handshakes.cookies.is_none() {
+            return Err(DropReason::NoIdentity);
+        }
+        match message {
+            Message::Initiation => {
+                self.handshakes.may_check(false)?;
+                self.check_mac1(bytes)?;
+                self.queue(bytes, None, outside, now)
+            }
+            Message::Response { receiver } | Message::Cookie { receiver } => {
+                self.receive_answer(bytes, message, receiver, outside, arrival, now)
+            }
+            Message::Data { .. } => Err(DropReason::MessageTypeUnknown),
+        }
+    }
+
+    /// A response or a cookie reply. What answers nothing must not take the place of what does, so
+    /// whether it could is asked first.
+    fn receive_answer(
+        &mut self,
+        bytes: &[u8],
+        message: Message,
+        receiver: ReceiverIndex,
+        outside: &Outside,
+        arrival: Arrival,
+        now: Now,
+    ) -> Result<(), DropReason> {
         let cookie_reply = matches!(message, Message::Cookie { .. });
-        if !cookie_reply && !cookies.check_mac1(bytes) {
-            return Err(DropReason::Mac1Wrong);
-        }
-        if let Message::Response { receiver } | Message::Cookie { receiver } = message
-            && self.indices.lookup(receiver).is_none()
-        {
-            // What answers nothing must not take the place of what does.
+        let Some(id) = self.indices.lookup(receiver) else {
             let owner = self.other_owner(receiver, arrival)?;
+            self.handshakes.may_check(true)?;
+            if !cookie_reply {
+                self.check_mac1(bytes)?;
+            }
             return self.crossing.message(owner, bytes, how(outside), &mut self.counters);
+        };
+        let tunnel = &self.peers.get(id).ok_or(DropReason::PeerGone)?.tunnel;
+        let awaited =
+            if cookie_reply { tunnel.awaits_cookie() } else { tunnel.awaits_response_to(receiver) };
+        if !awaited {
+            return Err(DropReason::HandshakeUnexpected);
         }
+        self.handshakes.may_check(true)?;
+        if cookie_reply {
+            // It proves nothing about where the peer is, and nothing is sent at once.
+            self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_cookie(bytes, cx.now))?;
+            self.counters.cookies_received += 1;
+            return Ok(());
+        }
+        self.check_mac1(bytes)?;
+        self.queue(bytes, Some(receiver), outside, now)
+    }
+
+    fn check_mac1(&self, bytes: &[u8]) -> Result<(), DropReason> {
+        let cookies = self.handshakes.cookies.as_ref().ok_or(DropReason::NoIdentity)?;
+        if cookies.check_mac1(bytes) { Ok(()) } else { Err(DropReason::Mac1Wrong) }
+    }
+
+    /// Queues a message whose first MAC is right, under load only with a cookie.
+    fn queue(
+        &mut self,
+        bytes: &[u8],
+        answers: Option<ReceiverIndex>,
+        outside: &Outside,
+        now: Now,
+    ) -> Result<(), DropReason> {
         let (from, to) = (outside.from, outside.to);
-        let vouched = !cookie_reply && handshakes.under_load(now);
+        let vouched = self.handshakes.under_load(now);
         if vouched && let Err(reason) = self.demand_cookie(bytes, from, to, now) {
             self.handshakes.load.turned_away(now.mono);
             return Err(reason);
@@ -178,8 +251,8 @@ impl<D: Driver> Shard<D> {
         }
         handshakes.load.observe(handshakes.len() + 1, now.mono);
         let len = bytes.len();
-        let mut queued = Queued { bytes: [0; MESSAGE_BYTES_MAX], len, message, from, to, vouched };
-        let Some(room) = queued.bytes.get_mut(..bytes.len()) else {
+        let mut queued = Queued { bytes: [0; MESSAGE_BYTES_MAX], len, answers, from, to, vouched };
+        let Some(room) = queued.bytes.get_mut(..len) else {
             return Err(DropReason::DatagramOversized);
         };
         room.copy_from_slice(bytes);
@@ -207,16 +280,19 @@ impl<D: Driver> Shard<D> {
             } else {
                 None
             };
-            let done = if let Some(claim) = claim {
-                self.answer(claim, now).map(Some)
+            let (done, cheap) = if let Some(claim) = claim {
+                // What is refused here is refused before any curve work of this core.
+                let done = self.answer(claim, now).map(Some);
+                let refused = done.is_err();
+                (done, refused)
             } else if let Some(queued) = self.handshakes.queue.pop_front() {
-                self.handshake(&queued, now)
+                let done = self.handshake(&queued, now);
+                let cheap = done.as_ref().is_err_and(|reason| CHEAP.contains(reason));
+                (done, cheap)
             } else {
                 return count > 0;
             };
-            // What ends before any curve work costs a fiftieth of what does not.
-            let cheap = [DropReason::Mac2Missing, DropReason::HandshakeRateLimited];
-            worked += usize::from(!done.as_ref().is_err_and(|reason| cheap.contains(reason)));
+            worked += usize::from(!cheap);
             match done {
                 Ok(Some(id)) => self.settle(id, now),
                 Ok(None) => {}
@@ -250,50 +326,29 @@ impl<D: Driver> Shard<D> {
     fn handshake(&mut self, queued: &Queued, now: Now) -> Result<Option<PeerId>, DropReason> {
         let bytes = &queued.bytes[..queued.len];
         let pressed = self.handshakes.under_load(now);
-        match queued.message {
-            Message::Initiation | Message::Response { .. } if pressed && !queued.vouched => {
-                self.demand_cookie(bytes, queued.from, queued.to, now)?;
-            }
-            Message::Initiation
-            | Message::Response { .. }
-            | Message::Cookie { .. }
-            | Message::Data { .. } => {}
+        if pressed && !queued.vouched {
+            self.demand_cookie(bytes, queued.from, queued.to, now)?;
+        }
+        if let Some(receiver) = queued.answers {
+            let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
+            self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_response(bytes, cx))?;
+            self.counters.handshakes_completed_initiator += 1;
+            self.learn_endpoint(id, queued.from, queued.to, now);
+            return Ok(Some(id));
+        }
+        // With several cores nobody knows yet which of them has the session.
+        if pressed && self.crossing.cores() == 1 {
+            self.handshakes.admission.judge_unopened(queued.from.ip(), now.mono)?;
         }
         let identity = self.identity.as_deref().ok_or(DropReason::NoIdentity)?;
-        let (id, roams) = match queued.message {
-            Message::Initiation => {
-                // With several cores nobody knows yet which of them has the session.
-                if pressed && self.crossing.cores() == 1 {
-                    self.handshakes.admission.judge_unopened(queued.from.ip(), now.mono)?;
-                }
-                let opened = OpenedInitiation::open(identity, bytes)?;
-                let owner = owner_of(&opened.peer, self.crossing.cores());
-                let claim = Claim { opened, from: queued.from, to: queued.to, pressed };
-                if owner != self.core {
-                    self.crossing.initiation(owner, claim, &mut self.counters)?;
-                    return Ok(None);
-                }
-                return self.answer(claim, now).map(Some);
-            }
-            Message::Response { receiver } => {
-                let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
-                self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_response(bytes, cx))?;
-                self.counters.handshakes_completed_initiator += 1;
-                (id, true)
-            }
-            Message::Cookie { receiver } => {
-                let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
-                self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_cookie(bytes, cx.now))?;
-                self.counters.cookies_received += 1;
-                // A cookie reply proves nothing about where the peer is.
-                (id, false)
-            }
-            Message::Data { .. } => return Err(DropReason::MessageTypeUnknown),
-        };
-        if roams {
-            self.learn_endpoint(id, queued.from, queued.to, now);
+        let opened = OpenedInitiation::open(identity, bytes)?;
+        let owner = owner_of(&opened.peer, self.crossing.cores());
+        let claim = Claim { opened, from: queued.from, to: queued.to, pressed };
+        if owner != self.core {
+            self.crossing.initiation(owner, claim, &mut self.counters)?;
+            return Ok(None);
         }
-        Ok(Some(id))
+        self.answer(claim, now).map(Some)
     }
 
     /// Under load: no valid second MAC, no curve work, but a cookie; and no source may have more
@@ -313,10 +368,10 @@ impl<D: Driver> Shard<D> {
             }
             return Err(DropReason::HandshakeRateLimited);
         }
-        let Some(left) = handshakes.answers_left.checked_sub(1) else {
+        let Some(left) = handshakes.cookies_left.checked_sub(1) else {
             return Err(DropReason::Mac2Missing);
         };
-        handshakes.answers_left = left;
+        handshakes.cookies_left = left;
         let mut reply = [0; 64];
         cookies.reply(bytes, from, now.mono, &mut *self.random, &mut reply)?;
         self.counters.cookies_sent += 1;

@@ -11,10 +11,12 @@ use ringway_proto::limits::{
     COOKIES_PER_TURN_MAX, HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX,
 };
 use ringway_proto::wireguard::{CookieChecker, REKEY_TIMEOUT};
-use ringway_tests::client::Seeded;
+use ringway_ring::Wait;
+use ringway_tests::client::{Client, Seeded};
 use ringway_tests::driver::Pools;
 use ringway_tests::gateway::{Gateway, Setup, identity_of};
 use ringway_tests::network::{initiation, sign};
+use ringway_tests::packets::udp4;
 use ringway_tests::pair::{Families, Pair, SEED};
 
 /// A gateway after a flood of worthless initiations with a right first MAC.
@@ -262,30 +264,66 @@ fn the_gateway_shows_a_cookie_that_it_was_sent_with_its_next_try() {
     assert_eq!(pair.client.received.len(), 1);
 }
 
-/// A message of a flood.
-type Forge = fn(&mut Seeded, &[Vec<u8>]) -> Vec<u8>;
+/// What somebody who reads along knows.
+struct Heard {
+    /// Messages of clients.
+    messages: Vec<Vec<u8>>,
+    /// The index of a session of the gateway, as it stands in the response that it sent.
+    live: [u8; 4],
+}
 
-/// Floods of all kinds that anybody can make: of what knows our key, of what does not, of what was
-/// heard before, of what is nothing.
-const KINDS: [(&str, Forge); 6] = [
-    ("right first MACs", |random, _| initiation(random, &Gateway::public_of(SEED))),
-    ("wrong first MACs", |random, _| initiation(random, &Gateway::public_of(SEED + 1))),
-    ("second MACs out of the air", |random, _| {
+/// A message of a flood.
+type Forge = fn(&mut Seeded, &Heard) -> Vec<u8>;
+
+/// A message of this type for this index, otherwise out of the air.
+fn answer(random: &mut Seeded, kind: u8, index: [u8; 4]) -> Vec<u8> {
+    let (len, index_at) = if kind == 2 { (92, 8) } else { (64, 4) };
+    let mut message = vec![0; len];
+    random.fill(&mut message);
+    message[..4].copy_from_slice(&[kind, 0, 0, 0]);
+    message[index_at..index_at + 4].copy_from_slice(&index);
+    if kind == 2 {
+        sign(&mut message, &Gateway::public_of(SEED));
+    }
+    message
+}
+
+fn any_index(random: &mut Seeded) -> [u8; 4] {
+    (random.draw() as u32).to_le_bytes()
+}
+
+/// Floods of all kinds that anybody can make, and why most of each is dropped: of what knows our
+/// key, of what does not, of what was heard before, of what is nothing.
+const KINDS: [(&str, DropReason, Forge); 9] = [
+    ("right first MACs", DropReason::Mac2Missing, |random, _| {
+        initiation(random, &Gateway::public_of(SEED))
+    }),
+    ("wrong first MACs", DropReason::Mac1Wrong, |random, _| {
+        initiation(random, &Gateway::public_of(SEED + 1))
+    }),
+    ("second MACs out of the air", DropReason::Mac2Missing, |random, _| {
         let mut message = initiation(random, &Gateway::public_of(SEED));
         sign_again(&mut message, &[random.draw() as u8; MAC_BYTES]);
         message
     }),
-    ("replays", |random, heard| heard[random.below(heard.len() as u64) as usize].clone()),
-    ("responses", |random, _| {
-        let mut message = vec![0; 148];
-        random.fill(&mut message);
-        message[..4].copy_from_slice(&[2, 0, 0, 0]);
-        message.truncate(92);
-        sign(&mut message, &Gateway::public_of(SEED));
-        message.resize(148, 0);
-        message
+    ("replays", DropReason::Mac2Missing, |random, heard| {
+        heard.messages[random.below(heard.messages.len() as u64) as usize].clone()
     }),
-    ("types out of the air", |random, _| {
+    ("responses", DropReason::IndexUnknown, |random, _| {
+        let index = any_index(random);
+        answer(random, 2, index)
+    }),
+    ("cookie replies", DropReason::IndexUnknown, |random, _| {
+        let index = any_index(random);
+        answer(random, 3, index)
+    }),
+    ("responses for a live index", DropReason::HandshakeUnexpected, |random, heard| {
+        answer(random, 2, heard.live)
+    }),
+    ("cookie replies for a live index", DropReason::HandshakeUnexpected, |random, heard| {
+        answer(random, 3, heard.live)
+    }),
+    ("types out of the air", DropReason::MessageTypeUnknown, |random, _| {
         let mut message = vec![0; 148];
         random.fill(&mut message);
         message[0] = random.below(6) as u8;
@@ -294,27 +332,38 @@ const KINDS: [(&str, Forge); 6] = [
     }),
 ];
 
+/// A session, and what somebody heard while it began.
+fn overheard() -> (Pair, Heard) {
+    let mut pair = roomy();
+    let messages = pair.client.send(&pair.to_exit(b"hello"), pair.now());
+    let sent = pair.gateway.receive(&messages, pair.client.address);
+    let live = sent[0].bytes[4..8].try_into().unwrap();
+    let heard = Heard { messages, live };
+    let out = pair.client.receive(&sent[0].bytes, pair.now());
+    pair.talk(out);
+    pair.gateway.written.clear();
+    pair.gateway.advance(Duration::from_millis(200));
+    (pair, heard)
+}
+
+/// Fills all buffers of the second bank, merged, at once.
+fn inundate(pair: &mut Pair, forge: Forge, random: &mut Seeded, heard: &Heard) {
+    let from = "203.0.113.66:666".parse().unwrap();
+    for _ in 0..16 {
+        let merged: Vec<_> = (0..64).map(|_| forge(random, heard)).collect();
+        pair.gateway.deliver(&merged, from, pair.gateway.ip(), Default::default());
+    }
+}
+
 #[test]
 fn a_live_session_notices_no_flood_of_any_kind() {
-    for (name, forge) in KINDS {
-        let pools = Pools { receive: 96, ..Pools::default() };
-        let setup = Setup { pools, ..Setup::new(SEED, Families::V4.gateway()) };
-        let mut pair = Pair::new(setup, Families::V4);
-        let hello = pair.client.send(&pair.to_exit(b"hello"), pair.now());
-        let heard = hello.clone();
-        pair.talk(hello);
-        pair.gateway.written.clear();
-        pair.gateway.advance(Duration::from_millis(200));
+    for (name, reason, forge) in KINDS {
+        let (mut pair, heard) = overheard();
         let bytes = pair.gateway.shard.counters_mut().session_bytes;
         let completed = pair.gateway.shard.counters_mut().handshakes_completed_responder;
-        let from = "203.0.113.66:666".parse().unwrap();
         let mut random = Seeded(9);
         for round in 0..50 {
-            // All buffers of the second bank, merged, are full at once.
-            for _ in 0..16 {
-                let merged: Vec<_> = (0..64).map(|_| forge(&mut random, &heard)).collect();
-                pair.gateway.deliver(&merged, from, pair.gateway.ip(), Default::default());
-            }
+            inundate(&mut pair, forge, &mut random, &heard);
             let up = pair.client.send(&pair.to_exit(b"up"), pair.now());
             pair.gateway.deliver(&up, pair.client.address, pair.gateway.ip(), Default::default());
             pair.leave_inside(b"down");
@@ -333,9 +382,89 @@ fn a_live_session_notices_no_flood_of_any_kind() {
         }
         assert_eq!(pair.client.refused, 0, "{name}");
         pair.gateway.advance(Duration::from_millis(200));
+        let met = pair.drops(reason);
+        assert!(met > 50 * 64, "{name}: {met} came as far as they should");
         let counters = pair.gateway.shard.counters_mut();
         assert_eq!(counters.session_bytes, bytes, "{name}: memory");
         assert_eq!(counters.handshakes_completed_responder, completed, "{name}");
         assert_eq!(pair.gateway.peers()[0].endpoint, Some(pair.client.address), "{name}");
+    }
+}
+
+#[test]
+fn a_newcomer_gets_in_through_a_flood_of_any_kind() {
+    for (name, _, forge) in KINDS {
+        let (mut pair, heard) = overheard();
+        let address = "203.0.113.7:7".parse().unwrap();
+        let mut newcomer = Client::new(77, Gateway::public_of(SEED), address, [0; 32]);
+        pair.gateway.add_peer(newcomer.public(), &["10.99.0.1/32"]);
+        let packet = udp4("10.99.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap(), b"hello");
+        let mut random = Seeded(9);
+        let mut tries = 0;
+        while !newcomer.ready(pair.now()) {
+            tries += 1;
+            assert!(tries <= 3, "{name}: once, and again with a cookie");
+            let flood = |pair: &mut Pair, random: &mut Seeded| {
+                for _ in 0..4 {
+                    inundate(pair, forge, random, &heard);
+                    pair.gateway.turn();
+                }
+            };
+            flood(&mut pair, &mut random);
+            pair.gateway.run();
+            // Between two waves of the flood, as the bank of initiations would have it.
+            let ask = newcomer.send(&packet, pair.now());
+            pair.gateway.deliver(&ask, address, pair.gateway.ip(), Default::default());
+            inundate(&mut pair, forge, &mut random, &heard);
+            for sent in pair.gateway.run().iter().filter(|sent| sent.to == address) {
+                newcomer.receive(&sent.bytes, pair.gateway.now);
+            }
+            pair.gateway.advance(REKEY_TIMEOUT + Duration::from_millis(400));
+        }
+    }
+}
+
+#[test]
+fn cookie_replies_take_no_place_in_the_queue_and_are_no_load() {
+    // The gateway waits for an answer, so a cookie reply for that index might be right.
+    let mut pair = Pair::reachable();
+    let ask = pair.gateway.inside(&pair.to_client(b"are you there?")).remove(0);
+    let index = ask.bytes[4..8].try_into().unwrap();
+    let mut random = Seeded(4);
+    let from: SocketAddr = "203.0.113.66:666".parse().unwrap();
+    for _ in 0..20 {
+        let merged: Vec<_> = (0..64).map(|_| answer(&mut random, 3, index)).collect();
+        pair.gateway.deliver(&merged, from, pair.gateway.ip(), Default::default());
+        pair.gateway.deliver(&merged, from, pair.gateway.ip(), Default::default());
+        pair.gateway.turn();
+        assert!(pair.gateway.shard.driver_mut().sent.is_empty());
+    }
+    assert_eq!(pair.drops(DropReason::HandshakeUndecryptable), 20 * 128, "read at once");
+    assert_ne!(pair.gateway.turn().wait, Wait::No, "nothing waits");
+    // The one that answers is still taken after all of them.
+    let response = pair.client.receive(&ask.bytes, pair.now());
+    pair.talk(response);
+    assert_eq!(pair.client.received.len(), 1);
+    assert_eq!(pair.drops(DropReason::Mac2Missing), 0);
+    // And with it nothing is awaited any more.
+    pair.gateway.receive(&[answer(&mut random, 3, index)], from);
+    assert_eq!(pair.drops(DropReason::HandshakeUnexpected), 1);
+}
+
+#[test]
+fn answers_to_nothing_use_up_no_checks_of_initiations() {
+    for kind in [2, 3] {
+        let mut pair = roomy();
+        let from = "203.0.113.66:666".parse().unwrap();
+        let mut random = Seeded(4);
+        for _ in 0..2 * HANDSHAKES_CHECKED_PER_TURN_MAX / 64 {
+            let index = any_index(&mut random);
+            let merged: Vec<_> = (0..64).map(|_| answer(&mut random, kind, index)).collect();
+            pair.gateway.deliver(&merged, from, pair.gateway.ip(), Default::default());
+        }
+        pair.connect();
+        assert_eq!(pair.drops(DropReason::HandshakeQueueFull), 0);
+        let all = 2 * HANDSHAKES_CHECKED_PER_TURN_MAX as u64;
+        assert_eq!(pair.drops(DropReason::IndexUnknown), all, "kind {kind}");
     }
 }

@@ -141,6 +141,16 @@ impl CookieJar {
         }
     }
 
+    /// Whether the last handshake message may still be answered with a cookie.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.last_mac1.is_some()
+    }
+
+    /// The last handshake message was answered otherwise.
+    pub(super) const fn stop_waiting(&mut self) {
+        self.last_mac1 = None;
+    }
+
     /// Takes a cookie that answers our last handshake message; one reply per message.
     pub(super) fn accept(
         &mut self,

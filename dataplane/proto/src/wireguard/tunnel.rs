@@ -215,6 +215,19 @@ impl Tunnel {
         self.initiation.is_some()
     }
 
+    /// Whether it is this initiation of ours that waits for its answer.
+    #[must_use]
+    pub fn awaits_response_to(&self, index: ReceiverIndex) -> bool {
+        self.initiation.as_ref().is_some_and(|pending| pending.index == index)
+    }
+
+    /// Whether a handshake message of ours may still be answered with a cookie: none was, and the
+    /// handshake is not complete.
+    #[must_use]
+    pub const fn awaits_cookie(&self) -> bool {
+        self.jar.is_waiting()
+    }
+
     /// The earliest deadline and its reason.
     #[must_use]
     #[inline]
@@ -321,6 +334,7 @@ impl Tunnel {
     }
 
     pub(super) fn handshake_complete(&mut self, now: Now) {
+        self.jar.stop_waiting();
         self.timers.cancel(Timer::RetransmitHandshake);
         self.retries = 0;
         self.rekeyed_on_receive = false;
