@@ -22,8 +22,8 @@ use crate::config::{Overrides, WorkerCount};
 use crate::failure::{Failure, Status};
 use crate::gateway::{self, Role, Setup, UapiSocket, WorkerSetup};
 use crate::plane::{Operation, Plane};
-use crate::upgrade::Legacy;
 use crate::upgrade::message::{Offer, Part};
+use crate::upgrade::{Endpoints, Legacy};
 use crate::{run, stats, uapi};
 
 /// Set for the process in the background; tells it to report on its standard output.
@@ -122,12 +122,13 @@ impl Role for Configured {
             state_dir: PathBuf::new(),
             settings: Vec::new(),
             journal: None,
+            endpoints: Endpoints::new(),
         })
     }
 
     fn release(&mut self) {}
 
-    fn inherit(&mut self, _journal: Option<OwnedFd>, _plane: &Plane) {}
+    fn inherit(&mut self, _journal: Option<OwnedFd>, _plane: &Plane, _endpoints: &Endpoints) {}
 }
 
 /// The daemon of an interface that another process serves, with as many workers.
@@ -135,6 +136,7 @@ impl Role for Configured {
 /// # Errors
 /// Wishes that this machine cannot fulfil.
 pub(crate) fn claim(offer: &Offer, flags: &Overrides) -> Result<(Setup, Box<dyn Role>), Failure> {
+    log_to_stderr();
     let mut flags = flags.clone();
     if flags.count.is_none() && offer.cores > 1 {
         flags.count = Some(WorkerCount::Exactly(offer.cores));

@@ -17,6 +17,7 @@ pub mod failure;
 pub mod gateway;
 pub mod keys;
 pub mod listen;
+pub mod manager;
 pub mod peers;
 pub mod place;
 pub mod plane;

@@ -37,9 +37,9 @@ use self::start::Started;
 use crate::config::DriverChoice;
 use crate::failure::{Failure, Status};
 use crate::plane::{Operation, Plane};
-use crate::stats;
-use crate::upgrade::{self, Legacy};
+use crate::upgrade::{self, Endpoints, Legacy};
 use crate::watch::{LinkEvent, watch};
+use crate::{manager, stats};
 
 /// How long cores may take to let go of what is in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,8 +136,9 @@ pub trait Role {
     fn release(&mut self);
 
     /// This process plays the role now, with the host as it is. `journal` is the lock of the
-    /// journal, if there is one, `plane` knows the peers.
-    fn inherit(&mut self, journal: Option<OwnedFd>, plane: &Plane);
+    /// journal, if there is one, `plane` knows the peers, `endpoints` where the file of the process
+    /// before expects them.
+    fn inherit(&mut self, journal: Option<OwnedFd>, plane: &Plane, endpoints: &Endpoints);
 }
 
 /// Runs a gateway until it is told to stop. `ready` is called when clients can reach it.
@@ -152,6 +153,7 @@ pub fn run(setup: Setup, role: &mut dyn Role, ready: impl FnOnce()) -> Result<()
     let outcome = LocalSet::new().block_on(&runtime, async {
         let started = start::start(setup, None).await?;
         let begun = begin(&started, role).await;
+        spawn_local(feed_watchdog(Rc::clone(&started.desk)));
         live(started, role, begun, ready).await
     });
     // A thread that hangs must not hold the end up; the process is about to go.
@@ -166,11 +168,11 @@ pub fn run(setup: Setup, role: &mut dyn Role, ready: impl FnOnce()) -> Result<()
 pub async fn live(
     started: Started,
     role: &mut dyn Role,
-    begun: Result<(), Failure>,
+    begun: Result<Signals, Failure>,
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     let outcome = match begun {
-        Ok(()) => serve(&started, role, ready).await,
+        Ok(signals) => serve(&started, role, signals, ready).await,
         Err(failure) => Err(failure),
     };
     let handed_over = outcome.as_ref().is_ok_and(|end| *end == End::HandedOver);
@@ -179,7 +181,7 @@ pub async fn live(
         role.release();
     } else {
         role.lower();
-        tell_manager(&[NotifyState::Stopping]);
+        manager::tell(&[NotifyState::Stopping]);
     }
     let stopped = stop(started).await;
     outcome.map(drop).and(stopped)
@@ -195,7 +197,7 @@ enum End {
 }
 
 /// Configures the gateway and the host.
-async fn begin(started: &Started, role: &mut dyn Role) -> Result<(), Failure> {
+async fn begin(started: &Started, role: &mut dyn Role) -> Result<Signals, Failure> {
     let desk = &started.desk;
     // Cores begin without sockets and are told so: they start no handshake until there are some.
     desk.set_link(false).await?;
@@ -205,12 +207,36 @@ async fn begin(started: &Started, role: &mut dyn Role) -> Result<(), Failure> {
         // Nobody can choose another port later: one that is taken is a failed start.
         desk.set_link(true).await?;
     }
-    Ok(())
+    Signals::listen()
+}
+
+/// What a process is told by signals. From the moment this is there they are kept until somebody
+/// looks; before, they end the process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub fn listen() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: on_signal(SignalKind::terminate())?,
+            interrupt: on_signal(SignalKind::interrupt())?,
+            hang_up: on_signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 async fn serve(
     started: &Started,
     role: &mut dyn Role,
+    signals: Signals,
     ready: impl FnOnce(),
 ) -> Result<End, Failure> {
     let desk = &started.desk;
@@ -225,12 +251,9 @@ async fn serve(
     }
     let (upgrade_requests, mut upgrades) = mpsc::channel(1);
     spawn_local(upgrade::listen(Rc::clone(&started.upgrade), upgrade_requests));
-    let mut terminate = on_signal(SignalKind::terminate())?;
-    let mut interrupt = on_signal(SignalKind::interrupt())?;
-    let mut hang_up = on_signal(SignalKind::hangup())?;
-    spawn_local(feed_watchdog(Rc::clone(desk)));
+    let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
     ready();
-    tell_manager(&[NotifyState::Ready, NotifyState::Status("Serving")]);
+    manager::tell(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     loop {
         tokio::select! {
             _ = terminate.recv() => break info!("Told to stop"),
@@ -272,7 +295,8 @@ async fn hand_over(request: UnixStream, started: &Started, role: &dyn Role) -> b
         upgrade::old::Outcome::HandedOver => {
             info!("Handed over to process {}", heir.unwrap_or_default());
             if let Some(heir) = heir.and_then(|heir| u32::try_from(heir).ok()) {
-                tell_manager(&[NotifyState::MainPid(heir)]);
+                // It has a whole period from now on.
+                manager::tell(&[NotifyState::Watchdog, NotifyState::MainPid(heir)]);
             }
             true
         }
@@ -314,7 +338,7 @@ fn follow_link(
 }
 
 pub(crate) async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, String> {
-    tell_manager(&[NotifyState::Reloading]);
+    manager::tell(&[NotifyState::Reloading]);
     let outcome = match role.reload() {
         Ok((operations, sentence)) => {
             let applied = desk.configure(operations).await;
@@ -327,7 +351,7 @@ pub(crate) async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, S
         Ok(_) => about.reloads += 1,
         Err(_) => about.reloads_refused += 1,
     });
-    tell_manager(&[NotifyState::Ready]);
+    manager::tell(&[NotifyState::Ready]);
     outcome
 }
 
@@ -342,21 +366,14 @@ pub(crate) async fn stop(started: Started) -> Result<(), Failure> {
     }
 }
 
-/// Feeds systemd's watchdog as long as every core answers.
-async fn feed_watchdog(desk: Rc<Desk>) {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+/// Feeds the manager's watchdog as long as every core answers.
+pub(crate) async fn feed_watchdog(desk: Rc<Desk>) {
+    let Some(limit) = manager::current().watchdog() else { return };
     loop {
-        tokio::time::sleep(limit / 3).await;
         if desk.cores_answer().await {
-            tell_manager(&[NotifyState::Watchdog]);
+            manager::tell(&[NotifyState::Watchdog]);
         }
-    }
-}
-
-/// Tells systemd, if it started us.
-fn tell_manager(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        debug!("Notifying the service manager: {error}");
+        tokio::time::sleep(limit / 3).await;
     }
 }
 

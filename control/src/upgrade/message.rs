@@ -3,6 +3,7 @@
 //! A message is a byte that says which, and its fields as a record. Parsing takes bytes of anybody.
 //! This file must not know when what is said.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ringway_proto::allowed_ips::IpNet;
@@ -11,6 +12,7 @@ use ringway_proto::record::{Reader, RecordError};
 use zeroize::Zeroizing;
 
 use super::wire::WireError;
+use crate::manager::Manager;
 use crate::plane::{Operation, Secret};
 
 /// A greeting, the only thing said in the clear.
@@ -50,6 +52,10 @@ pub struct Offer {
     pub mark: u32,
     /// Its clock (`CLOCK_BOOTTIME`), in nanoseconds: the same here, or this is another machine.
     pub clock_ns: u64,
+    /// Its privileges, as a mask of effective capabilities.
+    pub capabilities: u64,
+    /// Who watches it.
+    pub manager: Manager,
     /// Its configuration file; empty without one.
     pub config: PathBuf,
     /// Its state folder; empty without one.
@@ -196,7 +202,7 @@ impl Message {
             3 => Self::Offer(Box::new(Offer::read(reader)?)),
             4 => Self::Accept,
             5 => Self::Descriptors(until_end(reader, item)?),
-            6 => Self::Steps(until_end(reader, step)?),
+            6 => Self::Steps(steps(reader)?),
             7 => Self::StepsEnd,
             8 => Self::Prepared,
             9 => {
@@ -277,6 +283,10 @@ impl Offer {
         out.u16(self.port);
         out.u32(self.mark);
         out.u64(self.clock_ns);
+        out.u64(self.capabilities);
+        out.text(&self.manager.socket);
+        out.u64(self.manager.watchdog_us);
+        out.text(&self.manager.group);
         // Names of files that are no text cannot be handed over; the operator names them instead.
         out.text(self.config.to_str().unwrap_or_default());
         out.text(self.state_dir.to_str().unwrap_or_default());
@@ -298,6 +308,12 @@ impl Offer {
             port: reader.u16()?,
             mark: reader.u32()?,
             clock_ns: reader.u64()?,
+            capabilities: reader.u64()?,
+            manager: Manager {
+                socket: text(reader)?,
+                watchdog_us: reader.u64()?,
+                group: text(reader)?,
+            },
             config: text(reader)?.into(),
             state_dir: text(reader)?.into(),
             settings: until_end(reader, |reader| Ok((text(reader)?, text(reader)?)))?,
@@ -327,6 +343,28 @@ impl Out<'_> {
 
     fn u64(&mut self, value: u64) {
         self.bytes(&value.to_le_bytes());
+    }
+
+    fn address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                self.u8(4);
+                self.bytes(&address.octets());
+            }
+            IpAddr::V6(address) => {
+                self.u8(6);
+                self.bytes(&address.octets());
+            }
+        }
+    }
+
+    fn socket(&mut self, socket: SocketAddr) {
+        self.u16(socket.port());
+        self.u32(match socket {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(socket) => socket.scope_id(),
+        });
+        self.address(socket.ip());
     }
 
     /// At most 65,535 bytes of it.
@@ -372,24 +410,18 @@ impl Out<'_> {
             }
             Operation::AllowedIp(net) => {
                 self.u8(5);
-                match net.address() {
-                    std::net::IpAddr::V4(address) => {
-                        self.u8(4);
-                        self.bytes(&address.octets());
-                    }
-                    std::net::IpAddr::V6(address) => {
-                        self.u8(6);
-                        self.bytes(&address.octets());
-                    }
-                }
+                self.address(net.address());
                 self.u8(net.prefix());
+            }
+            Operation::Endpoint(endpoint) => {
+                self.u8(6);
+                self.socket(*endpoint);
             }
             Operation::ListenPort(_)
             | Operation::Fwmark(_)
             | Operation::ReplacePeers
             | Operation::UpdateOnly
             | Operation::Remove
-            | Operation::Endpoint(_)
             | Operation::ReplaceAllowedIps
             | Operation::RemoveAllowedIp(_) => {}
         }
@@ -426,8 +458,26 @@ fn step(reader: &mut Reader<'_>) -> Result<Operation, RecordError> {
             let net = IpNet::new(address, len);
             Operation::AllowedIp(net.ok_or(RecordError::Impossible { field: "prefix" })?)
         }
+        6 => Operation::Endpoint(reader.socket()?),
         _ => return Err(RecordError::Impossible { field: "step" }),
     })
+}
+
+/// With room for all of them from the beginning: memory that grows leaves copies of keys behind.
+fn steps(reader: &mut Reader<'_>) -> Result<Vec<Operation>, RecordError> {
+    let rest = std::mem::replace(reader, Reader::new(&[])).rest();
+    let mut ahead = Reader::new(rest);
+    let mut count = 0;
+    while !ahead.is_empty() {
+        step(&mut ahead)?;
+        count += 1;
+    }
+    let mut all = Vec::with_capacity(count);
+    *reader = Reader::new(rest);
+    while !reader.is_empty() {
+        all.push(step(reader)?);
+    }
+    Ok(all)
 }
 
 fn until_end<T>(

@@ -30,10 +30,13 @@ pub mod new;
 pub mod old;
 pub mod wire;
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringway_proto::crypto::PublicKey;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -45,6 +48,11 @@ use message::Part;
 /// been a process long gone.)
 fn own_name() -> String {
     format!("ringway {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id())
+}
+
+/// What this thread may do, as a mask of capabilities. Nothing if nobody knows.
+fn own_capabilities() -> u64 {
+    rustix::thread::capabilities(None).map_or(0, |sets| sets.effective.bits())
 }
 
 /// What a role leaves to the next process.
@@ -60,7 +68,12 @@ pub struct Legacy {
     pub settings: Vec<(String, String)>,
     /// The lock of the journal of what was changed on the host.
     pub journal: Option<OwnedFd>,
+    /// Where its file expects peers. (Where they are is with their sessions.)
+    pub endpoints: Endpoints,
 }
+
+/// Where a file expects peers.
+pub type Endpoints = HashMap<PublicKey, SocketAddr>;
 
 /// Where the next process asks for the gateway, beside the socket for counters.
 #[must_use]

@@ -8,24 +8,28 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ringway_dataplane::state::StatePage;
 use ringway_proto::CoreId;
 use ringway_ring::{TunOffloads, TunQueue, UdpOptions, UdpSockets, clock};
+use rustix::thread::CapabilitySet;
 use tokio::net::UnixStream;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 use tracing::warn;
 
 use super::message::{Given, Item, Message, Offer, Part};
 use super::wire::{Wire, WireError};
-use super::{own_name, socket_path};
+use super::{Endpoints, own_capabilities, own_name, socket_path};
 use crate::config::Overrides;
 use crate::failure::{Failure, Status};
 use crate::gateway::parts::Taken;
 use crate::gateway::start::{Started, start};
-use crate::gateway::{self, Role, Setup};
+use crate::gateway::{self, Role, Setup, Signals};
+use crate::manager::{self, Manager};
 use crate::place::Places;
+use crate::plane::Operation;
 use crate::{daemon, run, stats};
 
 /// How long the running process may take for a step: it may be busy with its clients.
@@ -89,11 +93,11 @@ async fn take_over(
     };
     let mut heir = Heir::prepare(wire, &offer, setup).await?;
     match heir.inherit(&mut *role).await {
-        Ok(summary) => {
+        Ok((summary, signals)) => {
             let Heir { started, .. } = heir;
             let reloaded = converge(&started, &offer, &mut *role).await;
             let lines: Vec<String> = std::iter::once(summary.line(&old)).chain(reloaded).collect();
-            gateway::live(started, &mut *role, Ok(()), || ready(&lines)).await
+            gateway::live(started, &mut *role, Ok(signals), || ready(&lines)).await
         }
         Err(error) => {
             let _ = heir.wire.send(&Message::Refuse { why: error.to_string() }).await;
@@ -144,6 +148,8 @@ fn claim(options: &Options, offer: &Offer) -> Result<(Setup, Box<dyn Role>), Fai
     if Duration::from_nanos(apart) > CLOCKS_APART_MAX {
         return Err(Failure::new(Status::Refused, "The running gateway has another clock"));
     }
+    offer.manager.accepts_this_process()?;
+    refuse_fewer_privileges(offer.capabilities)?;
     let (setup, role) = match offer.part {
         Part::Run => {
             let places = match options.interface {
@@ -171,11 +177,27 @@ fn claim(options: &Options, offer: &Offer) -> Result<(Setup, Box<dyn Role>), Fai
     Ok((setup, role))
 }
 
+/// What the running gateway could do when it was started this one must be able to do too: open the
+/// port again, mark packets, put the host back.
+fn refuse_fewer_privileges(old: u64) -> Result<(), Failure> {
+    let missing = CapabilitySet::from_bits_retain(old & !own_capabilities());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "The running gateway has privileges that this process lacks ({missing:?}): start it as \
+         the running one was started"
+    );
+    Err(Failure::new(Status::Refused, message))
+}
+
 /// The gateway to be: it stands ready and does nothing.
 struct Heir {
     wire: Wire,
     started: Started,
     journal: Option<OwnedFd>,
+    /// Of the running gateway.
+    manager: Manager,
 }
 
 /// What was taken over.
@@ -199,7 +221,10 @@ impl Heir {
             Ok((start(setup, Some(taken)).await?, journal))
         };
         match prepared.await {
-            Ok((started, journal)) => Ok(Self { wire, started, journal }),
+            Ok((started, journal)) => {
+                let manager = offer.manager.clone();
+                Ok(Self { wire, started, journal, manager })
+            }
             Err(failure) => {
                 let failure: Failure = failure;
                 let _ = wire.send(&Message::Refuse { why: failure.message.clone() }).await;
@@ -209,8 +234,8 @@ impl Heir {
     }
 
     /// Takes configuration and sessions, and carries packets from then on.
-    async fn inherit(&mut self, role: &mut dyn Role) -> Result<Summary, WireError> {
-        let Self { wire, started, journal } = self;
+    async fn inherit(&mut self, role: &mut dyn Role) -> Result<(Summary, Signals), WireError> {
+        let Self { wire, started, journal, manager: old_manager } = self;
         let desk = &started.desk;
         let refused = |error: gateway::desk::DeskError| WireError::Refused(error.to_string());
         let closed = desk.with_ports(|ports| !ports.is_open());
@@ -218,9 +243,13 @@ impl Heir {
             // Cores without sockets are told so: they start no handshake until there are some.
             desk.set_link(false).await.map_err(refused)?;
         }
+        let mut endpoints = Endpoints::new();
         loop {
             match wire.receive(STEP_TIMEOUT).await? {
-                Message::Steps(steps) => desk.configure(steps).await.map_err(refused)?,
+                Message::Steps(mut steps) => {
+                    set_endpoints_aside(&mut steps, &mut endpoints);
+                    desk.configure(steps).await.map_err(refused)?;
+                }
                 Message::StepsEnd => break,
                 other => return Err(other.unexpected("configuration")),
             }
@@ -239,6 +268,8 @@ impl Heir {
                 other => return Err(other.unexpected("sessions")),
             }
         };
+        // Whoever tells this process to stop from here on is heard, sooner or later.
+        let signals = Signals::listen().map_err(|failure| WireError::Refused(failure.message))?;
         wire.send(&Message::Ready { peers, sessions }).await?;
         match wire.receive(STEP_TIMEOUT).await? {
             Message::Commit => {}
@@ -251,18 +282,37 @@ impl Heir {
             warn!("{error}");
         }
         started.own_names(true);
-        desk.with_plane(|plane| role.inherit(journal.take(), plane));
+        manager::inherit(old_manager);
+        spawn_local(gateway::feed_watchdog(Rc::clone(desk)));
+        desk.with_plane(|plane| role.inherit(journal.take(), plane, &endpoints));
         let (peers, prefixes) = desk.with_plane(|plane| {
             (plane.peers().len(), plane.peers().map(|(_, peer)| peer.allowed_ips.len()).sum())
         });
-        Ok(Summary {
+        let summary = Summary {
             given: Given { sessions, ..given },
             peers,
             prefixes,
             bytes: wire.moved(),
             waited: Duration::from_nanos(waited),
-        })
+        };
+        Ok((summary, signals))
     }
+}
+
+/// Takes out of the steps where a file expects peers: where they are comes with their sessions.
+fn set_endpoints_aside(steps: &mut Vec<Operation>, endpoints: &mut Endpoints) {
+    let mut named = None;
+    steps.retain(|step| match step {
+        Operation::Peer(public) => {
+            named = Some(*public);
+            true
+        }
+        Operation::Endpoint(endpoint) => {
+            endpoints.extend(named.map(|public| (public, *endpoint)));
+            false
+        }
+        _ => true,
+    });
 }
 
 /// What changed in the file since the running gateway read it is done now.

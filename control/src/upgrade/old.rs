@@ -22,10 +22,11 @@ use tracing::{error, info, warn};
 
 use super::message::{Given, Item, Message, Offer};
 use super::wire::{DESCRIPTORS_MAX, Wire, WireError};
-use super::{Legacy, own_name};
+use super::{Endpoints, Legacy, own_capabilities, own_name};
 use crate::gateway::desk::DeskError;
 use crate::gateway::start::Started;
-use crate::plane::{Operation, Peer, Secret};
+use crate::manager;
+use crate::plane::{Operation, Peer, Plane, Secret};
 use crate::ready::Ready;
 
 /// How long the other process may think about the offer.
@@ -43,6 +44,9 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Steps of configuration in one message.
 const STEPS_PER_MESSAGE: usize = 1000;
+
+/// Steps about a peer before its prefixes, at most.
+const STEPS_PER_PEER: usize = 4;
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,7 +125,8 @@ async fn give<'a>(
     expect(wire.receive(ANSWER_TIMEOUT).await?, &Message::Accept)?;
     *held = Some(desk.hold().await);
     give_descriptors(wire, started, legacy).await?;
-    for steps in desk.with_plane(|plane| steps(plane.private(), plane.peers())) {
+    let told = |plane: &Plane| steps(plane.private(), plane.peers(), &legacy.endpoints);
+    for steps in desk.with_plane(told) {
         wire.send(&Message::Steps(steps)).await?;
     }
     wire.send(&Message::StepsEnd).await?;
@@ -158,6 +163,8 @@ fn offer(started: &Started, legacy: &Legacy) -> Offer {
         port,
         mark,
         clock_ns: clock::boot_ns(),
+        capabilities: own_capabilities(),
+        manager: manager::current().clone(),
         config: legacy.config.clone(),
         state_dir: legacy.state_dir.clone(),
         settings: legacy.settings.clone(),
@@ -214,10 +221,17 @@ fn descriptors(started: &Started, legacy: &Legacy) -> io::Result<Vec<(Item, Owne
 fn steps<'a>(
     private: Option<&ringway_proto::crypto::PrivateKey>,
     peers: impl Iterator<Item = (&'a PublicKey, &'a Peer)>,
+    endpoints: &Endpoints,
 ) -> Vec<Vec<Operation>> {
+    // Memory that grows leaves copies of keys behind.
+    let begun = |first: Option<Operation>| {
+        let mut piece = Vec::with_capacity(STEPS_PER_MESSAGE + STEPS_PER_PEER);
+        piece.extend(first);
+        piece
+    };
     let mut pieces = Vec::new();
     let key = private.map(|private| Operation::PrivateKey(Secret::new(private.to_bytes())));
-    let mut piece: Vec<Operation> = key.into_iter().collect();
+    let mut piece = begun(key);
     for (public, peer) in peers {
         piece.push(Operation::Peer(*public));
         if peer.preshared.is_set() {
@@ -226,14 +240,16 @@ fn steps<'a>(
         if peer.keepalive_s > 0 {
             piece.push(Operation::Keepalive(peer.keepalive_s));
         }
+        piece.extend(endpoints.get(public).copied().map(Operation::Endpoint));
         for net in &peer.allowed_ips {
             if piece.len() >= STEPS_PER_MESSAGE {
-                pieces.push(std::mem::replace(&mut piece, vec![Operation::Peer(*public)]));
+                let next = begun(Some(Operation::Peer(*public)));
+                pieces.push(std::mem::replace(&mut piece, next));
             }
             piece.push(Operation::AllowedIp(*net));
         }
         if piece.len() >= STEPS_PER_MESSAGE {
-            pieces.push(std::mem::take(&mut piece));
+            pieces.push(std::mem::replace(&mut piece, begun(None)));
         }
     }
     pieces.push(piece);
@@ -326,8 +342,12 @@ mod tests {
             (PublicKey([2; 32]), peer(nets.clone())),
             (PublicKey([3; 32]), peer(BTreeSet::new())),
         ];
-        let pieces = steps(None, peers.iter().map(|(public, peer)| (public, peer)));
-        assert!(pieces.iter().all(|piece| piece.len() <= STEPS_PER_MESSAGE + 3));
+        let peers = peers.iter().map(|(public, peer)| (public, peer));
+        let endpoint = (PublicKey([2; 32]), "192.0.2.7:9".parse().unwrap());
+        let pieces = steps(None, peers, &Endpoints::from([endpoint]));
+        let told = pieces.iter().flatten().filter(|step| **step == Operation::Endpoint(endpoint.1));
+        assert_eq!(told.count(), 1);
+        assert!(pieces.iter().all(|piece| piece.len() <= STEPS_PER_MESSAGE + STEPS_PER_PEER));
         assert!(pieces.iter().all(|piece| matches!(piece[0], Operation::Peer(_))));
         let given: BTreeSet<_> = pieces
             .iter()
