@@ -26,16 +26,18 @@
 //! This module must not know what a datagram or a packet says.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ringway_alloc::{Arena, Buf};
 use ringway_link::mesh;
 use ringway_proto::limits::{BUFFER_BYTES, COMPLETIONS_PER_TURN_MAX, PACKET_UNITS, TURN_UNITS_MAX};
-use ringway_proto::wireguard::OpenedInitiation;
-use ringway_proto::{CoreId, DropReason, Now};
+use ringway_proto::wireguard::{OpenedInitiation, UNDER_LOAD_FOR};
+use ringway_proto::{CoreId, DropReason, Instant, Now};
 use ringway_ring::{Driver, Ecn, Local, Outside};
 
 use crate::counters::Counters;
 use crate::shard::Shard;
+use crate::state::Stand;
 
 /// Parcels of one core: as many as a turn takes completions, so that even if every one of them is a
 /// full buffer for another core the turn finds room. With their lists 12 MiB where there is more
@@ -58,6 +60,9 @@ const PARCELS_PER_TURN_MAX: usize = COMPLETIONS_PER_TURN_MAX / 2;
 
 /// Packets and runs of datagrams in one parcel: 64 KiB of 256 bytes each.
 const ITEMS_MAX: usize = 256;
+
+/// By how much a load has to become longer before other cores are told: a quarter of what it lasts.
+const LOAD_STEP: Duration = Duration::from_millis(UNDER_LOAD_FOR.as_millis() as u64 / 4);
 
 /// Initiations in one parcel.
 const INITIATIONS_MAX: usize = 32;
@@ -93,6 +98,8 @@ pub(crate) struct Claim {
     pub(crate) to: Option<Local>,
     /// The core that opened it was under load.
     pub(crate) pressed: bool,
+    /// It came with a cookie.
+    pub(crate) vouched: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -210,6 +217,19 @@ impl Crossing {
     /// How many cores there are.
     pub(crate) const fn cores(&self) -> u16 {
         self.port.cores()
+    }
+
+    /// Tells all cores how long they should ask for cookies. Said again only when it has become
+    /// much later, because all of them read it.
+    pub(crate) fn demand_cookies_until(&self, until: Instant) {
+        if until.since(self.cookies_until()) >= LOAD_STEP {
+            self.port.raise(until.as_nanos());
+        }
+    }
+
+    /// How long any core wants cookies to be asked for.
+    pub(crate) fn cookies_until(&self) -> Instant {
+        Instant::from_nanos(self.port.mark())
     }
 
     /// Whether there is something to take. Room to take it into may only come with the next turn
@@ -375,10 +395,11 @@ impl<D: Driver> Shard<D> {
         true
     }
 
-    /// Whether other cores have handed something over, or given something back.
+    /// Whether other cores have handed something over, or given something back, and this one takes
+    /// it now: while it stands still, what comes must not keep it awake.
     #[must_use]
     pub fn has_arrivals(&self) -> bool {
-        self.crossing.has_arrivals()
+        self.stand != Stand::Frozen && self.crossing.has_arrivals()
     }
 
     fn unpack(&mut self, parcel: &mut Parcel, now: Now) {

@@ -24,7 +24,7 @@ use ringway_proto::limits::{
 };
 use ringway_proto::wireguard::{
     Admission, AdmissionLimits, CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge,
-    Message, OpenedInitiation, OutgoingKind, SendState, Tunnel,
+    Message, OpenedInitiation, OutgoingKind, SendState, Tunnel, UNDER_LOAD_FROM,
 };
 use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex};
 use ringway_ring::{Driver, Ecn, Local, Outside, Train};
@@ -115,7 +115,7 @@ impl HandshakeQueue {
         self.len() == 0
     }
 
-    /// Whether initiations need a cookie now.
+    /// Whether this core is under load now.
     #[must_use]
     pub fn under_load(&mut self, now: Now) -> bool {
         self.load.observe(self.len(), now.mono)
@@ -135,9 +135,11 @@ impl HandshakeQueue {
         Ok(())
     }
 
-    /// Queues an initiation that another core opened.
+    /// Queues an initiation that another core opened. Those without a cookie find room until they
+    /// are load: the other cores hear of it at the end of the turn.
     pub(crate) fn claim(&mut self, claim: Claim, now: Now) -> Result<(), DropReason> {
-        if self.claims.len() == HANDSHAKES_QUEUED_MAX {
+        let room = if claim.vouched { HANDSHAKES_QUEUED_MAX } else { UNDER_LOAD_FROM };
+        if self.claims.len() >= room {
             return Err(DropReason::HandshakeQueueFull);
         }
         self.claims.push_back(claim);
@@ -240,7 +242,7 @@ impl<D: Driver> Shard<D> {
         now: Now,
     ) -> Result<(), DropReason> {
         let (from, to) = (outside.from, outside.to);
-        let vouched = self.handshakes.under_load(now);
+        let vouched = self.wants_cookies(now);
         if vouched && let Err(reason) = self.demand_cookie(bytes, from, to, now) {
             self.handshakes.load.turned_away(now.mono);
             return Err(reason);
@@ -265,7 +267,16 @@ impl<D: Driver> Shard<D> {
         self.handshakes.begin_turn();
         let worked = self.work_on_handshakes(now);
         self.handshakes.begin_turn();
+        if let Some(until) = self.handshakes.load.until() {
+            self.crossing.demand_cookies_until(until);
+        }
         worked
+    }
+
+    /// Whether initiations need a cookie now. Whose they are is known only after the curve work,
+    /// and then another core may have to answer, so the load of any core is asked about.
+    fn wants_cookies(&mut self, now: Now) -> bool {
+        self.handshakes.under_load(now) || now.mono < self.crossing.cookies_until()
     }
 
     fn work_on_handshakes(&mut self, now: Now) -> bool {
@@ -305,7 +316,7 @@ impl<D: Driver> Shard<D> {
     /// Answers an initiation whose static key belongs to this core. Only here, on the one core that
     /// does so for the key, its timestamp is looked at.
     fn answer(&mut self, claim: Claim, now: Now) -> Result<PeerId, DropReason> {
-        let Claim { opened, from, to, pressed } = claim;
+        let Claim { opened, from, to, pressed, vouched: _ } = claim;
         let id = self.peers.by_key(&opened.peer).ok_or(DropReason::HandshakePeerUnknown)?;
         if self.is_mute(id) {
             self.rekey_peer(id, now);
@@ -326,7 +337,8 @@ impl<D: Driver> Shard<D> {
     fn handshake(&mut self, queued: &Queued, now: Now) -> Result<Option<PeerId>, DropReason> {
         let bytes = &queued.bytes[..queued.len];
         let pressed = self.handshakes.under_load(now);
-        if pressed && !queued.vouched {
+        let vouched = queued.vouched || self.wants_cookies(now);
+        if vouched && !queued.vouched {
             self.demand_cookie(bytes, queued.from, queued.to, now)?;
         }
         if let Some(receiver) = queued.answers {
@@ -343,7 +355,7 @@ impl<D: Driver> Shard<D> {
         let identity = self.identity.as_deref().ok_or(DropReason::NoIdentity)?;
         let opened = OpenedInitiation::open(identity, bytes)?;
         let owner = owner_of(&opened.peer, self.crossing.cores());
-        let claim = Claim { opened, from: queued.from, to: queued.to, pressed };
+        let claim = Claim { opened, from: queued.from, to: queued.to, pressed, vouched };
         if owner != self.core {
             self.crossing.initiation(owner, claim, &mut self.counters)?;
             return Ok(None);

@@ -312,7 +312,7 @@ impl<D: Driver> Shard<D> {
             self.housekeeping_due = now.mono + HOUSEKEEPING_PERIOD;
         }
         let running = self.stand == Stand::Running;
-        let arrivals = self.stand != Stand::Frozen && self.has_arrivals();
+        let arrivals = self.has_arrivals();
         let handshakes = running && !self.handshakes.is_empty();
         let pressed = self.stand != Stand::Frozen && self.fairness.is_pressed();
         let busy = handshakes || self.has_commands() || arrivals || pressed;

@@ -74,10 +74,15 @@ pub(crate) fn cookie(pair: &mut Pair, random: &mut Seeded, from: SocketAddr) -> 
     let message = initiation(random, &public);
     let reply = pair.gateway.receive(std::slice::from_ref(&message), from).remove(0);
     assert_eq!((reply.bytes[0], reply.to), (3, from));
-    let nonce = reply.bytes[8..32].try_into().unwrap();
-    let mut value: [u8; MAC_BYTES] = reply.bytes[32..48].try_into().unwrap();
-    let tag = reply.bytes[48..64].try_into().unwrap();
-    let key = hash(&[b"cookie--", &public.0]);
+    open_cookie(&reply.bytes, &message)
+}
+
+/// The cookie in a reply to `message`.
+pub(crate) fn open_cookie(reply: &[u8], message: &[u8]) -> [u8; MAC_BYTES] {
+    let nonce = reply[8..32].try_into().unwrap();
+    let mut value: [u8; MAC_BYTES] = reply[32..48].try_into().unwrap();
+    let tag = reply[48..64].try_into().unwrap();
+    let key = hash(&[b"cookie--", &Gateway::public_of(SEED).0]);
     assert!(xopen(&key, &nonce, &message[116..132], &mut value, &tag).is_ok());
     value
 }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod channels;
+mod cores;
 mod crowds;
 mod drops;
 mod fairness;

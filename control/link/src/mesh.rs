@@ -7,10 +7,15 @@
 //! sound, because lowering the flag is a swap that only one of them wins.
 //!
 //! Looking for work reads the cursor of every other core: with 64 cores that is 63 loads per turn,
-//! which stay in the own cache while nothing is pushed. This module must not know what crosses.
+//! which stay in the own cache while nothing is pushed. Beside the rings there is one number that
+//! all cores share and that only rises. This module must not know what crosses, nor what the
+//! number says.
 
 use std::fmt;
 
+use crossbeam_utils::CachePadded;
+
+use crate::primitive::{Arc, AtomicU64, Ordering};
 use crate::spsc::{self, Receiver, Sender};
 use crate::wake::Waker;
 
@@ -21,8 +26,12 @@ use crate::wake::Waker;
 #[must_use]
 pub fn ports<T: Send>(cores: u16, capacity: usize) -> Vec<Port<T>> {
     let count = usize::from(cores);
+    let mark = Arc::new(CachePadded::new(AtomicU64::new(0)));
     let mut ports: Vec<Port<T>> = (0..cores)
-        .map(|core| Port { core, lines: (0..count).map(|_| None).collect(), next: 0 })
+        .map(|core| {
+            let lines = (0..count).map(|_| None).collect();
+            Port { core, lines, next: 0, mark: Arc::clone(&mark) }
+        })
         .collect();
     for low in 0..count {
         for high in low + 1..count {
@@ -43,6 +52,8 @@ pub struct Port<T> {
     lines: Box<[Option<Line<T>>]>,
     /// Whose turn it is to be taken from.
     next: usize,
+    /// The same for all ports.
+    mark: Arc<CachePadded<AtomicU64>>,
 }
 
 /// Both ways between this core and one other.
@@ -150,6 +161,20 @@ impl<T> Port<T> {
             }
         }
         woken
+    }
+
+    /// Raises the number that all cores share, unless it is as high already. Every core that reads
+    /// it next pays for a transfer between caches, so this is nothing for every turn.
+    pub fn raise(&self, mark: u64) {
+        // The number alone says something: nothing else is ordered by it.
+        self.mark.fetch_max(mark, Ordering::Relaxed);
+    }
+
+    /// The highest number that any core has raised the shared one to; 0 at first.
+    #[must_use]
+    #[inline]
+    pub fn mark(&self) -> u64 {
+        self.mark.load(Ordering::Relaxed)
     }
 
     #[inline]

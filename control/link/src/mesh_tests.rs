@@ -134,3 +134,13 @@ fn three_threads_that_sleep_lose_nothing_and_keep_the_order_of_each_source() {
         }
     });
 }
+
+#[test]
+fn the_shared_number_rises_on_all_cores_and_never_falls() {
+    let ports = ports::<u8>(3, 4);
+    assert!(ports.iter().all(|port| port.mark() == 0));
+    for (core, number, highest) in [(0, 7, 7), (2, 5, 7), (1, 9, 9)] {
+        ports[core].raise(number);
+        assert!(ports.iter().all(|port| port.mark() == highest));
+    }
+}

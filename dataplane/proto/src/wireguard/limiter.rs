@@ -42,6 +42,12 @@ impl LoadGauge {
         }
     }
 
+    /// When the load ends, or ended, if there was one.
+    #[must_use]
+    pub const fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
     fn prolong(&mut self, now: Instant) {
         self.until = Some(now + UNDER_LOAD_FOR);
         self.turned_away = 0;

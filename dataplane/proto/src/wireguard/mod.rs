@@ -38,7 +38,7 @@ pub use export::TunnelState;
 pub use handshake::{INITIATION_INTERVAL_MIN, Outgoing, OutgoingKind};
 pub use identity::Identity;
 pub use keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
-pub use limiter::{HandshakeLimiter, LoadGauge, Source};
+pub use limiter::{HandshakeLimiter, LoadGauge, Source, UNDER_LOAD_FOR, UNDER_LOAD_FROM};
 pub use messages::{Message, classify};
 pub use noise::{OpenedInitiation, Tai64n};
 pub use replay::ReplayWindow;
