@@ -503,7 +503,7 @@ mod tests {
         let endpoints: Endpoints = odd.map(|number| (public(number), endpoint(number))).collect();
         let begun = std::time::Instant::now();
         let peers = inherited(&plane, &endpoints);
-        // A search through all for each takes minutes in this build; this takes a tenth of a second.
+        // A search through all for each takes minutes; this takes a tenth of a second.
         assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
         assert_eq!(peers.len(), count as usize);
         for peer in &peers {
