@@ -293,6 +293,7 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
     let mut words = vec![0; page::WORDS];
     let mut worked_at = Instant::ZERO;
     let mut sources_lost = 0;
+    let mut revival = Revival::default();
     loop {
         let now = read_clock();
         let turn = shard.turn(now);
@@ -329,9 +330,11 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
             }
         }
         if shard.driver_mut().health().outside.is_some() {
-            shard.counters_mut().receives_revived += 1;
-            shard.driver_mut().revive();
-            wait = pace(wait);
+            if revival.is_due(now.mono) {
+                shard.counters_mut().receives_revived += 1;
+                shard.driver_mut().revive();
+            }
+            wait = revival.pace(wait, now.mono);
         }
         let turned = shard.driver_mut().turn(wait);
         link.sleeper.awake();
@@ -347,12 +350,31 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
     ended
 }
 
-/// No longer than until the next attempt to receive.
-fn pace(wait: Wait) -> Wait {
-    match wait {
-        Wait::No => Wait::No,
-        Wait::AtMost(time) => Wait::AtMost(time.min(HOUSEKEEPING_PERIOD)),
-        Wait::Forever => Wait::AtMost(HOUSEKEEPING_PERIOD),
+/// When sockets that failed for good are received from again: at once, but while that fails too,
+/// not at every turn, which would have nothing to wait for.
+#[derive(Debug, Default)]
+struct Revival {
+    next: Instant,
+}
+
+impl Revival {
+    /// Whether to try now. Says so once in a [`HOUSEKEEPING_PERIOD`].
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now + HOUSEKEEPING_PERIOD;
+        }
+        due
+    }
+
+    /// No longer than until the next attempt.
+    fn pace(&self, wait: Wait, now: Instant) -> Wait {
+        let left = self.next.since(now);
+        match wait {
+            Wait::No => Wait::No,
+            Wait::AtMost(time) => Wait::AtMost(time.min(left)),
+            Wait::Forever => Wait::AtMost(left),
+        }
     }
 }
 
@@ -366,5 +388,23 @@ struct KernelRandom;
 impl Random for KernelRandom {
     fn fill(&mut self, out: &mut [u8]) {
         clock::random(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_receives_are_revived_at_once_and_then_ten_times_a_second() {
+        let mut revival = Revival::default();
+        let at = |ms: u64| Instant::from_nanos(50_000_000_000 + ms * 1_000_000);
+        // They break again in every turn, and a turn takes a millisecond.
+        let tried: Vec<_> = (0..1_000).filter(|ms| revival.is_due(at(*ms))).collect();
+        assert_eq!(tried, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]);
+        let left = Wait::AtMost(Duration::from_millis(40));
+        assert_eq!(revival.pace(Wait::Forever, at(960)), left);
+        assert_eq!(revival.pace(Wait::AtMost(Duration::from_secs(1)), at(960)), left);
+        assert_eq!(revival.pace(Wait::No, at(960)), Wait::No);
     }
 }
