@@ -56,20 +56,24 @@ impl LoadGauge {
 
 /// A token bucket per source, an IPv4 address or an IPv6 /64, in a table of fixed size.
 ///
-/// The table is a set-associative cache under a keyed hash, so nobody can aim at a set. A full set
-/// gives up an entry whose bucket is full again, which loses nothing; if there is none, a new
-/// source is refused. So nobody is forgotten for coming back, and memory never grows: an own entry
-/// cannot be pushed out by sending from many other sources, as it can be from a table that forgets
-/// the oldest.
+/// The table is a set-associative cache under a keyed hash, so nobody can aim at a set. A source
+/// may be in either of two sets. Full sets give up an entry whose bucket is full again, which loses
+/// nothing; if there is none, a new source is refused. So nobody is forgotten for coming back, and
+/// memory never grows: an own entry cannot be pushed out by sending from many other sources, as it
+/// can be from a table that forgets the oldest.
+///
+/// Nor can many sources of one owner keep others out. All of an IPv6 /48, which one site has, share
+/// the same two sets: 160 newcomers per second. Who is in another /48 has to share both with it to
+/// be refused. IPv4 has sets of its own.
 pub struct HandshakeLimiter {
     hash_key: [u8; 16],
     entries: Box<[Entry]>,
 }
 
 impl HandshakeLimiter {
-    /// Sources that are remembered at the same time. 4096 sources at 10/s are eight times what a
-    /// core can answer.
-    pub const SOURCES_MAX: usize = SETS * WAYS;
+    /// Sources that are remembered at the same time, half of them of each family: 2048 sources at
+    /// 10/s are four times what a core can answer.
+    pub const SOURCES_MAX: usize = 2 * FAMILY_SETS * WAYS;
 
     /// An empty table, the only allocation (128 KiB).
     #[must_use]
@@ -82,26 +86,40 @@ impl HandshakeLimiter {
     /// Takes a token of the source, if it has one.
     pub fn allow(&mut self, from: SocketAddr, now: Instant) -> bool {
         let source = Source::of(from.ip());
-        let set = self.set_of(source);
-        let entries = &mut self.entries[set * WAYS..(set + 1) * WAYS];
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.source == Some(source)) {
-            return entry.take(now);
-        }
-        let Some(entry) = entries.iter_mut().find(|entry| entry.is_full(now)) else {
+        let sets = self.sets_of(source);
+        let known = self.place(sets, |entry| entry.source == Some(source));
+        let Some(at) = known.or_else(|| self.place(sets, |entry| entry.is_full(now))) else {
             return false;
         };
-        *entry = Entry { source: Some(source), tokens: TOKENS_MAX, updated: now };
+        let entry = &mut self.entries[at];
+        if known.is_none() {
+            *entry = Entry { source: Some(source), tokens: TOKENS_MAX, updated: now };
+        }
         entry.take(now)
     }
 
-    fn set_of(&self, source: Source) -> usize {
-        let digest = mac(&self.hash_key, &[&source.prefix, &[u8::from(source.is_v6)]]);
-        usize::from(u16::from_le_bytes([digest[0], digest[1]])) % SETS
+    /// The first entry of two sets that is as asked for.
+    fn place(&self, sets: [usize; 2], wanted: impl Fn(&Entry) -> bool) -> Option<usize> {
+        let mut places = sets.into_iter().flat_map(|set| set * WAYS..(set + 1) * WAYS);
+        places.find(|&at| wanted(&self.entries[at]))
+    }
+
+    fn sets_of(&self, source: Source) -> [usize; 2] {
+        let owner = if source.is_v6 { &source.prefix[..SITE_BYTES] } else { &source.prefix };
+        let digest = mac(&self.hash_key, &[owner, &[u8::from(source.is_v6)]]);
+        let first = if source.is_v6 { FAMILY_SETS } else { 0 };
+        [0, 2].map(|at| {
+            let number = u16::from_le_bytes([digest[at], digest[at + 1]]);
+            first + usize::from(number) % FAMILY_SETS
+        })
     }
 }
 
-const SETS: usize = 512;
+/// Sets of each family.
+const FAMILY_SETS: usize = 256;
 const WAYS: usize = 8;
+/// Bytes of the prefix that one site has: a /48.
+const SITE_BYTES: usize = 6;
 /// What one message costs: tokens are nanoseconds.
 const COST: u64 = 1_000_000_000 / HANDSHAKES_PER_SOURCE_SECOND as u64;
 const TOKENS_MAX: u64 = COST * HANDSHAKES_PER_SOURCE_BURST as u64;
@@ -237,9 +255,30 @@ mod tests {
         let source = |number: u32| SocketAddr::new(IpAddr::from(number.to_be_bytes()), 1);
         let newcomers = 1..40_000;
         let allowed = newcomers.filter(|number| limiter.allow(source(*number), at_ms(0))).count();
-        assert_eq!(allowed, HandshakeLimiter::SOURCES_MAX);
+        assert_eq!(allowed, HandshakeLimiter::SOURCES_MAX / 2, "all places of this family");
         assert!(!limiter.allow(source(50_000), at_ms(99)));
         assert!(limiter.allow(source(50_000), at_ms(100)));
+    }
+
+    #[test]
+    fn a_whole_slash_48_keeps_nobody_else_out() {
+        let mut limiter = limiter();
+        let site = |site: u16, subnet: u16| {
+            SocketAddr::new(IpAddr::from([0x2001, 0xdb8, site, subnet, 0, 0, 0, 1]), 1)
+        };
+        let mut of_attacker = 0;
+        let mut refused = 0;
+        for ms in 0..1_000_u16 {
+            let now = at_ms(ms.into());
+            // Each of its networks again and again, so that none of them rests.
+            let from = (0..65).map(|n| site(0, ms.wrapping_mul(65).wrapping_add(n)));
+            of_attacker += from.filter(|from| limiter.allow(*from, now)).count();
+            refused += usize::from(!limiter.allow(site(1 + ms, 0), now));
+            let v4 = SocketAddr::new(IpAddr::from([192, 0, (ms >> 8) as u8, ms as u8]), 1);
+            refused += usize::from(!limiter.allow(v4, now));
+        }
+        assert_eq!(refused, 0, "of two thousand newcomers");
+        assert!((100..=176).contains(&of_attacker), "{of_attacker} in a second");
     }
 
     #[test]
