@@ -387,14 +387,12 @@ fn where_trains_are_lost_and_single_datagrams_are_not_trains_end() {
         let mut pair = with_addresses(families);
         pair.pass(10 * SECOND);
         let carries = |sent: &Sent| sent.together == 1;
-        let mut lost_from = 0;
         // After every timeout one segment alone, which arrives, and then several together.
-        for _ in 0..20 {
+        for lost_from in 0..20 {
             for numbers in [lost_from..lost_from + 1, lost_from + 1..lost_from + 4] {
                 let sent = segments(&mut pair, numbers);
                 pass_over(&mut pair, sent, &carries);
             }
-            lost_from += 1;
             pass_time_over(&mut pair, Duration::from_millis(400), &carries);
         }
         let client = pair.client.address.ip();

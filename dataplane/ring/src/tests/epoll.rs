@@ -10,11 +10,12 @@ use crate::epoll::EpollDriver;
 use crate::listen::{UdpOptions, UdpSockets};
 use crate::pools::PoolSizes;
 
-/// Makes everything that leaves by loopback slow, so that it fills the buffer of its socket.
+/// Makes everything that leaves by loopback far slower than any build of the driver is, so that it
+/// fills the buffer of its socket.
 fn slow_loopback() {
     stay_on_this_cpu();
     set_mtu("lo", 1500);
-    let words = "qdisc add dev lo root tbf rate 400mbit burst 100kb latency 10s";
+    let words = "qdisc add dev lo root tbf rate 40mbit burst 20kb latency 10s";
     let done = std::process::Command::new("tc").args(words.split(' ')).status().unwrap();
     assert!(done.success());
 }
