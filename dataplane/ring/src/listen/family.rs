@@ -37,11 +37,7 @@ impl Family {
 
     /// Makes one socket with its options; `Ok(None)` if this machine does not have the family.
     pub(super) fn socket(self, options: &UdpOptions) -> Result<Option<OwnedFd>, ListenError> {
-        let domain = match self {
-            Self::V4 => libc::AF_INET,
-            Self::V6 => libc::AF_INET6,
-        };
-        let fd = match sys::udp_socket(domain) {
+        let fd = match sys::udp_socket(self.domain()) {
             Ok(fd) => fd,
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
             Err(error) => return Err(other("socket", error)),
@@ -66,57 +62,117 @@ impl Family {
         }
     }
 
-    pub(super) fn set_options(
+    /// Gives a new socket its options.
+    fn set_options(
         self,
         fd: BorrowedFd<'_>,
         options: &UdpOptions,
     ) -> Result<(), (&'static str, io::Error)> {
-        let set = |what, level, name, value| {
-            sys::set_option(fd, level, name, value).map_err(|error| (what, error))
-        };
+        // Cannot be changed any more once the socket is bound.
+        if self == Self::V6 {
+            sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)
+                .map_err(|error| ("IPv6 only", error))?;
+        }
+        for (what, level, name, value) in self.options(options) {
+            sys::set_option(fd, level, name, value).map_err(|error| (what, error))?;
+        }
+        for Buffer { forced, asked } in BUFFERS {
+            // Forced needs CAP_NET_ADMIN; without it the system's limit (net.core.rmem_max)
+            // applies.
+            let bytes = buffer_bytes(options);
+            if sys::set_option(fd, libc::SOL_SOCKET, forced, bytes).is_err() {
+                sys::set_option(fd, libc::SOL_SOCKET, asked, bytes)
+                    .map_err(|error| ("buffer size", error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a socket that another process made, and may go on with, what it lacks. What is as it
+    /// should be is not touched, and nothing gets smaller.
+    pub(super) fn complete(
+        self,
+        fd: BorrowedFd<'_>,
+        options: &UdpOptions,
+    ) -> Result<(), (&'static str, io::Error)> {
+        let is = |name| sys::option(fd, libc::SOL_SOCKET, name).map_err(|error| ("kind", error));
+        if (is(libc::SO_DOMAIN)?, is(libc::SO_PROTOCOL)?) != (self.domain(), libc::IPPROTO_UDP) {
+            return Err(("kind", io::Error::from_raw_os_error(libc::EPROTOTYPE)));
+        }
+        for (what, level, name, value) in self.options(options) {
+            if sys::option(fd, level, name).ok() != Some(value) {
+                sys::set_option(fd, level, name, value).map_err(|error| (what, error))?;
+            }
+        }
+        for Buffer { forced, asked } in BUFFERS {
+            let (bytes, has) = (buffer_bytes(options), sys::option(fd, libc::SOL_SOCKET, asked));
+            // The kernel says twice what it was asked for.
+            if has.is_ok_and(|has| has / 2 < bytes) {
+                // Without CAP_NET_ADMIN it stays as it is: asking could make it smaller.
+                let _ = sys::set_option(fd, libc::SOL_SOCKET, forced, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    const fn domain(self) -> c_int {
+        match self {
+            Self::V4 => libc::AF_INET,
+            Self::V6 => libc::AF_INET6,
+        }
+    }
+
+    /// What every socket is asked for: what it is, level, name and value.
+    const fn options(self, options: &UdpOptions) -> [(&'static str, c_int, c_int, c_int); 4] {
+        let drops = ("count of drops", libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
         match self {
             Self::V4 => {
                 let level = libc::IPPROTO_IP;
-                set("packet info", level, libc::IP_PKTINFO, 1)?;
-                set("congestion bits", level, libc::IP_RECVTOS, 1)?;
                 let discover = match options.path_mtu {
                     PathMtu::Fragment => libc::IP_PMTUDISC_DONT,
                     PathMtu::Discover => libc::IP_PMTUDISC_WANT,
                     PathMtu::Refuse => libc::IP_PMTUDISC_DO,
                     PathMtu::Probe => libc::IP_PMTUDISC_PROBE,
                 };
-                set("path MTU", level, libc::IP_MTU_DISCOVER, discover)?;
+                [
+                    ("packet info", level, libc::IP_PKTINFO, 1),
+                    ("congestion bits", level, libc::IP_RECVTOS, 1),
+                    ("path MTU", level, libc::IP_MTU_DISCOVER, discover),
+                    drops,
+                ]
             }
             Self::V6 => {
                 let level = libc::IPPROTO_IPV6;
-                // Cannot be changed any more once the socket is bound.
-                if sys::option(fd, level, libc::IPV6_V6ONLY).ok() != Some(1) {
-                    set("IPv6 only", level, libc::IPV6_V6ONLY, 1)?;
-                }
-                set("packet info", level, libc::IPV6_RECVPKTINFO, 1)?;
-                set("congestion bits", level, libc::IPV6_RECVTCLASS, 1)?;
                 // There is no don't-fragment bit; the sender fragments, to what it learned.
                 let discover = match options.path_mtu {
                     PathMtu::Fragment | PathMtu::Discover => libc::IPV6_PMTUDISC_WANT,
                     PathMtu::Refuse => libc::IPV6_PMTUDISC_DO,
                     PathMtu::Probe => libc::IPV6_PMTUDISC_PROBE,
                 };
-                set("path MTU", level, libc::IPV6_MTU_DISCOVER, discover)?;
+                [
+                    ("packet info", level, libc::IPV6_RECVPKTINFO, 1),
+                    ("congestion bits", level, libc::IPV6_RECVTCLASS, 1),
+                    ("path MTU", level, libc::IPV6_MTU_DISCOVER, discover),
+                    drops,
+                ]
             }
         }
-        set("count of drops", libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
-        let bytes = c_int::try_from(options.buffer_bytes).unwrap_or(c_int::MAX);
-        for (forced, asked) in
-            [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
-        {
-            // Forced needs CAP_NET_ADMIN; without it the system's limit (net.core.rmem_max)
-            // applies.
-            if sys::set_option(fd, libc::SOL_SOCKET, forced, bytes).is_err() {
-                set("buffer size", libc::SOL_SOCKET, asked, bytes)?;
-            }
-        }
-        Ok(())
     }
+}
+
+/// The two options that set the size of a buffer.
+struct Buffer {
+    forced: c_int,
+    asked: c_int,
+}
+
+const BUFFERS: [Buffer; 2] = [
+    Buffer { forced: libc::SO_RCVBUFFORCE, asked: libc::SO_RCVBUF },
+    Buffer { forced: libc::SO_SNDBUFFORCE, asked: libc::SO_SNDBUF },
+];
+
+fn buffer_bytes(options: &UdpOptions) -> c_int {
+    c_int::try_from(options.buffer_bytes).unwrap_or(c_int::MAX)
 }
 
 /// Lets other sockets of this user that do the same bind the port too.

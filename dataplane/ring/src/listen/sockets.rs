@@ -58,8 +58,8 @@ impl UdpSockets {
         Ok(sockets)
     }
 
-    /// Takes sockets that were opened elsewhere (handed over by another process) and sets their
-    /// options. Both banks are IPv4 first, as [`UdpSockets::descriptors`] and
+    /// Takes sockets that were opened elsewhere (handed over by another process, which may go on
+    /// with them) and gives them only what they lack. Both banks are IPv4 first, as [`UdpSockets::descriptors`] and
     /// [`UdpSockets::initiations`] give them; without a second bank, pass `[None, None]`.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl UdpSockets {
         for (bank, options) in [(&data, options), (&initiations, &bounded)] {
             for (family, fd) in [Family::V4, Family::V6].into_iter().zip(bank) {
                 let Some(fd) = fd else { continue };
-                family.set_options(fd.as_fd(), options).map_err(|(what, e)| other(what, e))?;
+                family.complete(fd.as_fd(), options).map_err(|(what, e)| other(what, e))?;
                 port = bound_port(fd)?;
             }
         }

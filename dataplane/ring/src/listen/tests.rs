@@ -29,6 +29,34 @@ fn bound_sockets_can_be_taken_over() {
 }
 
 #[test]
+fn sockets_that_are_taken_over_get_no_smaller_and_only_what_they_lack() {
+    let sockets = UdpSockets::bind(&UdpOptions::default()).unwrap();
+    let [Some(fd), _] = sockets.descriptors() else { panic!("{sockets:?}") };
+    let bytes = |name| sys::option(fd, libc::SOL_SOCKET, name).unwrap();
+    let buffers = || [libc::SO_RCVBUF, libc::SO_SNDBUF].map(bytes);
+    let before = buffers();
+    sys::set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 0).unwrap();
+    let options = UdpOptions { buffer_bytes: 4096, ..UdpOptions::default() };
+    let second = || [Some(fd.try_clone_to_owned().unwrap()), None];
+    UdpSockets::adopt(second(), [None, None], &options).unwrap();
+    assert_eq!(buffers(), before);
+    assert_eq!(sys::option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO).unwrap(), 1);
+}
+
+#[test]
+fn what_is_no_socket_of_the_family_is_not_taken_over() {
+    let options = UdpOptions::default();
+    let ipv4 = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    for data in [[None, Some(ipv4.into())], [Some(stream.into()), None], [Some(file.into()), None]]
+    {
+        let refused = UdpSockets::adopt(data, [None, None], &options);
+        assert!(matches!(refused, Err(ListenError::Other { .. })), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_busy_port_is_named_with_the_command_that_finds_its_holder() {
     let holder = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = holder.local_addr().unwrap().port();
