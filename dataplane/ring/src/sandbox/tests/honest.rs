@@ -164,8 +164,8 @@ fn end_a_process(how: &str) -> (std::process::ExitStatus, String) {
         .args(["--exact", name, "--nocapture"])
         .env("RINGWAY_TEST_END", how)
         .env("RUST_BACKTRACE", "full")
-        // Under the address sanitizer a fault would end in its report instead.
-        .env("ASAN_OPTIONS", "handle_segv=0")
+        // The address sanitizer would catch the fault, and look for leaks at the exit.
+        .env("ASAN_OPTIONS", "handle_segv=0:detect_leaks=0")
         .output()
         .unwrap();
     (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
