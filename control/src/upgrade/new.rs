@@ -412,3 +412,38 @@ impl Descriptors {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use ringway_proto::crypto::PublicKey;
+
+    use super::*;
+
+    #[test]
+    fn whoever_has_fewer_privileges_is_refused() {
+        assert!(refuse_fewer_privileges(own_capabilities()).is_ok());
+        // No kernel knows this one, so nobody has it.
+        let refused = refuse_fewer_privileges(own_capabilities() | 1 << 63);
+        assert_eq!(refused.unwrap_err().status, Status::Refused);
+    }
+
+    #[test]
+    fn endpoints_of_the_file_are_kept_and_not_applied() {
+        let (one, two) = (PublicKey([1; 32]), PublicKey([2; 32]));
+        let at = Operation::Endpoint("[fe80::7%3]:9".parse().unwrap());
+        // Nobody says where nobody is; if somebody does, it is not applied either.
+        let mut steps = vec![at.clone(), Operation::Peer(one), Operation::Keepalive(5)];
+        steps.extend([Operation::Peer(two), at, Operation::Keepalive(6)]);
+        let mut bytes = Vec::new();
+        Message::Steps(steps.clone()).write(&mut bytes);
+        assert_eq!(Message::parse(&bytes).unwrap(), Message::Steps(steps.clone()));
+        let mut endpoints = Endpoints::new();
+        set_endpoints_aside(&mut steps, &mut endpoints);
+        assert_eq!(endpoints, Endpoints::from([(two, "[fe80::7%3]:9".parse().unwrap())]));
+        let left = [Operation::Peer(one), Operation::Keepalive(5)];
+        let left = [&left[..], &[Operation::Peer(two), Operation::Keepalive(6)]].concat();
+        assert_eq!(steps, left);
+    }
+}
