@@ -316,10 +316,15 @@ fn read_path(reader: &mut Reader<'_>) -> Result<Learnt, RecordError> {
 fn parse_page(bytes: &[u8]) -> Result<(Instant, Vec<PeerState>), RecordError> {
     let mut reader = Reader::new(bytes);
     let at = Instant::from_nanos(reader.u64()?);
-    let mut states = Vec::new();
+    let mut records = Vec::new();
     while !reader.is_empty() {
         let len = reader.u32()? as usize;
-        states.push(PeerState::parse(reader.bytes(len)?)?);
+        records.push(reader.bytes(len)?);
+    }
+    // With room for all from the beginning: memory that grows leaves copies of keys behind.
+    let mut states = Vec::with_capacity(records.len());
+    for record in records {
+        states.push(PeerState::parse(record)?);
     }
     Ok((at, states))
 }
