@@ -186,7 +186,7 @@ fn the_interface_is_followed_only_when_nobody_holds_changes_back() {
         let (desk, told) = desk(1);
         let held = desk.hold().await;
         let followed = {
-            let desk = std::rc::Rc::clone(&desk);
+            let desk = Rc::clone(&desk);
             tokio::task::spawn_local(async move {
                 desk.set_link(true).await?;
                 desk.set_mtu(1300).await
@@ -208,7 +208,7 @@ fn a_change_that_waited_until_the_gateway_was_given_away_is_refused() {
         let (desk, told) = desk(1);
         let held = desk.hold().await;
         let changes = {
-            let desk = std::rc::Rc::clone(&desk);
+            let desk = Rc::clone(&desk);
             tokio::task::spawn_local(async move {
                 (desk.set_link(true).await, desk.configure(put(1).into()).await)
             })

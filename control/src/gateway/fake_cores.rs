@@ -38,6 +38,9 @@ pub(crate) struct Told {
     pub(crate) inner_mtu: Cell<u16>,
     pub(crate) peers_max: Cell<usize>,
     pub(crate) stopped: Cell<u32>,
+    /// Whether they carry nothing, and how many counters were left out when they went on.
+    pub(crate) paused: Cell<bool>,
+    pub(crate) counters_ahead: Cell<u64>,
     /// Their threads' lives: dropped when they end.
     pub(crate) alive: RefCell<Vec<oneshot::Sender<()>>>,
     /// Whether they take nothing for the time being.
@@ -151,12 +154,20 @@ impl Core {
                 self.told.inner_mtu.set(policy.inner_mtu);
                 Command::SetPolicy(policy)
             }
+            Command::Pause(pending) => {
+                self.told.paused.set(true);
+                Command::Pause(pending)
+            }
+            Command::Resume { counters_ahead } => {
+                self.told.paused.set(false);
+                self.told.counters_ahead.set(counters_ahead);
+                Command::Resume { counters_ahead }
+            }
+            // Their sessions never end: each page is one from where it was asked for.
             command @ (Command::SetIdentity(_)
             | Command::PutRoutes(_)
-            | Command::Pause(_)
             | Command::ExportPeers(_)
             | Command::ImportPeers(_)
-            | Command::Resume { .. }
             | Command::Stop) => command,
         };
         (outcome, spent)

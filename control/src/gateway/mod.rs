@@ -29,14 +29,16 @@ use sd_notify::NotifyState;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tracing::{debug, error, info, warn};
 
-use self::desk::Desk;
+use self::desk::{Desk, DeskError};
 use self::start::Started;
 use crate::config::DriverChoice;
 use crate::failure::{Failure, Status};
 use crate::plane::{Operation, Plane};
+use crate::upgrade::old::Outcome;
+use crate::upgrade::rival::Rival;
 use crate::upgrade::{self, Endpoints, Legacy};
 use crate::watch::{LinkEvent, watch};
 use crate::{manager, stats};
@@ -240,27 +242,24 @@ async fn serve(
     ready: impl FnOnce(),
 ) -> Result<End, Failure> {
     let desk = &started.desk;
-    let (link_events, mut gone) = follow_link(started)?;
-    spawn_local(link_events);
+    let gone = follow_link(started)?;
+    let mut listeners = JoinSet::new();
     let (reload_requests, mut reloads) = mpsc::channel(4);
     let stats = Rc::clone(&started.stats);
-    spawn_local(stats::serve::serve(stats, Rc::clone(desk), reload_requests));
+    listeners.spawn_local(stats::serve::serve(stats, Rc::clone(desk), reload_requests));
     if let Some(uapi) = &started.uapi {
         let access = started.access;
-        spawn_local(crate::uapi::serve::serve(Rc::clone(uapi), Rc::clone(desk), access));
+        listeners.spawn_local(crate::uapi::serve::serve(Rc::clone(uapi), Rc::clone(desk), access));
     }
     let (upgrade_requests, mut upgrades) = mpsc::channel(1);
-    spawn_local(upgrade::listen(Rc::clone(&started.upgrade), upgrade_requests));
-    let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
+    listeners.spawn_local(upgrade::listen(Rc::clone(&started.upgrade), upgrade_requests));
+    let Signals { terminate, interrupt, mut hang_up } = signals;
+    let mut endings = Endings { terminate, interrupt, gone };
     ready();
     manager::tell(&[NotifyState::Ready, NotifyState::Status("Serving")]);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break info!("Told to stop"),
-            _ = interrupt.recv() => break info!("Interrupted"),
-            _ = gone.recv() => break info!("The interface is gone"),
-            () = removed(started) => break info!("The socket was removed"),
-            () = started.core_ended() => break,
+            why = endings.next(started) => break info!("{why}"),
             _ = hang_up.recv() => match reload(desk, role).await {
                 Ok(done) => info!("Reload: {done}"),
                 Err(why) => error!("Reload refused: {why}"),
@@ -271,70 +270,137 @@ async fn serve(
                 let _ = request.send(outcome);
             }
             Some(request) = upgrades.recv() => {
-                if hand_over(request, started, role).await {
-                    return Ok(End::HandedOver);
+                match hand_over(request, started, role, &mut endings).await? {
+                    Next::GoOn => {}
+                    Next::End(why) => break info!("{why}"),
+                    Next::Heir(heir) => {
+                        // Nobody is accepted here from now on: what listens is dropped.
+                        spawn_local(pass_on(endings, hang_up, heir));
+                        return Ok(End::HandedOver);
+                    }
                 }
             }
         }
     }
+    // Whoever asks while the host is put back is answered.
+    listeners.detach_all();
     Ok(End::Stopped)
 }
 
-/// Whether another process has taken over.
-async fn hand_over(request: UnixStream, started: &Started, role: &dyn Role) -> bool {
-    let legacy = match role.legacy() {
-        Ok(legacy) => legacy,
-        Err(error) => {
-            error!("Upgrade: {error}");
-            return false;
-        }
-    };
-    // The number that the service manager will know the gateway by.
-    let heir = request.peer_cred().ok().and_then(|peer| peer.pid());
-    match upgrade::old::hand_over(request, started, &legacy).await {
-        upgrade::old::Outcome::HandedOver => {
-            info!("Handed over to process {}", heir.unwrap_or_default());
-            if let Some(heir) = heir.and_then(|heir| u32::try_from(heir).ok()) {
-                // It has a whole period from now on.
-                manager::tell(&[NotifyState::Watchdog, NotifyState::MainPid(heir)]);
-            }
-            true
-        }
-        upgrade::old::Outcome::Stays(why) => {
-            warn!("Upgrade refused, going on as before: {why}");
-            false
+/// What ends a gateway from outside.
+struct Endings {
+    terminate: Signal,
+    interrupt: Signal,
+    gone: mpsc::Receiver<()>,
+}
+
+impl Endings {
+    /// Returns when the gateway has to end, and why.
+    async fn next(&mut self, started: &Started) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "Told to stop",
+            _ = self.interrupt.recv() => "Interrupted",
+            _ = self.gone.recv() => "The interface is gone",
+            () = removed(started) => "The socket was removed",
+            () = started.core_ended() => "A core has ended",
         }
     }
 }
 
-/// Applies what follows from the interface's state. The receiver hears when it is gone.
-fn follow_link(
+/// Passes on what is meant for the gateway, as long as this process is there to be told.
+async fn pass_on(mut endings: Endings, mut hang_up: Signal, heir: Rival) {
+    use rustix::process::Signal;
+    loop {
+        heir.pass(tokio::select! {
+            _ = endings.terminate.recv() => Signal::TERM,
+            _ = endings.interrupt.recv() => Signal::INT,
+            _ = hang_up.recv() => Signal::HUP,
+        });
+    }
+}
+
+/// What follows from a request for the gateway.
+enum Next {
+    /// Nothing.
+    GoOn,
+    /// It ends, and why.
+    End(&'static str),
+    /// Another process is the gateway.
+    Heir(Rival),
+}
+
+/// Talks to a process that asks for the gateway.
+async fn hand_over(
+    request: UnixStream,
     started: &Started,
-) -> Result<(impl Future<Output = ()> + use<>, mpsc::Receiver<()>), Failure> {
+    role: &dyn Role,
+    endings: &mut Endings,
+) -> Result<Next, Failure> {
+    let legacy = match role.legacy() {
+        Ok(legacy) => legacy,
+        Err(error) => {
+            error!("Upgrade: {error}");
+            return Ok(Next::GoOn);
+        }
+    };
+    let mut why = "";
+    let ends = async { why = endings.next(started).await };
+    match upgrade::old::hand_over(request, started, &legacy, ends).await {
+        Outcome::HandedOver(heir) => {
+            info!("Handed over to process {}", heir.pid());
+            // The number that the service manager will know the gateway by. It has a whole period
+            // of the watchdog from now on.
+            let pid = heir.pid().unsigned_abs();
+            manager::tell(&[NotifyState::Watchdog, NotifyState::MainPid(pid)]);
+            Ok(Next::Heir(heir))
+        }
+        Outcome::Stays(why) => {
+            warn!("Upgrade refused, going on as before: {why}");
+            Ok(Next::GoOn)
+        }
+        Outcome::Ends => Ok(Next::End(why)),
+        Outcome::Lost(why) => Err(Failure::new(Status::Crashed, format!("Upgrade: {why}"))),
+    }
+}
+
+/// Applies what follows from the interface's state. The receiver hears when it is gone.
+fn follow_link(started: &Started) -> Result<mpsc::Receiver<()>, Failure> {
     let view = started.take_view()?;
     let (gone, heard) = mpsc::channel(1);
     let (sender, mut events) = mpsc::channel(16);
     tokio::spawn(watch(view, sender));
-    let desk = Rc::clone(&started.desk);
-    let task = async move {
+    // Apart, because its end must be heard also while what came before it waits for its turn. As
+    // many as an administrator makes in that time.
+    let (follow, mut followed) = mpsc::unbounded_channel();
+    spawn_local(async move {
         while let Some(event) = events.recv().await {
             debug!("Interface: {event:?}");
+            // Whoever hears may have ended with the gateway.
+            if event == LinkEvent::Gone {
+                let _ = gone.send(()).await;
+                return;
+            }
+            let _ = follow.send(event);
+        }
+    });
+    let desk = Rc::clone(&started.desk);
+    spawn_local(async move {
+        while let Some(event) = followed.recv().await {
             let outcome = match event {
                 LinkEvent::Up(up) => desk.set_link(up).await,
                 LinkEvent::Mtu(bytes) => {
                     desk.set_mtu(u16::try_from(bytes).unwrap_or(u16::MAX)).await
                 }
-                LinkEvent::Gone => {
-                    let _ = gone.send(()).await;
-                    return;
-                }
+                LinkEvent::Gone => return,
             };
-            if let Err(error) = outcome {
-                error!("Following the interface: {error}");
+            match outcome {
+                Ok(()) => {}
+                Err(DeskError::Stopping) => return,
+                Err(error) => error!("Following the interface: {error}"),
             }
         }
-    };
-    Ok((task, heard))
+    });
+    Ok(heard)
 }
 
 pub(crate) async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, String> {

@@ -87,14 +87,19 @@ impl Started {
         }
         if owned {
             self.pages.name();
-            let queue = self.queues[0].try_clone().map_err(|error| error.to_string());
-            let queue = queue.and_then(|queue| {
-                TunQueue::adopt(queue, TunOffloads::ALL).map_err(|error| error.to_string())
-            });
-            match queue {
-                Ok(queue) => self.desk.steer(&queue),
-                Err(error) => warn!("Steering stays as it is: {error}"),
-            }
+            self.steer();
+        }
+    }
+
+    /// Steers the interface by what this process knows, whoever steered it before.
+    pub fn steer(&self) {
+        let queue = self.queues[0].try_clone().map_err(|error| error.to_string());
+        let queue = queue.and_then(|queue| {
+            TunQueue::adopt(queue, TunOffloads::ALL).map_err(|error| error.to_string())
+        });
+        match queue {
+            Ok(queue) => self.desk.steer(&queue),
+            Err(error) => warn!("Steering stays as it is: {error}"),
         }
     }
 

@@ -20,14 +20,16 @@
 //!   new ── it runs ───► old    old ends and leaves the host as it is
 //! ```
 //!
-//! If anything fails or is silent, old goes on: with its own counters before *go*; after it with
-//! counters far above those that new may have used, and only when new is dead. What new had
-//! accepted by then old does not know: a packet of those few seconds could be replayed to it, until
-//! the session's next handshake.
+//! If anything fails, is silent, or takes longer than packets may wait, old goes on: with its own
+//! counters before *go*; after it with counters far above those that new may have used, and only
+//! when new is dead. What new had accepted by then old does not know: a packet of those few seconds
+//! could be replayed to it, until the session's next handshake. Whatever failed, new is not left
+//! behind with descriptors. Whoever tells old to end before *go* is obeyed; after it, new is told.
 
 pub mod message;
 pub mod new;
 pub mod old;
+pub mod rival;
 pub mod wire;
 
 use std::collections::HashMap;

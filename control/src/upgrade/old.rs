@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::pin;
 use std::time::Duration;
 
 use ringway_dataplane::state::Pending;
@@ -14,20 +15,19 @@ use ringway_proto::CoreId;
 use ringway_proto::crypto::PublicKey;
 use ringway_proto::wireguard::export::RESUME_LEAP;
 use ringway_ring::clock;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixStream;
 use tokio::sync::MutexGuard;
-use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::info;
 
 use super::message::{Given, Item, Message, Offer};
+use super::rival::Rival;
 use super::wire::{DESCRIPTORS_MAX, Wire, WireError};
 use super::{Endpoints, Legacy, own_capabilities, own_name};
-use crate::gateway::desk::DeskError;
+use crate::gateway::desk::{Desk, DeskError};
 use crate::gateway::start::Started;
 use crate::manager;
 use crate::plane::{Operation, Peer, Plane, Secret};
-use crate::ready::Ready;
 
 /// How long the other process may think about the offer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,11 +36,21 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// take seconds. Traffic goes on meanwhile.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long it may take for each step while nobody carries packets.
-const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long nobody carries packets at most, from the pause until it says that it runs.
+const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the end of a killed process is waited for.
-const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of that is kept for its beginning. If this much is not left it is not told to begin:
+/// what fails before that costs nothing.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long our own cores may take to go on.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a process that is no gateway may take to clean up and to tell its operator why.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long it is tried to tell it why.
+const REFUSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Steps of configuration in one message.
 const STEPS_PER_MESSAGE: usize = 1000;
@@ -49,12 +59,16 @@ const STEPS_PER_MESSAGE: usize = 1000;
 const STEPS_PER_PEER: usize = 4;
 
 /// What became of a request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Outcome {
     /// The other process is the gateway now.
-    HandedOver,
+    HandedOver(Rival),
     /// Nothing has changed, and why.
     Stays(String),
+    /// The gateway was to end before the other process was told to begin: nothing has changed.
+    Ends,
+    /// The cores cannot go on, and why. There is no gateway any more.
+    Lost(String),
 }
 
 /// Why the gateway stays.
@@ -68,15 +82,31 @@ enum Stays {
     Descriptors(#[from] io::Error),
     #[error("The other process has {0} of {1} sessions")]
     Incomplete(u64, u64),
+    #[error("Taking over took longer than clients would wait")]
+    TooLong,
+    #[error("The gateway is stopping")]
+    Ends,
 }
 
-/// Talks to a process that wants to take over, to the end.
-pub async fn hand_over(stream: UnixStream, started: &Started, legacy: &Legacy) -> Outcome {
+/// Talks to a process that wants to take over, to the end. As long as that process was not told to
+/// begin, it is given up as soon as the gateway `ends`, which is not asked again afterwards.
+pub async fn hand_over(
+    stream: UnixStream,
+    started: &Started,
+    legacy: &Legacy,
+    ends: impl Future<Output = ()>,
+) -> Outcome {
     let rival = match Rival::of(&stream) {
         Ok(rival) => rival,
         Err(why) => return Outcome::Stays(why),
     };
-    let mut wire = match Wire::open(stream, false, &own_name()).await {
+    let mut ends = pin!(ends);
+    let name = own_name();
+    let opened = tokio::select! {
+        () = &mut ends => return Outcome::Ends,
+        opened = Wire::open(stream, false, &name) => opened,
+    };
+    let mut wire = match opened {
         Ok((wire, hello)) => {
             info!("Upgrade: {} asks to take over", hello.program);
             wire
@@ -86,44 +116,55 @@ pub async fn hand_over(stream: UnixStream, started: &Started, legacy: &Legacy) -
     // Until it is clear who goes on, nobody changes the configuration.
     let mut held = None;
     let mut progress = Progress::Running;
-    let given = give(&mut wire, started, legacy, &mut held, &mut progress).await;
-    let why = match given {
-        Ok(()) => return Outcome::HandedOver,
-        Err(why) => why.to_string(),
+    let given = tokio::select! {
+        biased;
+        () = ends => Err(Stays::Ends),
+        given = give(&mut wire, started, legacy, &mut held, &mut progress) => given,
     };
-    // It may have gone.
-    let _ = wire.send(&Message::Refuse { why: why.clone() }).await;
-    if progress == Progress::Committed {
-        rival.kill().await;
+    let given = match given {
+        Ok(until) => commit(&mut wire, until, &mut progress).await,
+        Err(why) => Err(why),
+    };
+    match given {
+        Ok(()) => {
+            // Before changes are let in again: they would be forgotten with this process.
+            started.desk.stop();
+            Outcome::HandedOver(rival)
+        }
+        Err(why) => {
+            let outcome = go_on(&mut wire, &started.desk, &rival, progress, why).await;
+            if progress == Progress::Committed {
+                started.steer();
+            }
+            outcome
+        }
     }
-    let ahead = if progress == Progress::Committed { RESUME_LEAP } else { 0 };
-    if progress != Progress::Running
-        && let Err(error) = started.desk.resume_cores(ahead).await
-    {
-        error!("Cannot go on after an upgrade that failed: {error}");
-    }
-    Outcome::Stays(why)
 }
 
 /// How far it went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Progress {
     Running,
+    /// The other process has our descriptors, and ours carry packets.
+    Given,
     Paused,
     Committed,
 }
 
+/// Everything until the other process could begin. Returns until when it has to have begun.
 async fn give<'a>(
     wire: &mut Wire,
     started: &'a Started,
     legacy: &Legacy,
     held: &mut Option<MutexGuard<'a, ()>>,
     progress: &mut Progress,
-) -> Result<(), Stays> {
+) -> Result<Instant, Stays> {
     let desk = &started.desk;
+    // Before anything is said of the configuration.
+    *held = Some(desk.hold().await);
     wire.send(&Message::Offer(Box::new(offer(started, legacy)))).await?;
     expect(wire.receive(ANSWER_TIMEOUT).await?, &Message::Accept)?;
-    *held = Some(desk.hold().await);
+    *progress = Progress::Given;
     give_descriptors(wire, started, legacy).await?;
     let told = |plane: &Plane| steps(plane.private(), plane.peers(), &legacy.endpoints);
     for steps in desk.with_plane(told) {
@@ -131,22 +172,77 @@ async fn give<'a>(
     }
     wire.send(&Message::StepsEnd).await?;
     expect(wire.receive(PREPARE_TIMEOUT).await?, &Message::Prepared)?;
+    let until = Instant::now() + PAUSE_LIMIT;
+    let paused = pause(wire, desk, progress);
+    timeout_at(until - BEGIN_TIMEOUT, paused).await.map_err(|_| Stays::TooLong)??;
+    Ok(until)
+}
 
+/// Stops carrying packets and gives the sessions away.
+async fn pause(wire: &mut Wire, desk: &Desk, progress: &mut Progress) -> Result<(), Stays> {
     let paused_ns = clock::boot_ns();
     *progress = Progress::Paused;
     let pending = desk.pause_cores().await?;
-    let given = give_sessions(wire, started, pending, paused_ns).await?;
+    let given = give_sessions(wire, desk, pending, paused_ns).await?;
     wire.send(&Message::PagesEnd(given)).await?;
-    match wire.receive(STEP_TIMEOUT).await? {
-        Message::Ready { peers, .. } if peers == given.peers => {}
-        Message::Ready { peers, .. } => return Err(Stays::Incomplete(peers, given.peers)),
-        other => return Err(other.unexpected("that it is ready").into()),
+    match wire.receive(PAUSE_LIMIT).await? {
+        Message::Ready { peers, .. } if peers == given.peers => Ok(()),
+        Message::Ready { peers, .. } => Err(Stays::Incomplete(peers, given.peers)),
+        other => Err(other.unexpected("that it is ready").into()),
     }
+}
+
+/// Lets the other process begin.
+async fn commit(wire: &mut Wire, until: Instant, progress: &mut Progress) -> Result<(), Stays> {
     // Before it is said: once it may have been heard, our counters are not ours any more.
     *progress = Progress::Committed;
-    wire.send(&Message::Commit).await?;
-    expect(wire.receive(STEP_TIMEOUT).await?, &Message::Running)?;
-    Ok(())
+    let begun = async {
+        wire.send(&Message::Commit).await?;
+        expect(wire.receive(PAUSE_LIMIT).await?, &Message::Running)
+    };
+    Ok(timeout_at(until, begun).await.map_err(|_| Stays::TooLong)??)
+}
+
+/// Carries packets again as soon as may be, then sees to it that the other process goes.
+async fn go_on(
+    wire: &mut Wire,
+    desk: &Desk,
+    rival: &Rival,
+    progress: Progress,
+    why: Stays,
+) -> Outcome {
+    if progress == Progress::Committed {
+        // It may have begun, and there must not be two.
+        rival.kill().await;
+    }
+    if progress >= Progress::Paused {
+        let ahead = if progress == Progress::Committed { RESUME_LEAP } else { 0 };
+        let lost = match timeout(RESUME_TIMEOUT, desk.resume_cores(ahead)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("they do not answer".to_owned()),
+        };
+        if let Some(lost) = lost {
+            rival.kill().await;
+            return match why {
+                // Why it ends says more.
+                Stays::Ends => Outcome::Ends,
+                why => Outcome::Lost(format!("{why}; then the cores could not go on: {lost}")),
+            };
+        }
+    }
+    if progress < Progress::Committed {
+        // It may have gone, or stand still with a socket full of what we said.
+        let refusal = Message::Refuse { why: why.to_string() };
+        let _ = timeout(REFUSE_TIMEOUT, wire.send(&refusal)).await;
+    }
+    if progress >= Progress::Given {
+        rival.see_off(LEAVE_TIMEOUT).await;
+    }
+    match why {
+        Stays::Ends => Outcome::Ends,
+        why => Outcome::Stays(why.to_string()),
+    }
 }
 
 fn expect(said: Message, wanted: &Message) -> Result<(), WireError> {
@@ -258,7 +354,7 @@ fn steps<'a>(
 
 async fn give_sessions(
     wire: &mut Wire,
-    started: &Started,
+    desk: &Desk,
     pending: Pending,
     paused_ns: u64,
 ) -> Result<Given, Stays> {
@@ -268,10 +364,10 @@ async fn give_sessions(
         paused_ns,
         ..Given::default()
     };
-    for core in 0..started.desk.cores() {
+    for core in 0..desk.cores() {
         let mut cursor = Some(0);
         while let Some(from) = cursor {
-            let page = started.desk.export_page(CoreId(core), from).await?;
+            let page = desk.export_page(CoreId(core), from).await?;
             cursor = page.cursor;
             given.peers += u64::from(page.peers);
             given.sessions += u64::from(page.sessions);
@@ -281,82 +377,6 @@ async fn give_sessions(
     Ok(given)
 }
 
-/// The process at the other end.
-struct Rival {
-    pid: i32,
-    /// Stays its own when its number is used again.
-    handle: OwnedFd,
-}
-
-impl Rival {
-    /// Only a process of our own user, or of root.
-    fn of(stream: &UnixStream) -> Result<Self, String> {
-        let peer = stream.peer_cred().map_err(|error| format!("Who asks is unknown: {error}"))?;
-        if peer.uid() != rustix::process::geteuid().as_raw() && peer.uid() != 0 {
-            return Err(format!("User {} may not take the gateway over", peer.uid()));
-        }
-        let pid = peer.pid().and_then(Pid::from_raw);
-        // A process of another PID namespace has no number here.
-        let pid = pid.ok_or("The process that asks cannot be seen from here")?;
-        let handle = pidfd_open(pid, PidfdFlags::NONBLOCK)
-            .map_err(|error| format!("The process that asks cannot be held on to: {error}"))?;
-        Ok(Self { pid: pid.as_raw_nonzero().get(), handle })
-    }
-
-    /// Ends it, so that there is one gateway: it was told to begin and did not say that it did.
-    async fn kill(self) {
-        // It may have ended by itself.
-        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
-        let gone = async {
-            let ended = Ready::new(self.handle)?;
-            ended.readable(|_| ()).await
-        };
-        if !matches!(timeout(KILL_TIMEOUT, gone).await, Ok(Ok(()))) {
-            warn!("Process {} cannot be seen to have ended", self.pid);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use std::collections::BTreeSet;
-
-    use ringway_proto::crypto::PresharedKey;
-
-    use super::*;
-
-    #[test]
-    fn a_peer_with_many_prefixes_is_told_in_pieces_that_name_it() {
-        let net = |n: u32| format!("10.{}.{}.0/24", n >> 8, n & 255).parse().unwrap();
-        let nets: BTreeSet<_> = (0..2500).map(net).collect();
-        let peer = |allowed_ips| Peer {
-            preshared: PresharedKey::default(),
-            keepalive_s: 25,
-            allowed_ips,
-            owner: CoreId(0),
-        };
-        let peers = [
-            (PublicKey([1; 32]), peer(BTreeSet::new())),
-            (PublicKey([2; 32]), peer(nets.clone())),
-            (PublicKey([3; 32]), peer(BTreeSet::new())),
-        ];
-        let peers = peers.iter().map(|(public, peer)| (public, peer));
-        let endpoint = (PublicKey([2; 32]), "192.0.2.7:9".parse().unwrap());
-        let pieces = steps(None, peers, &Endpoints::from([endpoint]));
-        let told = pieces.iter().flatten().filter(|step| **step == Operation::Endpoint(endpoint.1));
-        assert_eq!(told.count(), 1);
-        assert!(pieces.iter().all(|piece| piece.len() <= STEPS_PER_MESSAGE + STEPS_PER_PEER));
-        assert!(pieces.iter().all(|piece| matches!(piece[0], Operation::Peer(_))));
-        let given: BTreeSet<_> = pieces
-            .iter()
-            .flatten()
-            .filter_map(|step| match step {
-                Operation::AllowedIp(net) => Some(*net),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(given, nets);
-    }
-}
+#[path = "old_tests.rs"]
+mod tests;

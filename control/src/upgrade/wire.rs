@@ -117,8 +117,7 @@ impl Wire {
     ) -> Result<(Self, Hello), WireError> {
         let frame = Zeroizing::new(Vec::with_capacity(HEAD_BYTES + FRAME_BYTES_MAX));
         let descriptors = VecDeque::new();
-        let mut wire =
-            Self { stream, keys: None, frame, descriptors, moved: 0, cut: false };
+        let mut wire = Self { stream, keys: None, frame, descriptors, moved: 0, cut: false };
         let private = PrivateKey::generate(&mut SystemRandom);
         let public = private.public();
         let own = Hello { version: VERSION, program: program.to_owned(), key: public };
