@@ -260,6 +260,75 @@ fn fail(site: &Site, failing: &Failing) {
     }
 }
 
+/// A new process that stands still from its message of this number on.
+fn standing_still(site: &Site, message: u32) -> Launch {
+    let failing = struck("signal=SIGSTOP", message);
+    let strace: Vec<&str> = failing.strace.iter().map(String::as_str).collect();
+    upgrade(site, &strace)
+}
+
+#[test]
+fn privileged_a_new_process_that_stands_still_is_not_waited_for_and_not_left_behind() {
+    if gateway() != Program::Ringway {
+        return;
+    }
+    let site = site();
+    let before = handshakes(&site);
+    // Before it says that it is ready: then it has the sessions and was not told to begin.
+    let (reports, nonces) = captured(&site.line, || {
+        let ((), reports) = numbered_both_ways(&site.line, || {
+            let mut process = standing_still(&site, 3).spawn().unwrap();
+            let ended = process.wait(UPGRADE_LIMIT).unwrap();
+            assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32), "{}", process.errors());
+            answers(&site);
+        });
+        reports
+    });
+    for (report, way) in reports.iter().zip(["to exit", "to client"]) {
+        println!("{way}: {report}");
+        assert_eq!((report.duplicates, report.late), (0, 0), "{way}: {report}");
+        assert!(report.gap_max < Duration::from_secs(6), "{way}: {report}");
+    }
+    assert!(nonces.reused.is_empty(), "{nonces:?}");
+    assert_eq!(handshakes(&site), before, "nobody shook hands again");
+}
+
+#[test]
+fn privileged_a_gateway_can_be_stopped_while_it_waits_for_a_new_process() {
+    if gateway() != Program::Ringway {
+        return;
+    }
+    let mut site = site();
+    // Having said that it accepts: it has descriptors and would be waited for for two minutes.
+    let mut process = standing_still(&site, 2).spawn().unwrap();
+    let old = site.gateway.tunnel.pid();
+    // Under strace every process stands still for a moment at each call.
+    let mut seen = 0;
+    wait_for("the new process to stand still", SOON, || {
+        seen = if standing(&site, old) { seen + 1 } else { 0 };
+        seen == 5
+    })
+    .unwrap();
+    let old = site.gateway.tunnel.process();
+    old.signal(Signal::SIGTERM).unwrap();
+    let ended = old.wait(SOON).unwrap();
+    assert!(ended.success(), "{}", old.errors());
+    let ended = process.wait(SOON).unwrap();
+    assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32), "{}", process.errors());
+    let interface = site.gateway.tunnel.interface();
+    site.line.gw.exec(&format!("ip link show {interface}")).unwrap_err();
+}
+
+/// Whether a process of the gateway's host that is not `old` stands still.
+fn standing(site: &Site, old: u32) -> bool {
+    let pids = Launch::new("ip").args(["netns", "pids", site.line.gw.name()]).run().unwrap();
+    pids.lines().map(str::trim).filter(|pid| *pid != old.to_string()).any(|pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let stopped = status.lines().any(|line| line.starts_with("State:\tt"));
+        stopped && status.contains("Name:\tringway")
+    })
+}
+
 #[test]
 fn privileged_an_upgrade_keeps_the_host_as_it_is_until_the_last_process_ends() {
     if gateway() != Program::Ringway {
