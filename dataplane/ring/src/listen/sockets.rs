@@ -59,8 +59,9 @@ impl UdpSockets {
     }
 
     /// Takes sockets that were opened elsewhere (handed over by another process, which may go on
-    /// with them) and gives them only what they lack. Both banks are IPv4 first, as [`UdpSockets::descriptors`] and
-    /// [`UdpSockets::initiations`] give them; without a second bank, pass `[None, None]`.
+    /// with them) and gives them only what they lack. Both banks are IPv4 first, as
+    /// [`UdpSockets::descriptors`] and [`UdpSockets::initiations`] give them; without a second
+    /// bank, pass `[None, None]`.
     ///
     /// # Errors
     /// [`ListenError::Other`] if they are not UDP sockets of the right family.
