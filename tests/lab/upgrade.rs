@@ -9,6 +9,8 @@
 //! capture, handshakes by what the untouched client says. What fails is the real program: strace
 //! ends it, or stops it, as it is about to say the next thing.
 
+#![allow(clippy::print_stdout, reason = "what was lost and how long it took, with the result")]
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
