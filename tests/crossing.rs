@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ringway_dataplane::Command;
 use ringway_dataplane::command::RouteChange;
 use ringway_dataplane::crossing::PARCELS;
+use ringway_proto::limits::{PACKET_UNITS, TURN_UNITS_MAX};
 use ringway_proto::{CoreId, DropReason};
 use ringway_ring::Ecn;
 use ringway_tests::client::Client;
@@ -37,16 +38,21 @@ struct Crowd {
 
 impl Crowd {
     fn new(cores: u16) -> Self {
+        Self::owned_by(cores, 0..cores)
+    }
+
+    /// With a client of each of these cores.
+    fn owned_by(cores: u16, owners: impl IntoIterator<Item = u16>) -> Self {
         let setup = Setup {
             pools: Pools { receive: 256, transmit: 256, ..Pools::default() },
             ..Setup::new(SEED, at("198.51.100.1:51820"))
         };
         let mut cluster = Cluster::new(&setup, cores, Steering::Right);
+        let mut strangers = (100..).map(stranger);
         let owned_by = |core| {
-            let mut clients = (100..).map(stranger);
-            clients.find(|client| cluster.owner(&client.public()) == CoreId(core)).expect("one")
+            strangers.find(|client| cluster.owner(&client.public()) == CoreId(core)).expect("one")
         };
-        let clients: Vec<_> = (0..cores).map(owned_by).collect();
+        let clients: Vec<_> = owners.into_iter().map(owned_by).collect();
         for (number, client) in clients.iter().enumerate() {
             let net = format!("{}/32", inside(number));
             cluster.put_peer(change_of(client.public(), &[&net]));
@@ -55,14 +61,17 @@ impl Crowd {
     }
 
     fn connected(cores: u16) -> Self {
-        let mut crowd = Self::new(cores);
-        for number in 0..usize::from(cores) {
-            let datagrams = crowd.sealed(number, b"hello");
-            crowd.talk(number, 0, datagrams);
-            assert!(crowd.clients[number].ready(crowd.cluster.now));
+        Self::new(cores).connect()
+    }
+
+    fn connect(mut self) -> Self {
+        for number in 0..self.clients.len() {
+            let datagrams = self.sealed(number, b"hello");
+            self.talk(number, 0, datagrams);
+            assert!(self.clients[number].ready(self.cluster.now));
         }
-        crowd.cluster.written.clear();
-        crowd
+        self.cluster.written.clear();
+        self
     }
 
     /// A packet of a client, in datagrams.
@@ -219,9 +228,9 @@ fn without_room_it_is_dropped_and_counted_and_everything_comes_home() {
     let mut crowd = Crowd::connected(2);
     let before = crowd.cluster.sum(|counters| counters.to_exit_packets);
     for round in 0..3 {
-        // One parcel per turn, and the owner does nothing.
-        let extra = 10;
-        for number in 0..PARCELS + extra {
+        // One parcel per turn, and the owner does nothing. An eighth is left to handshakes.
+        let (extra, room) = (10, PARCELS - PARCELS / 8);
+        for number in 0..room + extra {
             let datagrams = crowd.sealed(1, &number.to_le_bytes());
             crowd.deliver(0, &datagrams);
             crowd.cluster.at(CoreId(0)).turn();
@@ -230,8 +239,106 @@ fn without_room_it_is_dropped_and_counted_and_everything_comes_home() {
         assert_eq!(lost, (round + 1) * extra as u64);
         crowd.cluster.run();
         let carried = crowd.cluster.sum(|counters| counters.to_exit_packets) - before;
-        assert_eq!(carried, (round + 1) * PARCELS as u64);
+        assert_eq!(carried, (round + 1) * room as u64);
     }
+}
+
+#[test]
+fn what_crosses_has_its_share_of_an_overloaded_core() {
+    let mut crowd = Crowd::owned_by(2, [0, 1, 1]).connect();
+    let mut most = 0;
+    for round in 0..80 {
+        for _ in 0..40 {
+            let flood: Vec<_> = (0..16).flat_map(|_| crowd.sealed(1, &[7; 1_000])).collect();
+            crowd.deliver(0, &flood);
+        }
+        crowd.cluster.at(CoreId(0)).turn();
+        let honest = crowd.sealed(2, b"honest");
+        crowd.deliver(1, &honest);
+        let before = crowd.counted(1).to_exit_packets;
+        crowd.cluster.at(CoreId(1)).turn();
+        if round > 60 {
+            most = most.max(crowd.counted(1).to_exit_packets - before);
+        }
+    }
+    // Half of a turn, and one parcel.
+    assert!(most <= TURN_UNITS_MAX / 2 / (1_060 + PACKET_UNITS) + 3 * 16, "{most}");
+    assert!(crowd.counted(1).drops[DropReason::OverShare as usize] > 1_000);
+    let written = &crowd.cluster.shards[1].written;
+    // Headers, and as many payloads as left together.
+    let honest = written.iter().filter(|packet| payload(packet).starts_with(b"honest"));
+    let arrived: usize = honest.map(|packet| payload(packet).len() / b"honest".len()).sum();
+    assert!(arrived >= 78, "{arrived}");
+}
+
+#[test]
+fn a_burst_that_crosses_queues_before_it_loses() {
+    let mut crowd = Crowd::connected(2);
+    for _ in 0..3 {
+        for _ in 0..20 {
+            let flood: Vec<_> = (0..16).flat_map(|_| crowd.sealed(1, &[7; 1_000])).collect();
+            crowd.deliver(0, &flood);
+            crowd.cluster.at(CoreId(0)).turn();
+        }
+        crowd.cluster.at(CoreId(1)).turn();
+    }
+    assert!(crowd.cluster.at(CoreId(1)).shard.has_arrivals(), "more than it carries");
+    crowd.cluster.run();
+    assert_eq!(crowd.cluster.drops(DropReason::OverShare), 0);
+    assert_eq!(crowd.counted(1).to_exit_packets, 3 * 20 * 16 + 1);
+    assert!(crowd.counted(1).turns_pressed > 0);
+}
+
+#[test]
+fn a_slow_core_keeps_half_of_the_room_at_most() {
+    let mut crowd = Crowd::connected(3);
+    for number in 0..PARCELS {
+        let datagrams = crowd.sealed(1, &number.to_le_bytes());
+        crowd.deliver(0, &datagrams);
+        crowd.cluster.at(CoreId(0)).turn();
+    }
+    assert_eq!(crowd.cluster.drops(DropReason::CrossingFull), PARCELS as u64 / 2);
+    let datagrams = crowd.sealed(2, b"data");
+    crowd.deliver(0, &datagrams);
+    crowd.cluster.run();
+    let written = &crowd.cluster.written;
+    assert!(written.iter().any(|packet| payload(packet) == b"data"));
+    assert_eq!(crowd.cluster.drops(DropReason::CrossingFull), PARCELS as u64 / 2);
+}
+
+#[test]
+fn data_leaves_an_eighth_of_the_room_to_handshakes() {
+    let mut crowd = Crowd::connected(2);
+    for number in 0..PARCELS {
+        let datagrams = crowd.sealed(1, &number.to_le_bytes());
+        crowd.deliver(0, &datagrams);
+        crowd.cluster.at(CoreId(0)).turn();
+    }
+    let lost = crowd.cluster.drops(DropReason::CrossingFull);
+    assert_eq!(lost, PARCELS as u64 / 8);
+    let mut strangers = (1_000..).map(stranger);
+    let public = |stranger: &Client| crowd.cluster.owner(&stranger.public()) == CoreId(1);
+    let mut stranger = strangers.find(public).expect("one");
+    let initiation = stranger.send(&[0; 20], crowd.cluster.now);
+    crowd.deliver(0, &initiation);
+    crowd.cluster.run();
+    assert_eq!(crowd.cluster.drops(DropReason::CrossingFull), lost);
+    assert_eq!(crowd.cluster.drops(DropReason::HandshakePeerUnknown), 1);
+}
+
+#[test]
+fn the_longest_packet_of_the_tun_crosses() {
+    let mut crowd = Crowd::connected(2);
+    let path = (IpAddr::from(BEYOND), IpAddr::from(inside(1)));
+    let payload = vec![1; 65_535 - 40];
+    let segment = TcpPacket { path, sequence: 1, flags: 0x10, options: &[], payload: &payload };
+    let shard = crowd.cluster.at(CoreId(0));
+    shard.shard.driver_mut().inject_inside(&segment.build_super(1_300));
+    let sent = crowd.cluster.run();
+    crowd.answer(1, &sent);
+    let received: usize = crowd.clients[1].received.iter().map(|packet| packet.len() - 40).sum();
+    assert_eq!(received, payload.len());
+    assert_eq!(crowd.counted(0).crossed_out_packets, 1);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn outcome(report: &Report) -> Result<(), Refusal> {
 fn pause(gateway: &mut Gateway) -> Pending {
     match gateway.apply(Command::Pause(Pending::default())) {
         Report::Done { outcome: Ok(()), spent: Command::Pause(pending), .. } => pending,
-        other => panic!("{other:?}"),
+        other @ (Report::Done { .. } | Report::Stopped { .. }) => panic!("{other:?}"),
     }
 }
 
@@ -49,7 +49,7 @@ fn pages(gateway: &mut Gateway) -> Vec<Vec<u8>> {
                 cursor = page.cursor;
                 pages.push(page.bytes.to_vec());
             }
-            other => panic!("{other:?}"),
+            other @ (Report::Done { .. } | Report::Stopped { .. }) => panic!("{other:?}"),
         }
     }
     pages

@@ -30,13 +30,13 @@ use ringway_flow::Policy;
 use ringway_link::spsc;
 use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_proto::crypto::Random;
-use ringway_proto::limits::BUFFER_BYTES;
 use ringway_proto::offload::{Segments, VnetHeader};
 use ringway_proto::{CoreId, DropReason, Instant, Now};
 use ringway_ring::driver::VNET_HEADER_BYTES;
 use ringway_ring::{
-    Backend, Driver, DriverConfig, EpollDriver, Features, Inside, PoolSizes, Pools, Received,
-    Train, TunWrite, UdpGroup, UdpOptions, UdpSockets, UringDriver, Wait, ZeroCopyMode, clock,
+    BUFFER_BYTES, Backend, Driver, DriverConfig, EpollDriver, Features, Inside, PoolSizes, Pools,
+    Received, Train, TunWrite, UdpGroup, UdpOptions, UdpSockets, UringDriver, Wait, ZeroCopyMode,
+    clock,
 };
 use ringway_tests::client::Client;
 use ringway_tests::gateway::{Gateway, change_of, identity_of};

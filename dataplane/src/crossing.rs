@@ -30,10 +30,10 @@ use std::time::Duration;
 
 use ringway_alloc::{Arena, Buf};
 use ringway_link::mesh;
-use ringway_proto::limits::{BUFFER_BYTES, COMPLETIONS_PER_TURN_MAX, PACKET_UNITS, TURN_UNITS_MAX};
+use ringway_proto::limits::{COMPLETIONS_PER_TURN_MAX, PACKET_UNITS};
 use ringway_proto::wireguard::{OpenedInitiation, UNDER_LOAD_FOR};
 use ringway_proto::{CoreId, DropReason, Instant, Now};
-use ringway_ring::{Driver, Ecn, Local, Outside};
+use ringway_ring::{BUFFER_BYTES, Driver, Ecn, Local, Outside};
 
 use crate::counters::Counters;
 use crate::shard::Shard;
@@ -53,8 +53,8 @@ pub const LINE_SLOTS: usize = 2 * PARCELS;
 /// submitted.
 pub const STRAY_BUFFERS: u32 = 2 * PARCELS_PER_TURN_MAX as u32;
 
-/// Parcels taken in one turn, if they are small; of large ones, as much as the core may carry of
-/// what it received itself ([`TURN_UNITS_MAX`]): with bad steering neither waits long for the
+/// Parcels taken in one turn, if they are small; of large ones, half of what a turn carries. The
+/// other half is for what the core received itself: with bad steering neither waits long for the
 /// other.
 const PARCELS_PER_TURN_MAX: usize = COMPLETIONS_PER_TURN_MAX / 2;
 
@@ -136,6 +136,8 @@ pub struct Parcel {
     items: Vec<Item>,
     initiations: Vec<Claim>,
     tally: Tally,
+    /// A handshake opened it.
+    urgent: bool,
 }
 
 /// Bytes of a super-packet for which it counts as one more packet: a power of two near the usual
@@ -150,6 +152,7 @@ impl Parcel {
             items: Vec::with_capacity(ITEMS_MAX),
             initiations: Vec::with_capacity(INITIATIONS_MAX),
             tally: Tally::default(),
+            urgent: false,
         })
     }
 
@@ -160,7 +163,7 @@ impl Parcel {
         self.tally = Tally::default();
     }
 
-    /// What it costs to carry, in the units of [`TURN_UNITS_MAX`].
+    /// What it costs to carry, in the units of `TURN_UNITS_MAX`.
     const fn units(&self) -> u64 {
         let bytes = self.bytes.len() as u64;
         let packets = self.tally.datagrams + self.tally.packets + bytes / SEGMENT_BYTES;
@@ -187,6 +190,10 @@ pub struct Crossing {
     pool: Vec<Box<Parcel>>,
     /// Parcels of this core, wherever they are.
     parcels: usize,
+    /// Those that are not at home, by the core they went to.
+    away: Box<[usize]>,
+    /// Those of them that a handshake opened.
+    urgent: usize,
     /// Parcels being filled in this turn, by the core they go to.
     open: Box<[Option<Box<Parcel>>]>,
     strays: Option<Arena>,
@@ -195,19 +202,30 @@ pub struct Crossing {
 impl Crossing {
     /// For one core among those of `port`. `strays` has [`STRAY_BUFFERS`] buffers of
     /// [`BUFFER_BYTES`]; without it nothing can be taken, which is right for a single core.
+    ///
+    /// # Panics
+    /// If buffers are smaller.
     #[must_use]
     pub fn new(port: MeshPort, strays: Option<Arena>) -> Self {
         Self::with_parcels(port, strays, PARCELS)
     }
 
     /// As [`Crossing::new`], with fewer parcels than [`PARCELS`], for tests.
+    ///
+    /// # Panics
+    /// If buffers are smaller than [`BUFFER_BYTES`].
     #[must_use]
     pub fn with_parcels(port: MeshPort, strays: Option<Arena>, parcels: usize) -> Self {
         let home = CoreId(port.core());
+        if let Some(strays) = &strays {
+            assert!(strays.buffer_bytes() >= BUFFER_BYTES, "a whole parcel fits a stray buffer");
+        }
         let parcels = if port.cores() > 1 { parcels.min(PARCELS) } else { 0 };
         Self {
             pool: (0..parcels).map(|_| Parcel::new(home)).collect(),
             parcels,
+            away: (0..port.cores()).map(|_| 0).collect(),
+            urgent: 0,
             open: (0..port.cores()).map(|_| None).collect(),
             port,
             strays,
@@ -309,14 +327,21 @@ impl Crossing {
     /// The next parcel of another core. Takes back empty ones of this core on the way.
     fn arrive(&mut self) -> Option<Box<Parcel>> {
         while self.can_take() {
-            let (_, mut parcel) = self.port.pop()?;
+            let (from, parcel) = self.port.pop()?;
             if parcel.home.0 != self.port.core() {
                 return Some(parcel);
             }
-            parcel.clear();
-            self.pool.push(parcel);
+            self.come_home(CoreId(from), parcel);
         }
         None
+    }
+
+    /// A parcel of this core comes back from another one.
+    fn come_home(&mut self, from: CoreId, mut parcel: Box<Parcel>) {
+        self.away[usize::from(from.0)] -= 1;
+        self.urgent -= usize::from(parcel.urgent);
+        parcel.clear();
+        self.pool.push(parcel);
     }
 
     /// Sends a parcel home. Its core may have ended: then it is the last to hold it.
@@ -334,8 +359,7 @@ impl Crossing {
         self.strays.as_ref().is_some_and(|strays| strays.free() > 0)
     }
 
-    /// The open parcel for `owner`, with room for this. Handshakes begin a parcel only while more
-    /// than half of all are at home: a flood of them leaves the other half to data.
+    /// The open parcel for `owner`, with room for this.
     fn room(
         &mut self,
         owner: CoreId,
@@ -348,13 +372,32 @@ impl Crossing {
             self.push(owner, counters);
         }
         if self.open[at].is_none() {
-            let reserved = if handshake { self.parcels / 2 } else { 0 };
-            if self.pool.len() <= reserved || bytes > BUFFER_BYTES {
+            if bytes > BUFFER_BYTES || !self.may_open(owner, handshake) {
                 return Err(DropReason::CrossingFull);
             }
-            self.open[at] = self.pool.pop();
+            let mut parcel = self.pool.pop().ok_or(DropReason::CrossingFull)?;
+            parcel.urgent = handshake;
+            self.urgent += usize::from(handshake);
+            self.away[at] += 1;
+            self.open[at] = Some(parcel);
         }
         self.open[at].as_deref_mut().ok_or(DropReason::CrossingFull)
+    }
+
+    /// Whether another parcel may be opened for `owner`. Nobody gets more than half of all while
+    /// there are others, so that a slow core does not keep what they need. Handshakes get an eighth
+    /// that data leaves to them; beyond it they leave half to data.
+    fn may_open(&self, owner: CoreId, handshake: bool) -> bool {
+        let others = usize::from(self.port.cores()) - 1;
+        if others > 1 && self.away[usize::from(owner.0)] >= self.parcels.div_ceil(2) {
+            return false;
+        }
+        let reserved = self.parcels / 8;
+        if handshake {
+            self.urgent < reserved || self.pool.len() > self.parcels / 2
+        } else {
+            self.pool.len() > reserved.saturating_sub(self.urgent)
+        }
     }
 
     fn push(&mut self, owner: CoreId, counters: &mut Counters) {
@@ -366,30 +409,33 @@ impl Crossing {
                 counters.crossed_out_packets += tally.packets;
                 counters.crossed_out_handshakes += tally.handshakes;
             }
-            Err(mut parcel) => {
+            Err(parcel) => {
                 // That core has ended.
                 counters.drops[DropReason::CrossingFull as usize] += tally.sum();
-                parcel.clear();
-                self.pool.push(parcel);
+                self.come_home(owner, parcel);
             }
         }
     }
 }
 
 impl<D: Driver> Shard<D> {
-    /// Takes what other cores handed over. Returns whether there was anything.
+    /// Takes what other cores handed over, up to half of what a turn carries. Returns whether there
+    /// was anything.
     pub(crate) fn take_crossings(&mut self, now: Now) -> bool {
-        let mut spent = 0;
+        self.fairness.begin_turn();
+        let judged = self.fairness.is_pressed();
         for count in 0..PARCELS_PER_TURN_MAX {
-            if spent >= TURN_UNITS_MAX {
+            if !self.fairness.takes_crossings() {
                 break;
             }
             let Some(mut parcel) = self.crossing.arrive() else { return count > 0 };
-            spent += parcel.units();
             self.counters.crossed_in_datagrams += parcel.tally.datagrams;
             self.counters.crossed_in_packets += parcel.tally.packets;
             self.counters.crossed_in_handshakes += parcel.tally.handshakes;
-            self.unpack(&mut parcel, now);
+            if !judged {
+                self.fairness.charge_crossed(parcel.units());
+            }
+            self.unpack(&mut parcel, judged, now);
             self.crossing.give_back(parcel);
         }
         true
@@ -402,7 +448,8 @@ impl<D: Driver> Shard<D> {
         self.stand != Stand::Frozen && self.crossing.has_arrivals()
     }
 
-    fn unpack(&mut self, parcel: &mut Parcel, now: Now) {
+    /// Carries what is in a parcel: what is below its session's share, if that is to be `judged`.
+    fn unpack(&mut self, parcel: &mut Parcel, judged: bool, now: Now) {
         for claim in parcel.initiations.drain(..) {
             if let Err(reason) = self.handshakes.claim(claim, now) {
                 self.counters.drop(reason);
@@ -411,6 +458,13 @@ impl<D: Driver> Shard<D> {
         let mut buf = None;
         for item in &parcel.items {
             let bytes = &parcel.bytes[item.start..item.start + item.len];
+            let how = match &item.kind {
+                Kind::Datagrams(how) => Some(how),
+                Kind::Packet => None,
+            };
+            if judged && !self.admits_crossed(bytes, how) {
+                continue;
+            }
             match item.kind {
                 Kind::Packet => self.to_client(bytes, Arrival::Crossed, now),
                 Kind::Datagrams(how) => {

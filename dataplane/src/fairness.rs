@@ -7,11 +7,16 @@
 //! most, so that bursts below the share pass. Both directions draw on the same share.
 //!
 //! 1. What belongs to a session that has some of its share left is carried at once.
-//! 2. The rest waits in a short queue, in order. It gets the other half of the turn, and what the
-//!    first left of its own.
+//! 2. The rest waits in a short queue, in order. It gets what the first left of the turn: a
+//!    quarter,
+//!    less what is below, and one buffer in any case.
 //! 3. What finds no place there is dropped, not decrypted ([`DropReason::OverShare`]). A session
 //!    may take as many places as it leaves free for others, so several floods do not shut out a
 //!    download. At first nothing is dropped, but less is looked at: it may be a burst.
+//!
+//! What crossed from other cores is taken first, up to half of a turn. It draws on the same shares
+//! but cannot wait here: once patience is lost, a sixteenth of a turn of it passes beyond them.
+//! What nobody can open has an eighth. Both are at the expense of what waits.
 //!
 //! A session that presses the core alone for a while is left alone: what it sends too much waits in
 //! the kernel's buffers. Another one is noticed when its first packet has passed through them, and
@@ -20,20 +25,23 @@
 //! Turns become shorter, down to a thirty-second, while much comes in: throwing away what is beyond
 //! a share costs little, but only what has been received can be thrown away.
 //!
-//! **Bound.** A turn carries at most [`TURN_UNITS_MAX`] units and one buffer. What arrives for a
-//! session below its share waits for the end of the turn that is under way and leaves at the end of
-//! the next but one, whatever others send and have saved: three turns. The condition is that the turn sees it: at most
-//! [`COMPLETIONS_PRESSED_MAX`] buffers are looked at in a turn, and what the kernel's buffers do
-//! not hold is lost there for everybody. What arrives while an overload begins may wait until
-//! [`PATIENCE_UNITS`] have been carried (some milliseconds).
+//! **Bound.** A turn carries at most [`TURN_UNITS_MAX`] units, one buffer, and one parcel that
+//! crossed. What arrives for a session below its share waits for the end of the turn that is under
+//! way and leaves at the end of the next but one: three turns. If all others spend at that moment
+//! what they have saved, which is two turns' worth, up to eight turns pass instead of two. The
+//! condition is that the turn sees it: at most [`COMPLETIONS_PRESSED_MAX`] buffers are looked at in
+//! a turn, and what the kernel's buffers do not hold is lost there for everybody. What arrives
+//! while an overload begins may wait until [`PATIENCE_UNITS`] have been carried (some
+//! milliseconds).
 //!
 //! Work is measured in bytes and packets as they lie in the buffer: nothing is opened, no clock is
 //! read, nothing is allocated. A core that is not pressed adds up the work of a turn and does
 //! nothing else. The receiver index of a datagram can be copied by whoever sees the traffic: only
-//! datagrams from where the session was last heard are on its account, all others share one.
+//! datagrams from where the session was last heard are on its account, all others share one, parted
+//! by where they come from.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringway_proto::limits::{
@@ -46,6 +54,7 @@ use ringway_proto::{DropReason, Instant, Now, PeerId, ip};
 use ringway_ring::{Driver, Received};
 
 use crate::classify;
+use crate::crossing::{Arrival, Datagrams};
 use crate::routes::Route;
 use crate::shard::Shard;
 
@@ -72,9 +81,23 @@ const SESSIONS_AT_FIRST: u32 = 15;
 /// Buffers that came in during a turn, of about 128 that were lent: too many for comfort.
 const TAKEN_MANY: usize = 64;
 
-/// What is not on any session's account costs this fraction of what it would if it were carried: a
-/// look-up, or a copy for another core.
+/// What is not opened or sealed here costs this fraction of what it would otherwise: a look-up, or
+/// a copy for another core.
 const UNCARRIED: u64 = 16;
+
+/// Accounts of those who know a session's index, from elsewhere. They have one share together.
+const STRANGERS: usize = 16;
+
+// Parts of a turn's budget, as divisors.
+
+/// What nobody can open or seal, at the most.
+const NOBODY: u64 = 8;
+
+/// What crossed beyond its session's share, at the most.
+const BEYOND: u64 = 16;
+
+/// What waits, at the least.
+const WAITING: u64 = 4;
 
 /// What a session has left of its share.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,7 +117,9 @@ enum Account {
     Session(PeerId),
     /// Somebody who knows a session's index, from elsewhere.
     Strangers,
-    /// Nobody: it will not be opened here.
+    /// A session of another core.
+    Elsewhere,
+    /// Nobody: a handshake, or what will be dropped.
     Nobody,
 }
 
@@ -130,7 +155,17 @@ pub(crate) struct Fairness {
     share: i64,
     /// Sessions looked at in this round.
     seen: u32,
-    strangers: Portion,
+    strangers: [Portion; STRANGERS],
+    /// The round in which one of them was last looked at.
+    strangers_round: u32,
+    /// Units of this turn that nobody was charged for.
+    uncharged: u64,
+    /// Units of this turn that crossed.
+    crossed: u64,
+    /// Units of this turn that crossed although they were beyond a share.
+    crossed_beyond: u64,
+    /// More may have crossed than this turn took.
+    crossings_left: bool,
     waiting: VecDeque<Waiting>,
     waiting_outside: usize,
 }
@@ -147,7 +182,12 @@ impl Fairness {
             alone_for: u32::MAX,
             share: 0,
             seen: 0,
-            strangers: Portion::default(),
+            strangers: [Portion::default(); STRANGERS],
+            strangers_round: 0,
+            uncharged: 0,
+            crossed: 0,
+            crossed_beyond: 0,
+            crossings_left: false,
             waiting: VecDeque::with_capacity(PLACES_MAX),
             waiting_outside: 0,
         }
@@ -157,6 +197,11 @@ impl Fairness {
     #[inline]
     pub(crate) const fn is_pressed(&self) -> bool {
         self.pressed
+    }
+
+    /// Nothing is left.
+    pub(crate) const fn relax(&mut self) {
+        self.pressed = false;
     }
 
     /// A turn ended with things left.
@@ -171,6 +216,36 @@ impl Fairness {
         self.seen = self.seen.max(SESSIONS_AT_FIRST);
     }
 
+    /// Begins a turn, before what crossed is looked at.
+    pub(crate) fn begin_turn(&mut self) {
+        (self.crossed, self.crossed_beyond, self.crossings_left) = (0, 0, false);
+        if self.pressed {
+            self.begin_round();
+        }
+    }
+
+    /// Whether this turn has room for another parcel. If not, the core is overloaded.
+    pub(crate) const fn takes_crossings(&mut self) -> bool {
+        let budget = if self.pressed { self.budget } else { TURN_UNITS_MAX };
+        self.crossings_left = self.crossed >= budget / 2;
+        !self.crossings_left
+    }
+
+    /// Something that crossed was carried.
+    pub(crate) const fn charge_crossed(&mut self, units: u64) {
+        self.crossed += units;
+    }
+
+    /// Units of this turn that crossed.
+    pub(crate) const fn crossed(&self) -> u64 {
+        self.crossed
+    }
+
+    /// Whether more may have crossed than this turn took.
+    pub(crate) const fn has_crossings_left(&self) -> bool {
+        self.crossings_left
+    }
+
     fn begin_round(&mut self) {
         self.alone_for = if self.seen > 1 { 0 } else { self.alone_for.saturating_add(1) };
         // The strangers' account is one of them, so a session alone has half of the shares.
@@ -178,6 +253,7 @@ impl Fairness {
         self.share = (self.budget / 2 / accounts) as i64;
         self.round = self.round.wrapping_add(1);
         self.seen = 0;
+        self.uncharged = 0;
     }
 
     /// The more buffers come in during a turn, the shorter the next one has to be: those that are
@@ -199,11 +275,61 @@ impl Fairness {
         portion.credit = portion.credit.min(self.share * SAVED_MAX);
     }
 
+    /// Whether the session that presses the core has been alone with it for a while.
+    const fn is_alone(&self) -> bool {
+        self.alone_for > ALONE_AFTER
+    }
+
+    /// Whether there is room for something that nobody can open or seal.
+    const fn judge_nobody(&mut self, units: u64) -> Fate {
+        if self.uncharged >= self.budget / NOBODY {
+            return Fate::Dropped;
+        }
+        self.uncharged += units / UNCARRIED;
+        Fate::Carried
+    }
+
+    /// Judges what came from where the session that it names does not live.
+    fn judge_stranger(&mut self, from: IpAddr, units: u64) -> Fate {
+        self.seen += u32::from(self.strangers_round != self.round);
+        self.strangers_round = self.round;
+        let alone = self.is_alone();
+        let share = (self.share / STRANGERS as i64).max(1);
+        let portion = &mut self.strangers[stranger(from)];
+        let rounds = i64::from(self.round.wrapping_sub(portion.round));
+        portion.round = self.round;
+        portion.credit += share * rounds.min(SAVED_MAX);
+        portion.credit = portion.credit.min(share * SAVED_MAX);
+        if portion.credit > 0 || alone {
+            portion.credit -= units as i64;
+            return Fate::Carried;
+        }
+        Fate::Dropped
+    }
+
+    /// Judges what crossed, which cannot wait here.
+    fn judge_crossed(&mut self, portion: &mut Portion, units: u64) -> Fate {
+        self.refill(portion);
+        if portion.credit > 0 {
+            portion.credit -= units as i64;
+            return Fate::Carried;
+        }
+        // Beyond that less is taken: it waits on its way, until patience is lost.
+        if self.is_alone() || self.patience > 0 {
+            return Fate::Carried;
+        }
+        if self.crossed_beyond >= self.budget / BEYOND {
+            return Fate::Dropped;
+        }
+        self.crossed_beyond += units;
+        Fate::Carried
+    }
+
     /// Judges a buffer of a portion.
     fn judge(&mut self, portion: &mut Portion, units: u64, outside: bool) -> Fate {
         self.refill(portion);
         // What comes after something that waits waits too: order is kept within a session.
-        let alone = self.alone_for > ALONE_AFTER;
+        let alone = self.is_alone();
         if portion.waiting == 0 && (portion.credit > 0 || alone) {
             portion.credit -= units as i64;
             return Fate::Carried;
@@ -242,24 +368,30 @@ impl Fairness {
 }
 
 impl<D: Driver> Shard<D> {
-    /// A turn of an overloaded core. Always returns `true`: there was something, or there may be.
+    /// A turn of an overloaded core, after what crossed. Always returns `true`: there was
+    /// something, or there may be.
     pub(crate) fn carry_fairly(&mut self, now: Now) -> bool {
-        self.fairness.begin_round();
         self.counters.turns_pressed += 1;
-        let mut spent = 0;
-        let taken = self.take_in(&mut spent, now);
-        self.serve_waiting(&mut spent, now);
+        // What crossed beyond a share is at the expense of what waits.
+        let mut spent = self.fairness.crossed - self.fairness.crossed_beyond;
+        let reserved = !self.fairness.waiting.is_empty();
+        let taken = self.take_in(&mut spent, reserved, now);
+        spent += self.fairness.crossed_beyond + self.fairness.uncharged;
+        self.serve_waiting(&mut spent, reserved, now);
         self.fairness.patience = self.fairness.patience.saturating_sub(spent);
         self.fairness.pressed_at = now.mono;
-        self.fairness.pressed = !(taken && self.fairness.waiting.is_empty());
+        let done = taken && self.fairness.waiting.is_empty() && !self.fairness.crossings_left;
+        self.fairness.pressed = !done;
         true
     }
 
     /// Looks at all that was received and carries what is below its share. Returns whether nothing
     /// is left.
-    fn take_in(&mut self, spent: &mut u64, now: Now) -> bool {
+    fn take_in(&mut self, spent: &mut u64, reserved: bool, now: Now) -> bool {
+        let budget = self.fairness.budget;
+        let end = if reserved { budget - budget / WAITING } else { budget };
         for taken in 0..COMPLETIONS_PRESSED_MAX {
-            if *spent >= self.fairness.budget {
+            if *spent >= end {
                 return false;
             }
             let Some(received) = self.driver.next() else {
@@ -267,14 +399,15 @@ impl<D: Driver> Shard<D> {
                 return true;
             };
             let units = units_of(&received);
-            let (fate, owner) = self.judge(&received, units);
-            match (fate, owner) {
-                (Fate::Carried, Account::Nobody) => {
-                    *spent += units / UNCARRIED;
-                    self.carry_one(received, now);
-                }
-                (Fate::Carried, Account::Session(_) | Account::Strangers) => {
-                    *spent += units;
+            let (fate, account) = self.judge(&received, units);
+            match (fate, account) {
+                (Fate::Carried, _) => {
+                    *spent += match account {
+                        Account::Session(_) | Account::Strangers => units,
+                        Account::Elsewhere => units / UNCARRIED,
+                        // Counted apart.
+                        Account::Nobody => 0,
+                    };
                     self.carry_one(received, now);
                 }
                 (Fate::Waits | Fate::Last, Account::Session(owner)) => {
@@ -284,7 +417,10 @@ impl<D: Driver> Shard<D> {
                         return false;
                     }
                 }
-                (Fate::Waits | Fate::Last, Account::Strangers | Account::Nobody)
+                (
+                    Fate::Waits | Fate::Last,
+                    Account::Strangers | Account::Elsewhere | Account::Nobody,
+                )
                 | (Fate::Dropped, _) => {
                     self.counters.drops[DropReason::OverShare as usize] += packets_of(&received);
                 }
@@ -293,38 +429,76 @@ impl<D: Driver> Shard<D> {
         false
     }
 
-    /// Carries what waits, as long as there is something left of the turn: what nobody else asked
-    /// for is charged to nobody.
-    fn serve_waiting(&mut self, spent: &mut u64, now: Now) {
-        while *spent < self.fairness.budget {
-            let Some(first) = self.fairness.take() else { return };
-            if let Some(peer) = self.peers.get_mut(first.owner) {
-                self.fairness.refill(&mut peer.portion);
-                peer.portion.waiting = peer.portion.waiting.saturating_sub(1);
-            }
-            *spent += first.units;
-            self.carry_one(first.received, now);
+    /// Carries what waits, as long as there is something left of the turn, and one buffer if it was
+    /// `reserved` a part: what nobody else asked for is charged to nobody.
+    fn serve_waiting(&mut self, spent: &mut u64, reserved: bool, now: Now) {
+        let mut promised = reserved;
+        while promised || *spent < self.fairness.budget {
+            let Some(units) = self.serve_one(now) else { return };
+            *spent += units;
+            promised = false;
         }
     }
 
+    /// Carries the first of what waits, and returns its units.
+    pub(crate) fn serve_one(&mut self, now: Now) -> Option<u64> {
+        let first = self.fairness.take()?;
+        if let Some(peer) = self.peers.get_mut(first.owner) {
+            self.fairness.refill(&mut peer.portion);
+            peer.portion.waiting = peer.portion.waiting.saturating_sub(1);
+        }
+        self.carry_one(first.received, now);
+        Some(first.units)
+    }
+
     fn judge(&mut self, received: &Received, units: u64) -> (Fate, Account) {
-        let outside = is_outside(received);
         let account = self.account_of(received);
-        let fate = match account {
-            Account::Nobody => Fate::Carried,
-            Account::Strangers => {
-                let mut portion = self.fairness.strangers;
-                portion.waiting = 0;
-                let fate = self.fairness.judge(&mut portion, units, outside);
-                self.fairness.strangers = portion;
-                fate
-            }
-            Account::Session(id) => match self.peers.get_mut(id) {
-                Some(peer) => self.fairness.judge(&mut peer.portion, units, outside),
+        let fate = match (account, received) {
+            (Account::Session(id), _) => match self.peers.get_mut(id) {
+                Some(peer) => self.fairness.judge(&mut peer.portion, units, is_outside(received)),
                 None => Fate::Carried,
             },
+            (Account::Strangers, Received::Outside(outside)) => {
+                self.fairness.judge_stranger(outside.from.ip(), units)
+            }
+            (Account::Elsewhere, _) => Fate::Carried,
+            (Account::Strangers | Account::Nobody, _) => self.fairness.judge_nobody(units),
         };
         (fate, account)
+    }
+
+    /// Whether an overloaded core carries something that crossed: datagrams that came as `how`
+    /// says, or a packet of the TUN. If it does, it is charged; if not, it is counted.
+    pub(crate) fn admits_crossed(&mut self, bytes: &[u8], how: Option<&Datagrams>) -> bool {
+        let (account, packets) = match how {
+            Some(how) => (
+                self.account_outside(bytes, how.stride, how.from),
+                bytes.len().div_ceil(how.stride.max(1)) as u64,
+            ),
+            None => (self.account_inside(bytes), (bytes.len() >> SEGMENT_SHIFT) as u64 + 1),
+        };
+        let units = bytes.len() as u64 + packets * PACKET_UNITS;
+        let fate = match (account, how) {
+            (Account::Session(id), _) => match self.peers.get_mut(id) {
+                Some(peer) => self.fairness.judge_crossed(&mut peer.portion, units),
+                None => Fate::Carried,
+            },
+            (Account::Strangers, Some(how)) => self.fairness.judge_stranger(how.from.ip(), units),
+            (Account::Strangers | Account::Elsewhere | Account::Nobody, _) => {
+                self.fairness.judge_nobody(units)
+            }
+        };
+        match (fate, account) {
+            (Fate::Carried, Account::Session(_) | Account::Strangers) => {
+                self.fairness.charge_crossed(units);
+            }
+            (Fate::Carried, Account::Elsewhere | Account::Nobody) => {}
+            (Fate::Waits | Fate::Last | Fate::Dropped, _) => {
+                self.counters.drops[DropReason::OverShare as usize] += packets;
+                return false;
+            }
+        }
+        true
     }
 
     fn account_of(&self, received: &Received) -> Account {
@@ -355,6 +529,10 @@ impl<D: Driver> Shard<D> {
                         return Account::Session(id);
                     }
                     account = Account::Strangers;
+                } else if matches!(account, Account::Nobody)
+                    && self.other_owner(receiver, Arrival::Direct).is_ok()
+                {
+                    account = Account::Elsewhere;
                 }
                 passed = classify::next_run(rest, stride).bytes;
             }
@@ -370,7 +548,8 @@ impl<D: Driver> Shard<D> {
             .and_then(|view| self.allowed_ips.lookup(view.destination()));
         match route {
             Some(Route::Peer(id)) => Account::Session(id),
-            Some(Route::Core(_)) | None => Account::Nobody,
+            Some(Route::Core(_)) => Account::Elsewhere,
+            None => Account::Nobody,
         }
     }
 }
@@ -392,6 +571,16 @@ fn packets_of(received: &Received) -> u64 {
         Received::Outside(outside) => outside.len.div_ceil(outside.stride.max(1)) as u64,
         Received::Inside(inside) => (inside.len >> SEGMENT_SHIFT) as u64 + 1,
     }
+}
+
+/// The account of a stranger: one for a whole network that one host may have.
+const fn stranger(from: IpAddr) -> usize {
+    let network = match from {
+        IpAddr::V4(from) => from.to_bits() as u64,
+        IpAddr::V6(from) => (from.to_bits() >> 64) as u64,
+    };
+    // The upper bits of a product with the golden ratio are spread evenly.
+    (network.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % STRANGERS
 }
 
 /// A power of two near the usual size of a segment, 1,400 bytes.

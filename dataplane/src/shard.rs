@@ -248,17 +248,29 @@ impl<D: Driver> Shard<D> {
         if self.fairness.is_pressed() {
             return self.carry_fairly(now);
         }
-        let mut spent = 0;
+        let mut spent = self.fairness.crossed();
         for count in 0..COMPLETIONS_PER_TURN_MAX {
             if spent >= TURN_UNITS_MAX {
                 break;
             }
-            let Some(received) = self.driver.next() else { return count > 0 };
+            let Some(received) = self.driver.next() else {
+                if self.fairness.has_crossings_left() {
+                    self.press(now);
+                }
+                return count > 0;
+            };
             spent += units_of(&received);
             self.carry_one(received, now);
         }
-        self.fairness.press(now.mono);
+        self.press(now);
         true
+    }
+
+    /// A turn ended with things left. A pause ends by itself, and loses nothing.
+    fn press(&mut self, now: Now) {
+        if self.stand == Stand::Running {
+            self.fairness.press(now.mono);
+        }
     }
 
     pub(crate) fn carry_one(&mut self, received: Received, now: Now) {

@@ -13,9 +13,11 @@
 //! (`wireguard::export`). A page is taken whole or refused: bytes of anybody never panic.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use ringway_flow::Learnt;
+use ringway_proto::limits::TURN_UNITS_MAX;
 use ringway_proto::record::{Reader, RecordError, Writer};
 use ringway_proto::wireguard::TunnelState;
 use ringway_proto::wireguard::export::{LEASE, STATE_BYTES_MAX};
@@ -24,6 +26,7 @@ use ringway_ring::{Driver, Local, Wait};
 use zeroize::Zeroizing;
 
 use crate::command::Refusal;
+use crate::fairness::units_of;
 use crate::handshake::PeerIndices;
 use crate::peers::{Endpoint, Peer};
 use crate::shard::Shard;
@@ -115,9 +118,7 @@ impl<D: Driver> Shard<D> {
         }
         self.driver.set_receiving(false).map_err(|_| Refusal::Pause)?;
         self.stand = Stand::Paused;
-        // At most what the receive buffers held.
-        while self.carry(now) {}
-        self.commit(now);
+        self.carry_all(now).map_err(|_| Refusal::Pause)?;
         let mut pending =
             Pending { handshakes: self.handshakes.len() as u64, ..Pending::default() };
         let mut cursor = 0;
@@ -127,6 +128,32 @@ impl<D: Driver> Shard<D> {
             pending.initiations += u64::from(peer.tunnel.awaits_response());
         }
         Ok(pending)
+    }
+
+    /// Carries everything that was received, nobody's share considered.
+    fn carry_all(&mut self, now: Now) -> io::Result<()> {
+        while self.serve_one(now).is_some() {
+            self.depart(now)?;
+        }
+        self.fairness.relax();
+        // At most what the receive buffers held. Initiations are handed out some per turn.
+        loop {
+            let Some(received) = self.driver.next() else { return Ok(()) };
+            let mut carried = units_of(&received);
+            self.carry_one(received, now);
+            while carried < TURN_UNITS_MAX {
+                let Some(received) = self.driver.next() else { break };
+                carried += units_of(&received);
+                self.carry_one(received, now);
+            }
+            self.depart(now)?;
+        }
+    }
+
+    /// What was carried leaves, and gives back the buffers that the next needs.
+    fn depart(&mut self, now: Now) -> io::Result<()> {
+        self.commit(now);
+        self.driver.turn(Wait::No)
     }
 
     /// Carries packets again. Somebody else may have used `leap` counters of every key.
@@ -154,9 +181,7 @@ impl<D: Driver> Shard<D> {
     fn freeze(&mut self, now: Now) -> Result<(), Refusal> {
         for _ in 0..FREEZE_TURNS_MAX {
             while self.take_crossings(now) {}
-            self.commit(now);
-            // What is committed leaves, and gives back the buffers that the next parcel needs.
-            self.driver.turn(Wait::No).map_err(|_| Refusal::Pause)?;
+            self.depart(now).map_err(|_| Refusal::Pause)?;
             if self.crossing.is_empty() {
                 self.stand = Stand::Frozen;
                 return Ok(());

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ringway_dataplane::Command;
+use ringway_dataplane::state::Pending;
 use ringway_proto::limits::{BUFFER_UNITS, PACKET_UNITS, TURN_UNITS_MAX};
 use ringway_proto::{DropReason, Instant};
 use ringway_ring::Ecn;
@@ -381,6 +383,96 @@ fn forgeries_from_elsewhere_are_not_on_the_account_of_the_session_they_name() {
     let peers = model.crowd.gateway.peers();
     let peer = peers.iter().find(|peer| peer.public == known).unwrap();
     assert_eq!(peer.endpoint, Some(home));
+}
+
+#[test]
+fn a_client_that_roams_is_heard_through_a_flood_of_forgeries() {
+    let mut model = Model::new(2, vec![Source::new(1, Way::ToExit, 1_000, 1)]);
+    let from = SocketAddr::new([198, 18, 0, 1].into(), 1);
+    let now = model.crowd.gateway.now;
+    let own = udp(inner(0), BEYOND, &vec![1; BYTES - 28]);
+    let mut forged = model.crowd.clients[0].send(&own, now).remove(0);
+    forged[500] ^= 1;
+    let flood = |model: &mut Model| {
+        let gateway = &mut model.crowd.gateway;
+        while gateway.shard.driver_mut().receive_in_use() < BUFFERS - 8 {
+            gateway.deliver(&vec![forged.clone(); 8], from, gateway.ip(), Ecn::default());
+        }
+        model.run(Duration::from_nanos(1));
+    };
+    for round in 0..1_600_u16 {
+        if round % 400 == 100 {
+            let home = SocketAddr::new([203, 0, 114, (round / 100) as u8].into(), 4_000);
+            model.crowd.clients[1].address = home;
+        }
+        flood(&mut model);
+    }
+    assert!(model.over_share() > 1_000);
+    let source = &model.sources[0];
+    assert!(source.sent - source.arrived <= 4, "{} of {}", source.arrived, source.sent);
+}
+
+/// Two sessions, one of which floods until the other's core has no patience left: its turns are
+/// short, and all places of what waits are taken.
+fn pressed() -> Crowd {
+    let pools = Pools { receive: 400, transmit: 64, tun: 512 };
+    let setup = Setup { pools, ..Setup::new(SEED, Families::V4.gateway()) };
+    let mut crowd = Crowd::connected_to(Gateway::with(setup), 2);
+    let now = crowd.gateway.now;
+    for _ in 0..40 {
+        for (client, merged, buffers) in [(1, 1, 1), (0, 16, 80)] {
+            let packet = udp(inner(client), BEYOND, &[7; BYTES - 28]);
+            for _ in 0..buffers {
+                let home = &mut crowd.clients[client];
+                let sealed: Vec<_> = (0..merged).flat_map(|_| home.send(&packet, now)).collect();
+                let (from, to) = (home.address, crowd.gateway.ip());
+                crowd.gateway.deliver(&sealed, from, to, Ecn::default());
+            }
+        }
+        crowd.gateway.turn();
+    }
+    assert!(crowd.gateway.drops(DropReason::OverShare) > 1_000);
+    assert!(!crowd.gateway.shard.driver_mut().has_received());
+    crowd
+}
+
+#[test]
+fn what_waits_is_carried_through_a_flood_of_what_nobody_can_open() {
+    let mut crowd = pressed();
+    let before = crowd.gateway.shard.counters_mut().to_exit_packets;
+    let from = SocketAddr::new([198, 18, 0, 1].into(), 1);
+    let mut junk = vec![4; 64];
+    for round in 0..100_u32 {
+        for number in 0..180 {
+            junk[1..4].fill(0);
+            junk[4..8].copy_from_slice(&(round * 180 + number).to_le_bytes());
+            let to = crowd.gateway.ip();
+            crowd.gateway.deliver(&[junk.clone()], from, to, Ecn::default());
+        }
+        crowd.gateway.turn();
+    }
+    let after = crowd.gateway.shard.counters_mut().to_exit_packets;
+    assert!(after - before >= 16 * 20, "{}", after - before);
+}
+
+#[test]
+fn a_pause_while_pressed_loses_nothing() {
+    let mut crowd = pressed();
+    let now = crowd.gateway.now;
+    let packet = udp(inner(0), BEYOND, &[7; BYTES - 28]);
+    for _ in 0..200 {
+        let home = &mut crowd.clients[0];
+        let sealed: Vec<_> = (0..16).flat_map(|_| home.send(&packet, now)).collect();
+        let (from, to) = (home.address, crowd.gateway.ip());
+        crowd.gateway.deliver(&sealed, from, to, Ecn::default());
+    }
+    let before = crowd.gateway.all_drops();
+    let carried = crowd.gateway.shard.counters_mut().to_exit_packets;
+    crowd.gateway.command(Command::Pause(Pending::default()));
+    assert_eq!(crowd.gateway.all_drops(), before);
+    let carried = crowd.gateway.shard.counters_mut().to_exit_packets - carried;
+    assert!(carried >= 16 * (200 + 20), "{carried}");
+    assert!(crowd.gateway.shard.driver_mut().at_rest());
 }
 
 /// A flood of one of two clients, in one turn.

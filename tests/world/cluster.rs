@@ -18,10 +18,9 @@ use ringway_link::mesh;
 use ringway_proto::allowed_ips::{AllowedIps, IpNet};
 use ringway_proto::crypto::PublicKey;
 use ringway_proto::ip::Packet;
-use ringway_proto::limits::BUFFER_BYTES;
 use ringway_proto::{CoreId, DropReason, Instant, Now, ReceiverIndex};
 use ringway_ring::driver::VNET_HEADER_BYTES;
-use ringway_ring::{Ecn, Wait};
+use ringway_ring::{BUFFER_BYTES, Ecn, Wait};
 
 use crate::client::Seeded;
 use crate::driver::Sent;

@@ -9,10 +9,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use ringway_alloc::{Arena, Buf};
-use ringway_proto::limits::BUFFER_BYTES;
 use ringway_ring::driver::VNET_HEADER_BYTES;
 use ringway_ring::{
-    Driver, Ecn, Inside, Local, Outside, Received, Train, TunWrite, UdpSockets, Wait,
+    BUFFER_BYTES, Driver, Ecn, Inside, Local, Outside, Received, Train, TunWrite, UdpSockets, Wait,
 };
 
 /// Offset of the first byte in an injected buffer, so that code which forgets `start` fails.
