@@ -155,6 +155,8 @@ pub(crate) struct Fairness {
     share: i64,
     /// Sessions looked at in this round.
     seen: u32,
+    /// The overload has just begun.
+    uncounted: bool,
     strangers: [Portion; STRANGERS],
     /// The round in which one of them was last looked at.
     strangers_round: u32,
@@ -182,6 +184,7 @@ impl Fairness {
             alone_for: u32::MAX,
             share: 0,
             seen: 0,
+            uncounted: false,
             strangers: [Portion::default(); STRANGERS],
             strangers_round: 0,
             uncharged: 0,
@@ -211,9 +214,7 @@ impl Fairness {
         let rested = now.since(self.pressed_at).min(PATIENCE_BACK).as_micros() as u64;
         let regained = PATIENCE_UNITS * rested / PATIENCE_BACK.as_micros() as u64;
         self.patience = (self.patience + regained).min(PATIENCE_UNITS);
-        // Nobody has counted yet: the first shares must not be so large that one turn cannot serve
-        // them.
-        self.seen = self.seen.max(SESSIONS_AT_FIRST);
+        self.uncounted = true;
     }
 
     /// Begins a turn, before what crossed is looked at.
@@ -249,7 +250,10 @@ impl Fairness {
     fn begin_round(&mut self) {
         self.alone_for = if self.seen > 1 { 0 } else { self.alone_for.saturating_add(1) };
         // The strangers' account is one of them, so a session alone has half of the shares.
-        let accounts = u64::from(self.seen) + 1;
+        // Nobody has counted since the overload began: the first shares must not be so large that
+        // one turn cannot serve them.
+        let least = if std::mem::take(&mut self.uncounted) { SESSIONS_AT_FIRST } else { 0 };
+        let accounts = u64::from(self.seen.max(least)) + 1;
         self.share = (self.budget / 2 / accounts) as i64;
         self.round = self.round.wrapping_add(1);
         self.seen = 0;

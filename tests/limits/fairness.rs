@@ -475,17 +475,23 @@ fn a_pause_while_pressed_loses_nothing() {
     assert!(crowd.gateway.shard.driver_mut().at_rest());
 }
 
-/// A flood of one of two clients, in one turn.
+/// A flood of a client, in one turn, while others use the core: strangers do.
 pub(crate) fn over_share() -> Pair {
-    let pools = Pools { receive: 320, tun: 256, ..Pools::default() };
+    let pools = Pools { receive: 360, tun: 256, ..Pools::default() };
     let setup = Setup { pools, ..Setup::new(SEED, Families::V4.gateway()) };
     let mut pair = Pair::new(setup, Families::V4);
     pair.connect();
-    for _ in 0..310 {
+    for number in 0..310 {
         let sealed: Vec<_> = (0..16)
             .flat_map(|_| pair.client.send(&pair.to_exit(&[7; 1_000]), pair.now()))
             .collect();
         pair.gateway.deliver(&sealed, pair.client.address, pair.gateway.ip(), Ecn::default());
+        if number % 8 == 0 {
+            let mut forged = sealed[0].clone();
+            *forged.last_mut().unwrap() ^= 1;
+            let elsewhere = "198.51.100.7:4000".parse().unwrap();
+            pair.gateway.deliver(&[forged], elsewhere, pair.gateway.ip(), Ecn::default());
+        }
     }
     pair.gateway.run();
     pair
