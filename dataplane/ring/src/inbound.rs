@@ -141,7 +141,7 @@ impl Inbound {
         };
         let buf = cqueue::buffer_select(completion.flags()).map(|n| pool.take(n));
         if ended(&mut self.receives[socket], token, completion) == Some(libc::ENOBUFS) {
-            *no_buffer += 1;
+            *no_buffer += u64::from(pool.ran_dry());
         }
         if let (Some(buf), Ok(used)) = (buf, u32::try_from(completion.result())) {
             self.ready.push_outside(socket, buf, used);
@@ -158,7 +158,7 @@ impl Inbound {
         let buf = cqueue::buffer_select(completion.flags()).map(|n| self.inside.take(n));
         let arm = &mut self.reads[token.slot as usize];
         if ended(arm, token, completion) == Some(libc::ENOBUFS) {
-            stats.inside_no_buffer += 1;
+            stats.inside_no_buffer += u64::from(self.inside.ran_dry());
         }
         if let (Some(buf), Ok(used)) = (buf, u32::try_from(completion.result())) {
             self.ready.push_inside(buf, used);
@@ -225,7 +225,10 @@ impl Inbound {
 
     /// Notes how many buffers are in use.
     pub(crate) fn gauge(&self, stats: &mut DriverStats) {
-        let used = |pool: &Provided| (pool.arena().count() - pool.lent()) as u64;
+        let used = |pool: &Provided| {
+            let arena = pool.arena();
+            (arena.count() - arena.free() - pool.lent()) as u64
+        };
         stats.outside_buffers_high_water =
             stats.outside_buffers_high_water.max(used(&self.outside));
         stats.initiations_buffers_high_water =
