@@ -17,6 +17,10 @@ const PORT: u16 = 9_011;
 /// microseconds. Two full turns of a core under a merged flood, each way.
 const ADDED_P99_US_MAX: f64 = 20_000.0;
 
+/// The same where workers, flooder and honest client share two processors, as small runs may: then
+/// the scheduler adds its own slices.
+const ADDED_P99_US_SHARED_MAX: f64 = 60_000.0;
+
 pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for (what, size, batch) in
@@ -57,9 +61,11 @@ fn beside(settings: &Settings, what: &str, size: usize, batch: usize) -> Result<
         Figure::told("socket drops", float(grounds.socket_drops()? - socket_before)),
     ]);
     let mut invariants = kept.unharmed(what);
+    let small = settings.size == super::Size::Small;
+    let most = if small { ADDED_P99_US_SHARED_MAX } else { ADDED_P99_US_MAX };
     invariants.push(must(
-        added <= ADDED_P99_US_MAX,
-        format!("{what}: the flooder adds {added:.0} µs to the honest p99 (at most 20,000)"),
+        added <= most,
+        format!("{what}: the flooder adds {added:.0} µs to the honest p99 (at most {most:.0})"),
     ));
     let mut first = vec![Figure::told("flooder kpps", 0.0)];
     first.extend(alone.figures());
