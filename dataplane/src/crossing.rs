@@ -98,6 +98,8 @@ pub(crate) struct Claim {
     pub(crate) to: Option<Local>,
     /// The core that opened it was under load.
     pub(crate) pressed: bool,
+    /// So many waited there that the core is under load if they are worth nothing.
+    pub(crate) crowded: bool,
     /// It came with a cookie.
     pub(crate) vouched: bool,
 }

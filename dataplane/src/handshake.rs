@@ -2,8 +2,8 @@
 //!
 //! A handshake message is checked for its first MAC when it arrives (a third of a microsecond),
 //! then waits in a bounded queue; a few are worked on per turn, after data. The length of the queue
-//! is the load gauge: under load an initiation needs a valid cookie before any curve work is done,
-//! and its source a share of the limiter. Who has no cookie is told so at once and takes no place
+//! and what comes of it are the load gauge: under load an initiation needs a valid cookie before any
+//! curve work is done, and its source a share of the limiter. Who has no cookie is told so at once and takes no place
 //! in the queue, so that a flood from forged addresses does not keep those out who have one. Checks
 //! and answers are bounded per turn too: what comes beyond them is dropped unseen. What claims to
 //! answer us (responses, cookie replies) is bounded apart from what asks us (initiations), and what
@@ -126,6 +126,15 @@ impl HandshakeQueue {
         self.checks_left = HANDSHAKES_CHECKED_PER_TURN_MAX;
         self.answer_checks_left = ANSWERS_CHECKED_PER_TURN_MAX;
         self.cookies_left = COOKIES_PER_TURN_MAX;
+    }
+
+    /// The next message. The queue begins anew where it is in the cache once it was empty.
+    fn pop(&mut self) -> Option<Queued> {
+        let first = self.queue.pop_front();
+        if self.queue.is_empty() {
+            self.queue.clear();
+        }
+        first
     }
 
     /// Takes one of this turn's checks.
@@ -293,12 +302,15 @@ impl<D: Driver> Shard<D> {
             };
             let (done, cheap) = if let Some(claim) = claim {
                 // What is refused here is refused before any curve work of this core.
-                let done = self.answer(claim, now).map(Some);
+                let done = self.answer_claim(claim, now);
                 let refused = done.is_err();
                 (done, refused)
-            } else if let Some(queued) = self.handshakes.queue.pop_front() {
+            } else if let Some(queued) = self.handshakes.pop() {
                 let done = self.handshake(&queued, now);
                 let cheap = done.as_ref().is_err_and(|reason| CHEAP.contains(reason));
+                if !cheap {
+                    self.handshakes.load.worked(done.is_err(), now.mono);
+                }
                 (done, cheap)
             } else {
                 return count > 0;
@@ -313,10 +325,23 @@ impl<D: Driver> Shard<D> {
         true
     }
 
+    /// As [`Shard::answer`], of what another core has opened: whether that was worth its work is
+    /// known only here.
+    fn answer_claim(&mut self, claim: Claim, now: Now) -> Result<Option<PeerId>, DropReason> {
+        let crowded = claim.crowded;
+        let done = self.answer(claim, now);
+        let load = &mut self.handshakes.load;
+        load.worked(done.is_err(), now.mono);
+        if crowded {
+            load.observe(UNDER_LOAD_FROM, now.mono);
+        }
+        done.map(Some)
+    }
+
     /// Answers an initiation whose static key belongs to this core. Only here, on the one core that
     /// does so for the key, its timestamp is looked at.
     fn answer(&mut self, claim: Claim, now: Now) -> Result<PeerId, DropReason> {
-        let Claim { opened, from, to, pressed, vouched: _ } = claim;
+        let Claim { opened, from, to, pressed, .. } = claim;
         let id = self.peers.by_key(&opened.peer).ok_or(DropReason::HandshakePeerUnknown)?;
         if self.is_mute(id) {
             self.rekey_peer(id, now);
@@ -355,7 +380,8 @@ impl<D: Driver> Shard<D> {
         let identity = self.identity.as_deref().ok_or(DropReason::NoIdentity)?;
         let opened = OpenedInitiation::open(identity, bytes)?;
         let owner = owner_of(&opened.peer, self.crossing.cores());
-        let claim = Claim { opened, from: queued.from, to: queued.to, pressed, vouched };
+        let crowded = self.handshakes.len() >= UNDER_LOAD_FROM;
+        let claim = Claim { opened, from: queued.from, to: queued.to, pressed, crowded, vouched };
         if owner != self.core {
             self.crossing.initiation(owner, claim, &mut self.counters)?;
             return Ok(None);

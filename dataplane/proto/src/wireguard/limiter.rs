@@ -1,58 +1,11 @@
-//! What a core does about floods of handshakes: the signal that it is under load, and the share of
-//! each source. Used only under load, after a good second MAC, so the sources are not spoofed.
+//! What a core does about floods of handshakes: the share of each source. Used only under load,
+//! after a good second MAC, so the sources are not spoofed.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use crate::Instant;
 use crate::crypto::{Random, mac};
-use crate::limits::{
-    HANDSHAKES_PER_SOURCE_BURST, HANDSHAKES_PER_SOURCE_SECOND, HANDSHAKES_QUEUED_MAX,
-};
-
-/// How long a core stays under load after its queue was last long.
-pub const UNDER_LOAD_FOR: Duration = Duration::from_secs(1);
-/// Handshake messages waiting from which a core is under load: an eighth of the queue.
-pub const UNDER_LOAD_FROM: usize = HANDSHAKES_QUEUED_MAX / 8;
-
-/// Whether a core is under load. Global to the core, never per source: a flood from spoofed
-/// addresses has to bring cookies out too.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LoadGauge {
-    until: Option<Instant>,
-    /// Messages without a cookie since the load began or was last prolonged.
-    turned_away: usize,
-}
-
-impl LoadGauge {
-    /// Tells the length of the queue and asks whether the core is under load.
-    pub fn observe(&mut self, queued: usize, now: Instant) -> bool {
-        if queued >= UNDER_LOAD_FROM {
-            self.prolong(now);
-        }
-        self.until.is_some_and(|until| now < until)
-    }
-
-    /// A message that had no cookie was turned away, under load: it takes no place in the queue,
-    /// but as many as would fill it that far are load all the same.
-    pub fn turned_away(&mut self, now: Instant) {
-        self.turned_away += 1;
-        if self.turned_away >= UNDER_LOAD_FROM {
-            self.prolong(now);
-        }
-    }
-
-    /// When the load ends, or ended, if there was one.
-    #[must_use]
-    pub const fn until(&self) -> Option<Instant> {
-        self.until
-    }
-
-    fn prolong(&mut self, now: Instant) {
-        self.until = Some(now + UNDER_LOAD_FOR);
-        self.turned_away = 0;
-    }
-}
+use crate::limits::{HANDSHAKES_PER_SOURCE_BURST, HANDSHAKES_PER_SOURCE_SECOND};
 
 /// A token bucket per source, an IPv4 address or an IPv6 /64, in a table of fixed size.
 ///
@@ -296,25 +249,5 @@ mod tests {
             })
             .count();
         assert!(allowed <= 25, "{allowed} in two seconds: an entry was forgotten");
-    }
-
-    #[test]
-    fn load_is_a_queue_an_eighth_full_and_the_second_after() {
-        let mut gauge = LoadGauge::default();
-        assert!(!gauge.observe(UNDER_LOAD_FROM - 1, at_ms(0)));
-        assert!(gauge.observe(UNDER_LOAD_FROM, at_ms(10)));
-        assert!(gauge.observe(0, at_ms(1009)));
-        assert!(!gauge.observe(0, at_ms(1010)));
-        assert_eq!(UNDER_LOAD_FROM, 512);
-    }
-
-    #[test]
-    fn load_lasts_as_long_as_many_are_turned_away() {
-        let mut gauge = LoadGauge::default();
-        assert!(gauge.observe(UNDER_LOAD_FROM, at_ms(0)));
-        (0..UNDER_LOAD_FROM).for_each(|_| gauge.turned_away(at_ms(900)));
-        assert!(gauge.observe(0, at_ms(1899)));
-        (1..UNDER_LOAD_FROM).for_each(|_| gauge.turned_away(at_ms(1899)));
-        assert!(!gauge.observe(0, at_ms(1900)));
     }
 }
