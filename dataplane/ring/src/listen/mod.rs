@@ -19,15 +19,18 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-/// Bytes of kernel buffer asked for per socket and direction: 5 ms of 10 Gbit/s, which is what a
-/// core that is busy with a burst of handshakes may be late.
-pub const SOCKET_BUFFER_BYTES: usize = 7 << 20;
+/// Bytes of kernel buffer asked for per socket and direction, of which the kernel grants twice as
+/// many and spends about half on its own account: 13 ms of 10 Gbit/s. A core may be late by some
+/// milliseconds (a burst of handshakes, another task, a virtual machine that stands still), and what
+/// finds the buffer full is lost for everybody. It is no longer queue in ordinary times: an
+/// overloaded core takes it in and throws away what is beyond a share.
+pub const SOCKET_BUFFER_BYTES: usize = 16 << 20;
 
 /// Bytes of kernel buffer of a socket for initiations. The kernel takes twice this and counts about
-/// 800 bytes for a short datagram, so some 2,600 wait at most: a third of a second of handshakes at
-/// 8,000 a second, far below the five seconds after which a client asks again. What finds it full
-/// is dropped there, before it costs the core anything.
-pub const INITIATIONS_BUFFER_BYTES: usize = 1 << 20;
+/// 800 bytes for a short datagram, so some 10,400 wait at most: all of ten thousand clients that
+/// come at once, and under a flood what a core turns away in a thirtieth of a second. What finds it
+/// full is dropped there, before it costs the core anything.
+pub const INITIATIONS_BUFFER_BYTES: usize = 4 << 20;
 
 /// Ports tried when any free port will do but must be free in both families.
 const FREE_PORT_TRIES: usize = 32;

@@ -1,5 +1,8 @@
 //! What an overloaded core does: each session has its share, and who floods waits behind himself.
 //!
+//! Reading order: [`shares`] (whose turn it is, knowing neither bytes nor drivers), then [`Shard`] below (what is received,
+//! whose it is, and what becomes of it).
+//!
 //! A core is overloaded (*pressed*) when a turn ended with things left that had been received: from
 //! then on, until everything has been taken, each turn looks at all that has come in before it
 //! carries more than a share of anything. A share is half of what a turn carries, divided by the
@@ -23,16 +26,17 @@
 //! shares are kept from then on.
 //!
 //! Turns become shorter, down to a thirty-second, while much comes in: throwing away what is beyond
-//! a share costs little, but only what has been received can be thrown away.
+//! a share costs little, but only what has been received can be thrown away. They carry no less
+//! than takes as long as looking at what came in, so that who sends little stays below a share.
 //!
-//! **Bound.** A turn carries at most [`TURN_UNITS_MAX`] units, one buffer, and one parcel that
+//! **Bound.** A turn carries at most [`TURN_UNITS_MAX`](ringway_proto::limits::TURN_UNITS_MAX) units, one buffer, and one parcel that
 //! crossed. What arrives for a session below its share waits for the end of the turn that is under
 //! way and leaves at the end of the next but one: three turns. If all others spend at that moment
 //! what they have saved, which is two turns' worth, up to eight turns pass instead of two. The
 //! condition is that the turn sees it: at most [`COMPLETIONS_PRESSED_MAX`] buffers are looked at in
 //! a turn, and what the kernel's buffers do not hold is lost there for everybody. What arrives
-//! while an overload begins may wait until [`PATIENCE_UNITS`] have been carried (some
-//! milliseconds).
+//! while an overload begins may wait until [`PATIENCE_UNITS`](shares::PATIENCE_UNITS) have been carried (a millisecond or
+//! so).
 //!
 //! Work is measured in bytes and packets as they lie in the buffer: nothing is opened, no clock is
 //! read, nothing is allocated. A core that is not pressed adds up the work of a turn and does
@@ -40,75 +44,22 @@
 //! datagrams from where the session was last heard are on its account, all others share one, parted
 //! by where they come from.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+mod shares;
 
-use ringway_proto::limits::{
-    BUFFER_UNITS, COMPLETIONS_PRESSED_MAX, PACKET_UNITS, TURN_UNITS_MAX, WAITING_INSIDE_MAX,
-    WAITING_OUTSIDE_MAX,
-};
+use std::net::SocketAddr;
+
+use ringway_proto::limits::{BUFFER_UNITS, COMPLETIONS_PRESSED_MAX, PACKET_UNITS};
 use ringway_proto::offload::VnetHeader;
 use ringway_proto::wireguard::{self, Message};
-use ringway_proto::{DropReason, Instant, Now, PeerId, ip};
+use ringway_proto::{DropReason, Now, PeerId, ip};
 use ringway_ring::{Driver, Received};
 
 use crate::classify;
 use crate::crossing::{Arrival, Datagrams};
 use crate::routes::Route;
 use crate::shard::Shard;
-
-/// Shares that a session may have saved.
-const SAVED_MAX: i64 = 4;
-
-/// Pressed turns, a third of a second or so, after which a session that has seen no other is left
-/// alone.
-const ALONE_AFTER: u32 = 1_024;
-
-/// Units that an overloaded core carries before it drops anything: what a fast download has on the
-/// way, which may come at once when the core did not run for a while.
-const PATIENCE_UNITS: u64 = 4 << 20;
-
-/// Time without an overload in which all patience comes back.
-const PATIENCE_BACK: Duration = Duration::from_millis(100);
-
-/// Places for what waits: some more for turns that do not drop.
-const PLACES_MAX: usize = WAITING_OUTSIDE_MAX + WAITING_INSIDE_MAX + 16;
-
-/// Sessions that are supposed to be there before the first turn has counted them.
-const SESSIONS_AT_FIRST: u32 = 15;
-
-/// Buffers that came in during a turn, of about 128 that were lent: too many for comfort.
-const TAKEN_MANY: usize = 64;
-
-/// What is not opened or sealed here costs this fraction of what it would otherwise: a look-up, or
-/// a copy for another core.
-const UNCARRIED: u64 = 16;
-
-/// Accounts of those who know a session's index, from elsewhere. They have one share together.
-const STRANGERS: usize = 16;
-
-// Parts of a turn's budget, as divisors.
-
-/// What nobody can open or seal, at the most.
-const NOBODY: u64 = 8;
-
-/// What crossed beyond its session's share, at the most.
-const BEYOND: u64 = 16;
-
-/// What waits, at the least.
-const WAITING: u64 = 4;
-
-/// What a session has left of its share.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Portion {
-    /// The pressed turn in which it was last looked at.
-    round: u32,
-    /// Buffers that wait.
-    waiting: u16,
-    /// Units; negative after a buffer that was larger than what was left.
-    credit: i64,
-}
+pub(crate) use shares::{Fairness, Portion};
+use shares::{Fate, UNCARRIED, WAITING, Waiting, is_outside};
 
 /// Who is charged for a buffer.
 #[derive(Clone, Copy, Debug)]
@@ -121,254 +72,6 @@ enum Account {
     Elsewhere,
     /// Nobody: a handshake, or what will be dropped.
     Nobody,
-}
-
-/// What becomes of a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Carried,
-    Waits,
-    /// As above, and nothing more is looked at in this turn.
-    Last,
-    Dropped,
-}
-
-struct Waiting {
-    received: Received,
-    owner: PeerId,
-    units: u64,
-}
-
-/// The shares of one core.
-pub(crate) struct Fairness {
-    pressed: bool,
-    /// Units of a turn: fewer than [`TURN_UNITS_MAX`] while much comes in.
-    budget: u64,
-    round: u32,
-    /// Units still to be carried before anything is dropped.
-    patience: u64,
-    /// The last pressed turn.
-    pressed_at: Instant,
-    /// Pressed turns since another session than the one that presses was seen.
-    alone_for: u32,
-    /// Units of a session in a round.
-    share: i64,
-    /// Sessions looked at in this round.
-    seen: u32,
-    /// The overload has just begun.
-    uncounted: bool,
-    strangers: [Portion; STRANGERS],
-    /// The round in which one of them was last looked at.
-    strangers_round: u32,
-    /// Units of this turn that nobody was charged for.
-    uncharged: u64,
-    /// Units of this turn that crossed.
-    crossed: u64,
-    /// Units of this turn that crossed although they were beyond a share.
-    crossed_beyond: u64,
-    /// More may have crossed than this turn took.
-    crossings_left: bool,
-    waiting: VecDeque<Waiting>,
-    waiting_outside: usize,
-}
-
-impl Fairness {
-    pub(crate) fn new() -> Self {
-        Self {
-            pressed: false,
-            budget: TURN_UNITS_MAX,
-            round: 0,
-            patience: PATIENCE_UNITS,
-            pressed_at: Instant::ZERO,
-            // As long as nobody else was seen.
-            alone_for: u32::MAX,
-            share: 0,
-            seen: 0,
-            uncounted: false,
-            strangers: [Portion::default(); STRANGERS],
-            strangers_round: 0,
-            uncharged: 0,
-            crossed: 0,
-            crossed_beyond: 0,
-            crossings_left: false,
-            waiting: VecDeque::with_capacity(PLACES_MAX),
-            waiting_outside: 0,
-        }
-    }
-
-    /// Whether the core is overloaded.
-    #[inline]
-    pub(crate) const fn is_pressed(&self) -> bool {
-        self.pressed
-    }
-
-    /// Nothing is left.
-    pub(crate) const fn relax(&mut self) {
-        self.pressed = false;
-    }
-
-    /// A turn ended with things left.
-    pub(crate) fn press(&mut self, now: Instant) {
-        self.pressed = true;
-        // A pause of a turn is none: patience comes back in a tenth of a second.
-        let rested = now.since(self.pressed_at).min(PATIENCE_BACK).as_micros() as u64;
-        let regained = PATIENCE_UNITS * rested / PATIENCE_BACK.as_micros() as u64;
-        self.patience = (self.patience + regained).min(PATIENCE_UNITS);
-        self.uncounted = true;
-    }
-
-    /// Begins a turn, before what crossed is looked at.
-    pub(crate) fn begin_turn(&mut self) {
-        (self.crossed, self.crossed_beyond, self.crossings_left) = (0, 0, false);
-        if self.pressed {
-            self.begin_round();
-        }
-    }
-
-    /// Whether this turn has room for another parcel. If not, the core is overloaded.
-    pub(crate) const fn takes_crossings(&mut self) -> bool {
-        let budget = if self.pressed { self.budget } else { TURN_UNITS_MAX };
-        self.crossings_left = self.crossed >= budget / 2;
-        !self.crossings_left
-    }
-
-    /// Something that crossed was carried.
-    pub(crate) const fn charge_crossed(&mut self, units: u64) {
-        self.crossed += units;
-    }
-
-    /// Units of this turn that crossed.
-    pub(crate) const fn crossed(&self) -> u64 {
-        self.crossed
-    }
-
-    /// Whether more may have crossed than this turn took.
-    pub(crate) const fn has_crossings_left(&self) -> bool {
-        self.crossings_left
-    }
-
-    fn begin_round(&mut self) {
-        self.alone_for = if self.seen > 1 { 0 } else { self.alone_for.saturating_add(1) };
-        // The strangers' account is one of them, so a session alone has half of the shares.
-        // Nobody has counted since the overload began: the first shares must not be so large that
-        // one turn cannot serve them.
-        let least = if std::mem::take(&mut self.uncounted) { SESSIONS_AT_FIRST } else { 0 };
-        let accounts = u64::from(self.seen.max(least)) + 1;
-        self.share = (self.budget / 2 / accounts) as i64;
-        self.round = self.round.wrapping_add(1);
-        self.seen = 0;
-        self.uncharged = 0;
-    }
-
-    /// The more buffers come in during a turn, the shorter the next one has to be: those that are
-    /// lent to the kernel last for one turn, and what finds none is lost blindly.
-    fn set_budget(&mut self, taken: usize) {
-        if taken >= TAKEN_MANY {
-            self.budget = (self.budget / 2).max(TURN_UNITS_MAX / 32);
-        } else if taken < TAKEN_MANY / 2 {
-            self.budget = (self.budget * 2).min(TURN_UNITS_MAX);
-        }
-    }
-
-    /// Gives a portion what it has earned since it was last looked at.
-    fn refill(&mut self, portion: &mut Portion) {
-        let rounds = i64::from(self.round.wrapping_sub(portion.round));
-        self.seen += u32::from(rounds > 0);
-        portion.round = self.round;
-        portion.credit += self.share * rounds.min(SAVED_MAX);
-        portion.credit = portion.credit.min(self.share * SAVED_MAX);
-    }
-
-    /// Whether the session that presses the core has been alone with it for a while.
-    const fn is_alone(&self) -> bool {
-        self.alone_for > ALONE_AFTER
-    }
-
-    /// Whether there is room for something that nobody can open or seal.
-    const fn judge_nobody(&mut self, units: u64) -> Fate {
-        if self.uncharged >= self.budget / NOBODY {
-            return Fate::Dropped;
-        }
-        self.uncharged += units / UNCARRIED;
-        Fate::Carried
-    }
-
-    /// Judges what came from where the session that it names does not live.
-    fn judge_stranger(&mut self, from: IpAddr, units: u64) -> Fate {
-        self.seen += u32::from(self.strangers_round != self.round);
-        self.strangers_round = self.round;
-        let alone = self.is_alone();
-        let share = (self.share / STRANGERS as i64).max(1);
-        let portion = &mut self.strangers[stranger(from)];
-        let rounds = i64::from(self.round.wrapping_sub(portion.round));
-        portion.round = self.round;
-        portion.credit += share * rounds.min(SAVED_MAX);
-        portion.credit = portion.credit.min(share * SAVED_MAX);
-        if portion.credit > 0 || alone {
-            portion.credit -= units as i64;
-            return Fate::Carried;
-        }
-        Fate::Dropped
-    }
-
-    /// Judges what crossed, which cannot wait here.
-    fn judge_crossed(&mut self, portion: &mut Portion, units: u64) -> Fate {
-        self.refill(portion);
-        if portion.credit > 0 {
-            portion.credit -= units as i64;
-            return Fate::Carried;
-        }
-        // Beyond that less is taken: it waits on its way, until patience is lost.
-        if self.is_alone() || self.patience > 0 {
-            return Fate::Carried;
-        }
-        if self.crossed_beyond >= self.budget / BEYOND {
-            return Fate::Dropped;
-        }
-        self.crossed_beyond += units;
-        Fate::Carried
-    }
-
-    /// Judges a buffer of a portion.
-    fn judge(&mut self, portion: &mut Portion, units: u64, outside: bool) -> Fate {
-        self.refill(portion);
-        // What comes after something that waits waits too: order is kept within a session.
-        let alone = self.is_alone();
-        if portion.waiting == 0 && (portion.credit > 0 || alone) {
-            portion.credit -= units as i64;
-            return Fate::Carried;
-        }
-        if usize::from(portion.waiting) < self.places(outside) {
-            portion.waiting += 1;
-            return Fate::Waits;
-        }
-        let patient = alone || self.patience > 0;
-        if patient && self.waiting.len() < PLACES_MAX {
-            portion.waiting += 1;
-            return Fate::Last;
-        }
-        Fate::Dropped
-    }
-
-    fn places(&self, outside: bool) -> usize {
-        let inside = self.waiting.len() - self.waiting_outside;
-        if outside {
-            WAITING_OUTSIDE_MAX.saturating_sub(self.waiting_outside)
-        } else {
-            WAITING_INSIDE_MAX.saturating_sub(inside)
-        }
-    }
-
-    fn put(&mut self, waiting: Waiting) {
-        self.waiting_outside += usize::from(is_outside(&waiting.received));
-        self.waiting.push_back(waiting);
-    }
-
-    fn take(&mut self) -> Option<Waiting> {
-        let first = self.waiting.pop_front()?;
-        self.waiting_outside -= usize::from(is_outside(&first.received));
-        Some(first)
-    }
 }
 
 impl<D: Driver> Shard<D> {
@@ -394,15 +97,17 @@ impl<D: Driver> Shard<D> {
     fn take_in(&mut self, spent: &mut u64, reserved: bool, now: Now) -> bool {
         let budget = self.fairness.budget;
         let end = if reserved { budget - budget / WAITING } else { budget };
+        let mut looked_at = 0;
         for taken in 0..COMPLETIONS_PRESSED_MAX {
             if *spent >= end {
                 return false;
             }
             let Some(received) = self.driver.next() else {
-                self.fairness.set_budget(taken);
+                self.fairness.set_budget(taken, looked_at);
                 return true;
             };
             let units = units_of(&received);
+            looked_at += units;
             let (fate, account) = self.judge(&received, units);
             match (fate, account) {
                 (Fate::Carried, _) => {
@@ -577,19 +282,5 @@ fn packets_of(received: &Received) -> u64 {
     }
 }
 
-/// The account of a stranger: one for a whole network that one host may have.
-const fn stranger(from: IpAddr) -> usize {
-    let network = match from {
-        IpAddr::V4(from) => from.to_bits() as u64,
-        IpAddr::V6(from) => (from.to_bits() >> 64) as u64,
-    };
-    // The upper bits of a product with the golden ratio are spread evenly.
-    (network.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % STRANGERS
-}
-
 /// A power of two near the usual size of a segment, 1,400 bytes.
 const SEGMENT_SHIFT: u32 = 11;
-
-const fn is_outside(received: &Received) -> bool {
-    matches!(received, Received::Outside(_))
-}
