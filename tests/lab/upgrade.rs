@@ -84,6 +84,7 @@ fn captured<T>(line: &Line, work: impl FnOnce() -> T) -> (T, NonceReport) {
     wait_for("tcpdump to listen", SOON, || tcpdump.errors().contains("listening")).unwrap();
     let done = work();
     tcpdump.stop();
+    assert!(tcpdump.errors().contains("\n0 packets dropped by kernel"), "{}", tcpdump.errors());
     let report = nonce::check(&fs::read(&path).unwrap()).unwrap();
     fs::remove_file(&path).unwrap();
     (done, report)
@@ -154,7 +155,9 @@ fn privileged_three_upgrades_in_a_row_are_not_noticed() {
     }
     assert!(nonces.reused.is_empty(), "{nonces:?}");
     assert_eq!(nonces.keys, 2, "one key each way, as before: {nonces:?}");
-    assert!(nonces.messages > 3 << 10, "{nonces:?}");
+    // The checker saw what left: at the least, a message for each datagram that arrived. (Those of
+    // the client come merged, and only the first of each train is looked at.)
+    assert!(nonces.messages >= reports[1].arrived, "{nonces:?}");
     assert_eq!(handshakes(&site), before, "nobody shook hands again");
 
     // Each has ended as it should when the next took over.

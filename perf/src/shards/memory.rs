@@ -51,7 +51,13 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
     let (first, held) = round(settings, &grounds, &mut fleet, base, "first")?;
     let (second, again) = round(settings, &grounds, &mut fleet, base, "again")?;
     let mut outcomes = vec![first, second];
-    let growth = (again - held) / f64::from(clients);
+    // Among few sessions a few packet buffers that are touched for the first time would weigh more
+    // than they do; the ledger does not count those.
+    let grown = match settings.size {
+        super::Size::Small => again.ledger - held.ledger,
+        super::Size::Full => again.resident - held.resident,
+    };
+    let growth = grown / f64::from(clients);
     outcomes[1].invariants.push(must(
         growth <= SESSION_BYTES_MAX * LEFT_MAX,
         format!("a second round holds no more than the first ({growth:.0} bytes per session)"),
@@ -76,14 +82,14 @@ struct Round {
     left: Look,
 }
 
-/// Loads, connects, holds, removes. Returns the resident bytes while all were live.
+/// Loads, connects, holds, removes. Returns the memory while all were live.
 fn round(
     settings: &Settings,
     grounds: &Grounds,
     fleet: &mut Fleet,
     base: Look,
     which: &str,
-) -> Result<(Outcome, f64)> {
+) -> Result<(Outcome, Look)> {
     let clients = fleet.roster().count;
     let load_s = timed(|| grounds.admit(fleet))?;
     let configured = look(grounds)?;
@@ -119,7 +125,7 @@ fn round(
         remove_s,
         left,
     };
-    Ok((round.outcome(settings, base, which), live.resident))
+    Ok((round.outcome(settings, base, which), live))
 }
 
 impl Round {
