@@ -27,7 +27,18 @@ type Key = (String, String, String);
 pub struct Earlier {
     /// Name of its folder.
     pub name: String,
+    /// Where and how it was measured.
+    pub circumstances: Circumstances,
     values: BTreeMap<Key, Vec<f64>>,
+}
+
+/// What makes two runs hard to compare where it differs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The processor.
+    pub processor: String,
+    /// The program at the client.
+    pub client: String,
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +60,9 @@ impl Earlier {
             fs::read_to_string(&path).with_context(|| format!("Reading {}", path.display()))?;
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let values = parse(&text).with_context(|| format!("{} has no samples", path.display()))?;
-        Ok(Self { name: name.unwrap_or_default(), values })
+        let readme = fs::read_to_string(folder.join("README.md")).unwrap_or_default();
+        let circumstances = Circumstances::told_by(&readme);
+        Ok(Self { name: name.unwrap_or_default(), circumstances, values })
     }
 
     /// The latest one under `parent` other than `own`: of the same host if there is one.
@@ -73,6 +86,33 @@ fn age(path: &Path, host: &str) -> (bool, String, u32) {
     (number.flatten().is_some(), date.to_owned(), number.flatten().unwrap_or(0))
 }
 
+impl Circumstances {
+    /// Reads them from the README of a result.
+    fn told_by(readme: &str) -> Self {
+        let after = |head: &str| {
+            let told = readme.lines().find_map(|line| line.strip_prefix(head)).unwrap_or("unknown");
+            told.split(" (no ").next().unwrap_or(told).split(" (sends ").next().unwrap_or(told)
+        };
+        let client = "- client of the TCP and round-trip scenarios: ";
+        Self { processor: after("- processor: ").to_owned(), client: after(client).to_owned() }
+    }
+
+    /// What differs, as sentences.
+    fn differences(&self, now: &Self) -> String {
+        let mut text = String::new();
+        let mut differ = |what: &str, then: &str, now: &str, bears: &str| {
+            if then != now {
+                let _ = writeln!(text, "**Another {what}** ({then} then, {now} now): {bears}.\n");
+            }
+        };
+        let all = "what follows says more about the machines than about the code";
+        differ("processor", &self.processor, &now.processor, all);
+        let some = "TCP and round trips cannot be compared";
+        differ("client", &self.client, &now.client, some);
+        text
+    }
+}
+
 /// The values of all samples; `None` where a line is of another kind.
 fn parse(text: &str) -> Option<BTreeMap<Key, Vec<f64>>> {
     let mut values: BTreeMap<Key, Vec<f64>> = BTreeMap::new();
@@ -88,9 +128,9 @@ fn parse(text: &str) -> Option<BTreeMap<Key, Vec<f64>>> {
     (!values.is_empty()).then_some(values)
 }
 
-/// The table of what changed since `earlier`.
+/// The table of what changed between `earlier` and `results`, which were measured like `now`.
 #[must_use]
-pub fn table(results: &Results, earlier: &Earlier) -> String {
+pub fn table(results: &Results, earlier: &Earlier, now: &Circumstances) -> String {
     let (changes, compared) = changes(results, earlier);
     let mut text = format!(
         "## Compared with {}\n\n{compared} figures were measured in both; of {} the ranges do not \
@@ -99,6 +139,7 @@ pub fn table(results: &Results, earlier: &Earlier) -> String {
         changes.len(),
         BLIND * 100.0
     );
+    text.push_str(&earlier.circumstances.differences(now));
     if changes.is_empty() {
         return text;
     }
@@ -155,6 +196,10 @@ mod tests {
     use super::*;
     use crate::report::{Figure, Sample};
 
+    fn on(processor: &str) -> Circumstances {
+        Circumstances { processor: processor.to_owned(), client: "unknown".to_owned() }
+    }
+
     fn run(costs: &[f64]) -> Results {
         let mut results = Results::default();
         for (cost, repetition) in costs.iter().zip(1..) {
@@ -168,22 +213,36 @@ mod tests {
     fn earlier(costs: &[f64]) -> Earlier {
         let run = run(costs);
         let text: String = run.samples().iter().map(|one| format!("{}\n", one.json())).collect();
-        Earlier { name: "before".into(), values: parse(&text).unwrap() }
+        let circumstances = on("A, 2 CPUs");
+        Earlier { name: "before".into(), circumstances, values: parse(&text).unwrap() }
     }
 
     #[test]
     fn ranges_that_meet_are_no_change() {
-        let table = table(&run(&[1.1, 1.3, 1.2]), &earlier(&[1.0, 1.1, 0.9]));
+        let table = table(&run(&[1.1, 1.3, 1.2]), &earlier(&[1.0, 1.1, 0.9]), &on("A, 2 CPUs"));
         assert!(table.contains("1 figures were measured in both; of 0"), "{table}");
     }
 
     #[test]
     fn ranges_apart_are_a_change_with_its_direction() {
-        let table = table(&run(&[0.80, 0.82]), &earlier(&[1.0, 1.1, 0.9]));
+        let table = table(&run(&[0.80, 0.82]), &earlier(&[1.0, 1.1, 0.9]), &on("A, 2 CPUs"));
         let expected = "| tcp-4-up | ringway | CPU-s/GB | 1.00 (0.90–1.10) | 0.81 (0.80–0.82) | -19 % | better |";
         assert!(table.contains(expected), "{table}");
-        let worse = super::table(&run(&[1.2, 1.3]), &earlier(&[1.0, 1.1, 0.9]));
+        let worse = super::table(&run(&[1.2, 1.3]), &earlier(&[1.0, 1.1, 0.9]), &on("A, 2 CPUs"));
         assert!(worse.contains("**worse**"), "{worse}");
+    }
+
+    #[test]
+    fn a_result_of_another_processor_or_client_is_told_to_be_one() {
+        let readme = "- processor: A, 2 CPUs\n\
+                      - client of the TCP and round-trip scenarios: ringway (no neutral one)\n";
+        let client = "ringway".to_owned();
+        let told = Circumstances::told_by(readme);
+        assert_eq!(told, Circumstances { client, ..on("A, 2 CPUs") });
+        let with = |now| table(&run(&[1.0]), &earlier(&[1.0]), &now);
+        assert!(with(on("B, 2 CPUs")).contains("(A, 2 CPUs then, B, 2 CPUs now)"));
+        assert!(!with(on("A, 2 CPUs")).contains("Another"));
+        assert!(with(told).contains("**Another client** (unknown then, ringway now)"));
     }
 
     #[test]

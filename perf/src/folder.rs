@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::compare::{self, Earlier};
+use crate::compare::{self, Circumstances, Earlier};
 use crate::process::Launch;
 use crate::programs::{Program, find_in_path};
 use crate::report::Results;
@@ -63,10 +63,19 @@ impl Folder {
 
 /// The README of a run.
 #[must_use]
-pub fn readme(conditions: &str, results: &Results, earlier: Option<&Earlier>) -> String {
+pub fn readme(
+    conditions: &str,
+    client: Program,
+    results: &Results,
+    earlier: Option<&Earlier>,
+) -> String {
     let mut text = format!("{conditions}\n{}", targets::table(results));
     match earlier {
-        Some(earlier) => text.push_str(&compare::table(results, earlier)),
+        Some(earlier) => {
+            let client = client.name().to_owned();
+            let now = Circumstances { processor: processor(), client };
+            text.push_str(&compare::table(results, earlier, &now));
+        }
         None => text.push_str("## Compared\n\nThere is no earlier result.\n\n"),
     }
     text.push_str("## Plots\n\n");
@@ -157,21 +166,26 @@ pub fn conditions_of_shards() -> String {
     text
 }
 
+/// Its model and how many CPUs there are.
+fn processor() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{}, {cpus} CPUs", model.trim_start_matches([' ', '\t', ':']))
+}
+
 fn machine(tool: &str) -> String {
     let command: Vec<String> = std::env::args().skip(2).collect(); // the program and its verb
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
     let changed = first_line("git", &["status", "--porcelain", "--untracked-files=no"]);
     let changed = if changed == "unknown" { "" } else { " and changes that are not committed" };
     format!(
-        "# Measured {}\n\n- command: `{tool} {}`\n- kernel: {}\n- processor: {}, {} CPUs\n\
+        "# Measured {}\n\n- command: `{tool} {}`\n- kernel: {}\n- processor: {}\n\
          - commit: {}{changed}\n- load average when written (1, 5, 15 minutes): {}\n",
         first_line("date", &["+%Y-%m-%d %H:%M %Z"]),
         command.join(" "),
         first_line("uname", &["-srm"]),
-        model.trim_start_matches([' ', '\t', ':']),
-        std::thread::available_parallelism().map_or(0, usize::from),
+        processor(),
         first_line("git", &["rev-parse", "--short", "HEAD"]),
         load.split(' ').take(3).collect::<Vec<_>>().join(" "),
     )

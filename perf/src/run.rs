@@ -82,7 +82,7 @@ impl RunArgs {
         let text = |results: &Results| {
             let quick = if self.quick { QUICK } else { "" };
             let conditions = conditions(&servers, settings.client);
-            readme(&format!("{conditions}{quick}"), results, earlier.as_ref())
+            readme(&format!("{conditions}{quick}"), settings.client, results, earlier.as_ref())
         };
         let start = Instant::now();
         for (done, step) in steps.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Plain SVG, without a library: bars below each other ([`bars`]), columns beside each other and
+//! Plain SVG, without a library: bars below each other ([`bars()`]), columns beside each other and
 //! curves ([`Chart`]).
 
 mod axis;
