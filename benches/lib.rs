@@ -1,8 +1,8 @@
 //! One function at a time.
 //!
 //! Two kinds of figures, never mixed. [`cases`] are counted in instructions under valgrind: the
-//! same on every machine, so they gate changes ([`callgrind`], [`baseline`]). `echo.rs` measures
-//! time and gates nothing.
+//! same on every machine, so they gate changes ([`callgrind`], [`baseline`]). `time.rs` (the same
+//! cases), `aead.rs` and [`echo`] measure time and gate nothing.
 //!
 //! This crate must not be needed by any other.
 

@@ -1,8 +1,11 @@
-//! Tables for people and JSON for programs.
+//! Tables for people and JSON for programs, on the screen and in a result folder.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::{Contender, Sample, Workload};
@@ -58,6 +61,73 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
+/// Writes a dated folder under `parent` with `README.md` and `echo.json`; returns where it is.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(parent: &Path, rows: &[Row], seconds_per_round: f64) -> anyhow::Result<PathBuf> {
+    let base = format!("{}-{}-echo", said("date", &["+%F"]), said("uname", &["-n"]));
+    let mut folder = parent.join(&base);
+    let mut number = 2;
+    while folder.exists() {
+        folder = parent.join(format!("{base}-{number}"));
+        number += 1;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let json = json(rows, seconds_per_round);
+    let text = |name: &str| json[name].as_str().unwrap_or("unknown").to_owned();
+    let readme = format!(
+        "# Cost per operation: the ring beside the runtimes\n\n- made: {}\n- command: `tools/perf echo`, \
+         {} rounds of {seconds_per_round} s each, interleaved; median (range)\n- kernel: {}\n\
+         - processor: {}\n- commit: {}\n\nServer on one CPU, load on another, loopback. CPU time of all \
+         threads of the server's process. Compare the contenders with each other and with nothing \
+         else.\n\n{}",
+        said("date", &["-u", "+%F %H:%M UTC"]),
+        rows.iter().map(|row| row.samples.len()).max().unwrap_or(0),
+        text("kernel"),
+        text("machine"),
+        said("git", &["rev-parse", "--short", "HEAD"]),
+        markdown(rows)
+    );
+    std::fs::write(folder.join("README.md"), readme)?;
+    std::fs::write(folder.join("echo.json"), serde_json::to_string_pretty(&json)? + "\n")?;
+    Ok(folder)
+}
+
+/// One table, a row for each contender on each workload; who cannot serve a workload is named.
+#[must_use]
+pub fn markdown(rows: &[Row]) -> String {
+    let mut text = String::from("| workload | contender | rate | cost | beside the ring |\n");
+    text.push_str("|---|---|---|---|---|\n");
+    for row in rows {
+        let (rate, slowest, fastest) = row.rate();
+        let (cpu, cheapest, dearest) = row.middle(Sample::cpu_ns_each);
+        let ring = rows
+            .iter()
+            .find(|other| other.workload == row.workload && other.contender == Contender::Ring);
+        let ratio = ring.map_or_else(
+            || "the ring has no streams".to_owned(),
+            |ring| format!("{:.2}", cpu / ring.middle(Sample::cpu_ns_each).0),
+        );
+        let (rate_unit, cpu_unit) = units(row.workload);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {} | {rate:.1} ({slowest:.1}–{fastest:.1}) {rate_unit} | {cpu:.0} \
+             ({cheapest:.0}–{dearest:.0}) {cpu_unit} | {ratio} |",
+            row.workload.name(),
+            row.contender.name(),
+        );
+    }
+    text
+}
+
+fn said(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
+
 /// Everything, with what is needed to compare it later.
 #[must_use]
 pub fn json(rows: &[Row], seconds_per_round: f64) -> Value {
@@ -111,5 +181,8 @@ mod tests {
         let json = json(&rows, 2.0);
         assert_eq!(json["rows"][0]["rate"]["median"], 2.0);
         assert_eq!(json["rows"][0]["contender"], "ring");
+        let expected =
+            "| udp echo 64 B, single | ring | 2.0 (1.0–4.0) k datagrams/s | 250 (125–500)";
+        assert!(markdown(&rows).contains(expected), "{}", markdown(&rows));
     }
 }

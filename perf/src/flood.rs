@@ -6,13 +6,16 @@
 //! datagrams where the merged case is not what is measured. Its socket also counts what a gateway
 //! sends to it, without reading it.
 
+use std::io::IoSlice;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use ringway_proto::crypto::{PresharedKey, PrivateKey, PublicKey, Random};
 use ringway_proto::limits::{RUN_MAX, UDP_PAYLOAD_MAX};
 use ringway_proto::wireguard::{
@@ -27,8 +30,29 @@ const OVERHEAD_BYTES: usize = 32;
 /// Limit for one answer to an initiation; the initiation is repeated after that.
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
 
-/// Time between two looks at the clock while flooding, in batches.
-const BATCHES_PER_LOOK: u32 = 64;
+/// Time between two looks at the clock while flooding, in batches; a multiple of the three parts of
+/// a mix.
+const BATCHES_PER_LOOK: usize = 63;
+
+/// What a flood is made of: one inner packet, sent so many times in a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// The inner packet.
+    pub packet: &'a [u8],
+    /// Datagrams per send, which then travel as one train; 1 sends each alone.
+    pub batch: usize,
+}
+
+impl Part<'_> {
+    /// Bytes of a sealed datagram.
+    const fn stride(&self) -> usize {
+        self.packet.len().next_multiple_of(16) + OVERHEAD_BYTES
+    }
+
+    fn batch(&self) -> usize {
+        self.batch.clamp(1, RUN_MAX.min(UDP_PAYLOAD_MAX / self.stride()))
+    }
+}
 
 /// An initiator with a finished handshake.
 pub struct Generator {
@@ -73,45 +97,43 @@ impl Generator {
         Ok(self.socket.local_addr()?)
     }
 
-    /// Sends `packet` sealed anew, as fast as it goes, for `period`. `batch` datagrams share a
-    /// send; 1 sends each alone. Returns how many were sent.
+    /// Sends the parts in turn, each packet sealed anew, as fast as it goes or at `per_s`, for
+    /// `period`. Returns how many packets were sent.
     ///
     /// # Errors
     /// When the kernel refuses to send for another reason than a full queue.
-    pub fn flood(&mut self, packet: &[u8], batch: usize, period: Duration) -> Result<u64> {
-        let stride = packet.len().next_multiple_of(16) + OVERHEAD_BYTES;
-        let batch = batch.clamp(1, RUN_MAX.min(UDP_PAYLOAD_MAX / stride));
-        if batch > 1 {
-            setsockopt(&self.socket, sockopt::UdpGsoSegment, &i32::try_from(stride)?)
-                .context("The kernel knows no UDP_SEGMENT")?;
-        }
+    pub fn flood(
+        &mut self,
+        parts: &[Part<'_>],
+        per_s: Option<u64>,
+        period: Duration,
+    ) -> Result<u64> {
         self.socket.set_write_timeout(Some(ANSWER_LIMIT))?;
-        let mut train = vec![0; stride * RUN_MAX];
+        let longest = parts.iter().map(Part::stride).max().unwrap_or_default();
+        let mut train = vec![0; longest * RUN_MAX];
         let (start, mut sent) = (Clock::now(), 0);
         while start.elapsed() < period {
             let now = self.now();
-            for _ in 0..BATCHES_PER_LOOK {
-                sent += self.seal_and_send(&mut train, stride, batch, packet, now)?;
+            for part in parts.iter().cycle().take(BATCHES_PER_LOOK.max(parts.len())) {
+                sent += self.seal_and_send(&mut train, part, now)?;
+                if let Some(per_s) = per_s {
+                    let due = Duration::from_nanos(sent * 1_000_000_000 / per_s.max(1));
+                    std::thread::sleep(due.saturating_sub(start.elapsed()));
+                }
             }
         }
         Ok(sent)
     }
 
     /// Seals a full run in either case, so that both regimes cost the generator the same.
-    fn seal_and_send(
-        &mut self,
-        train: &mut [u8],
-        stride: usize,
-        batch: usize,
-        packet: &[u8],
-        now: Now,
-    ) -> Result<u64> {
+    fn seal_and_send(&mut self, train: &mut [u8], part: &Part<'_>, now: Now) -> Result<u64> {
+        let (stride, batch) = (part.stride(), part.batch());
         let count = if batch == 1 { RUN_MAX } else { batch };
         let train = &mut train[..stride * count];
         for datagram in train.chunks_exact_mut(stride) {
             let (text, padding) =
-                datagram[HEADER_BYTES..stride - HEADER_BYTES].split_at_mut(packet.len());
-            text.copy_from_slice(packet);
+                datagram[HEADER_BYTES..stride - HEADER_BYTES].split_at_mut(part.packet.len());
+            text.copy_from_slice(part.packet);
             padding.fill(0);
         }
         let mut slots = train.chunks_exact_mut(stride);
@@ -123,13 +145,23 @@ impl Generator {
 
         let mut sent = 0;
         for message in train.chunks(stride * batch) {
-            match self.socket.send(message) {
-                Ok(_) => sent += batch as u64,
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(error).context("Sending"),
-            }
+            sent += self.send(message, stride)? * batch as u64;
         }
         Ok(sent)
+    }
+
+    /// Hands one train to the kernel; 0 when that had no room for it.
+    fn send(&self, message: &[u8], stride: usize) -> Result<u64> {
+        let segment = u16::try_from(stride)?;
+        let control = [ControlMessage::UdpGsoSegments(&segment)];
+        let control = if message.len() > stride { &control[..] } else { &[] };
+        let (fd, bytes) = (self.socket.as_raw_fd(), [IoSlice::new(message)]);
+        match sendmsg::<()>(fd, &bytes, control, MsgFlags::empty(), None) {
+            Ok(_) => Ok(1),
+            // A full queue or a sink that closed its port: it is lost, the flood goes on.
+            Err(Errno::EAGAIN | Errno::ECONNREFUSED | Errno::ENOBUFS) => Ok(0),
+            Err(error) => Err(error).context("Sending"),
+        }
     }
 
     fn shake_hands(&mut self) -> Result<()> {
@@ -190,13 +222,6 @@ impl std::fmt::Debug for Generator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Generator").field("socket", &self.socket).finish_non_exhaustive()
     }
-}
-
-/// A full queue or a sink that closed its port: the datagram is lost, the flood goes on.
-fn is_passing(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionRefused)
-        || error.raw_os_error() == Some(nix::Error::ENOBUFS as i32)
 }
 
 fn key(text: &str) -> Result<[u8; 32]> {

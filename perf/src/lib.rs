@@ -17,18 +17,23 @@
 //! | [`emulator`], [`impair`] | the seeded link model; a relay that applies it to datagrams |
 //! | [`order`], [`nonce`] | checkers for packet order and for nonces used twice |
 //! | [`scenarios`], [`shards`] | what is measured: beside peers, and with very many clients |
-//! | [`report`], [`plot`] | how it is written down |
+//! | [`report`], [`folder`], [`plot`], [`charts`] | how it is written down |
+//! | [`targets`], [`compare`], [`model`] | what has to be reached; what changed; larger machines |
 //!
 //! It must not know the insides of the gateway; the load generators alone borrow the protocol crate
 //! to speak WireGuard faster than any client would.
 
+pub mod charts;
+pub mod compare;
 pub mod cpu;
 pub mod emulator;
 pub mod fleet;
 pub mod flood;
+pub mod folder;
 pub mod impair;
 pub mod inner;
 pub mod iperf;
+pub mod model;
 pub mod netns;
 pub mod nonce;
 pub mod order;
@@ -42,6 +47,7 @@ pub mod scenarios;
 pub mod shards;
 pub mod sink;
 pub mod stats;
+pub mod targets;
 pub mod topology;
 pub mod uapi;
 pub mod wait;

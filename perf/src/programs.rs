@@ -25,6 +25,12 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub enum Program {
     /// This project's gateway, as `ringway wg -f`.
     Ringway,
+    /// This project's gateway, made to use io_uring.
+    RingwayUring,
+    /// This project's gateway, made to use epoll.
+    RingwayEpoll,
+    /// This project's gateway with two workers.
+    RingwayTwo,
     /// wireguard-go of the distribution.
     WireguardGo,
     /// A newer wireguard-go, if one is installed as `wireguard-go-new`.
@@ -44,6 +50,24 @@ impl Program {
     pub const PEERS: [Self; 4] =
         [Self::WireguardGoNew, Self::WireguardGo, Self::Boringtun, Self::Gotatun];
 
+    /// Our gateway in other shapes than the default one.
+    pub const VARIANTS: [Self; 3] = [Self::RingwayUring, Self::RingwayEpoll, Self::RingwayTwo];
+
+    /// Whether it is this project's, in whatever shape.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        match self {
+            Self::Ringway | Self::RingwayUring | Self::RingwayEpoll | Self::RingwayTwo => true,
+            Self::WireguardGo | Self::WireguardGoNew | Self::Boringtun | Self::Gotatun => false,
+        }
+    }
+
+    /// How many processors it is meant to fill.
+    #[must_use]
+    pub const fn workers(self) -> u32 {
+        if matches!(self, Self::RingwayTwo) { 2 } else { 1 }
+    }
+
     /// Its short name in tables and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -53,6 +77,9 @@ impl Program {
             Self::WireguardGoNew => "wireguard-go-new",
             Self::Boringtun => "boringtun",
             Self::Gotatun => "gotatun",
+            Self::RingwayUring => "ringway-uring",
+            Self::RingwayEpoll => "ringway-epoll",
+            Self::RingwayTwo => "ringway-2-workers",
         }
     }
 
@@ -61,9 +88,9 @@ impl Program {
     /// # Errors
     /// Lists the names there are.
     pub fn named(name: &str) -> Result<Self> {
-        let names = Self::ALL.map(Self::name).join(", ");
-        Self::ALL
-            .into_iter()
+        let all = || Self::ALL.into_iter().chain(Self::VARIANTS);
+        let names = all().map(Self::name).collect::<Vec<_>>().join(", ");
+        all()
             .find(|program| program.name() == name)
             .with_context(|| format!("No program is called {name:?}; there are {names}"))
     }
@@ -73,7 +100,9 @@ impl Program {
     #[must_use]
     pub fn find(self) -> Option<PathBuf> {
         match self {
-            Self::Ringway => find_ringway(),
+            Self::Ringway | Self::RingwayUring | Self::RingwayEpoll | Self::RingwayTwo => {
+                find_ringway()
+            }
             Self::WireguardGo | Self::WireguardGoNew => find_in_path(&[self.name()]),
             Self::Boringtun => find_in_path(&["boringtun-cli"]),
             Self::Gotatun => find_in_path(&["gotatun-cli", "gotatun"]),
@@ -93,6 +122,11 @@ impl Program {
         let launch = Launch::new(path);
         Ok(match self {
             Self::Ringway => launch.args(["wg", "-f", interface]).args(matrix_flags()),
+            Self::RingwayUring => launch.args(["wg", "-f", interface, "--driver", "uring"]),
+            Self::RingwayEpoll => launch.args(["wg", "-f", interface, "--driver", "epoll"]),
+            Self::RingwayTwo => {
+                launch.args(["wg", "-f", interface, "--workers", "2", "--oversubscribe"])
+            }
             Self::WireguardGo | Self::WireguardGoNew => launch.args(["-f", interface]),
             Self::Boringtun | Self::Gotatun => {
                 launch.args(["-f", "--disable-drop-privileges", interface])
@@ -265,7 +299,7 @@ fn find_ringway() -> Option<PathBuf> {
         .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
 }
 
-fn find_in_path(names: &[&str]) -> Option<PathBuf> {
+pub(crate) fn find_in_path(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let cargo = std::env::home_dir().map(|home| home.join(".cargo/bin"));
     let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(cargo).collect();

@@ -1,19 +1,11 @@
-//! What was measured, written down: JSON lines, a table of medians and ranges, ratios to the best
-//! peer, a plot.
-//!
-//! A result folder is complete in itself: command line, date, kernel, processor and versions stand
-//! beside the figures.
+//! What was measured: samples, medians and ranges, tables, ratios to the best peer. How it becomes
+//! a folder is in [`crate::folder`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
-use crate::plot;
-use crate::process::Launch;
 use crate::programs::Program;
 
 /// Which way a figure gets better.
@@ -25,6 +17,18 @@ pub enum Better {
     Lower,
     /// Told for understanding; not compared.
     Neither,
+}
+
+impl Better {
+    /// Whether going from one value to another is a gain; `None` where that is not known.
+    #[must_use]
+    pub fn is_gain(self, before: f64, now: f64) -> Option<bool> {
+        match self {
+            Self::Higher => Some(now > before),
+            Self::Lower => Some(now < before),
+            Self::Neither => None,
+        }
+    }
 }
 
 /// One number with its name; the name has the unit.
@@ -72,7 +76,9 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn json(&self) -> Value {
+    /// As a line of `samples.jsonl`.
+    #[must_use]
+    pub fn json(&self) -> Value {
         let figures: Map<String, Value> = self
             .figures
             .iter()
@@ -143,12 +149,70 @@ pub struct Row {
 #[derive(Clone, Debug, Default)]
 pub struct Results {
     samples: Vec<Sample>,
+    failures: Vec<String>,
 }
 
 impl Results {
     /// Adds a sample.
     pub fn push(&mut self, sample: Sample) {
         self.samples.push(sample);
+    }
+
+    /// Notes that something could not be measured.
+    pub fn fail(&mut self, what: String) {
+        self.failures.push(what);
+    }
+
+    /// What could not be measured.
+    #[must_use]
+    pub fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    /// All samples, in the order of their measurement.
+    #[must_use]
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// The programs that were measured.
+    #[must_use]
+    pub fn programs(&self) -> Vec<Program> {
+        let all: std::collections::BTreeSet<Program> =
+            self.samples.iter().map(|sample| sample.program).collect();
+        all.into_iter().collect()
+    }
+
+    /// One figure of one program.
+    #[must_use]
+    pub fn spread(&self, scenario: &str, program: Program, figure: &str) -> Option<Spread> {
+        let samples = self.samples.iter();
+        let values: Vec<f64> = samples
+            .filter(|sample| sample.scenario == scenario && sample.program == program)
+            .flat_map(|sample| &sample.figures)
+            .filter(|other| other.name == figure)
+            .map(|other| other.value)
+            .collect();
+        Spread::of(&values)
+    }
+
+    /// The peer with the best median of a figure.
+    #[must_use]
+    pub fn best_peer(
+        &self,
+        scenario: &str,
+        figure: &str,
+        better: Better,
+    ) -> Option<(Program, Spread)> {
+        let peers = Program::PEERS.into_iter();
+        let all = peers.filter_map(|peer| Some((peer, self.spread(scenario, peer, figure)?)));
+        let by_median =
+            |a: &(Program, Spread), b: &(Program, Spread)| a.1.median.total_cmp(&b.1.median);
+        match better {
+            Better::Higher => all.max_by(by_median),
+            Better::Lower => all.min_by(by_median),
+            Better::Neither => None,
+        }
     }
 
     /// Scenario names in the order they were first measured.
@@ -227,7 +291,7 @@ pub fn verdicts(rows: &[Row]) -> Vec<String> {
     };
     let mut lines = Vec::new();
     for (name, better, spread) in &ours.cells {
-        let peers = rows.iter().filter(|row| row.program != Program::Ringway).filter_map(|row| {
+        let peers = rows.iter().filter(|row| !row.program.is_ours()).filter_map(|row| {
             let cell = row.cells.iter().find(|(other, ..)| other == name)?;
             Some((row.program, cell.2.median))
         });
@@ -237,7 +301,8 @@ pub fn verdicts(rows: &[Row]) -> Vec<String> {
             Better::Lower => peers.min_by(by_value),
             Better::Neither => None,
         };
-        if let Some((program, value)) = best {
+        // Of nothing there is no ratio.
+        if let Some((program, value)) = best.filter(|(_, value)| *value > 0.0) {
             let ahead = match better {
                 Better::Lower => spread.median < value,
                 Better::Higher | Better::Neither => spread.median > value,
@@ -250,107 +315,6 @@ pub fn verdicts(rows: &[Row]) -> Vec<String> {
         }
     }
     lines
-}
-
-/// A result folder: `results/DATE-HOST`, or with a number appended when that exists.
-#[derive(Clone, Debug)]
-pub struct Folder {
-    path: PathBuf,
-}
-
-impl Folder {
-    /// Makes a fresh folder under `parent`.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn create(parent: &Path) -> Result<Self> {
-        let date = first_line("date", &["+%Y-%m-%d"]);
-        let host = first_line("uname", &["-n"]);
-        let mut path = parent.join(format!("{date}-{host}"));
-        let mut number = 2;
-        while path.exists() {
-            path = parent.join(format!("{date}-{host}-{number}"));
-            number += 1;
-        }
-        fs::create_dir_all(&path).with_context(|| format!("Creating {}", path.display()))?;
-        Ok(Self { path })
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes everything; called after each sample, so that an interrupted run keeps what it has.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
-    pub fn write(&self, results: &Results, programs: &[Program]) -> Result<()> {
-        let lines: String =
-            results.samples.iter().map(|sample| format!("{}\n", sample.json())).collect();
-        fs::write(self.path.join("samples.jsonl"), lines)?;
-        let text = format!("{}\n{}", conditions(programs), results.markdown());
-        fs::write(self.path.join("README.md"), text)?;
-        fs::write(self.path.join("plot.svg"), plot::svg(results))?;
-        Ok(())
-    }
-}
-
-/// The circumstances: command, date, machine, versions.
-#[must_use]
-pub fn conditions(programs: &[Program]) -> String {
-    let mut text = machine("tools/perf");
-    for program in programs {
-        let _ = writeln!(text, "- {program}: {}", program.version());
-    }
-    text.push_str(
-        "\nServer alone on CPU 1; client and both traffic ends on CPU 0; namespaces cli – gw – dst, \
-         veth offloads at default, cubic. Programs interleaved, median (min–max) of the \
-         repetitions. \"single\" datagrams are split before the wire by the generator's kernel (no \
-         UDP segmentation on its link). CPU time is user plus system time of the server and its \
-         children, soft interrupts in its context included.\n",
-    );
-    text
-}
-
-/// As [`conditions`], for scenarios with a fleet.
-#[must_use]
-pub fn conditions_of_shards() -> String {
-    let mut text = machine("tools/perf shards");
-    let _ = writeln!(text, "- ringway: {}", Program::Ringway.version());
-    text.push_str(
-        "\nNamespaces cli – gw – dst, veth offloads at default. Clients are a fleet of our own that \
-         speaks the real protocol, each from its own source address. With one worker the gateway is \
-         alone on CPU 1 and all else on CPU 0; with more, gateway and load share the machine, so \
-         that processor time is the figure to read. \"single\" datagrams were never merged, \
-         \"merged\" ones leave as GSO trains. Times of handshakes run from the first initiation \
-         to the response, repetitions (every 5 s) included.\n",
-    );
-    text
-}
-
-fn machine(tool: &str) -> String {
-    let command: Vec<String> = std::env::args().skip(2).collect(); // the program and its verb
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    format!(
-        "# Measured {}\n\n- command: `{tool} {}`\n- kernel: {}\n- processor: {}, {} CPUs\n\
-         - commit: {}\n- load average when written (1, 5, 15 minutes): {}\n",
-        first_line("date", &["+%Y-%m-%d %H:%M %Z"]),
-        command.join(" "),
-        first_line("uname", &["-srm"]),
-        model.trim_start_matches([' ', '\t', ':']),
-        std::thread::available_parallelism().map_or(0, usize::from),
-        first_line("git", &["rev-parse", "--short", "HEAD"]),
-        load.split(' ').take(3).collect::<Vec<_>>().join(" "),
-    )
-}
-
-fn first_line(program: &str, args: &[&str]) -> String {
-    let text = Launch::new(program).args(args.iter().copied()).run().unwrap_or_default();
-    text.lines().next().unwrap_or("unknown").to_owned()
 }
 
 #[cfg(test)]

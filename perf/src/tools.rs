@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::crowd::{self, FleetArgs};
 use ringway_perf::emulator::LinkConfig;
-use ringway_perf::flood::Generator;
+use ringway_perf::flood::{Generator, Part};
 use ringway_perf::impair::Relay;
 use ringway_perf::order::{self, OrderCheck};
 use ringway_perf::rr::{self, Transport};
@@ -25,7 +26,7 @@ pub(crate) enum Tool {
     /// Shake hands with a gateway and flood it with sealed packets. The private key is in
     /// WG_PRIVATE_KEY.
     Flood(FloodArgs),
-    /// Send UDP datagrams one by one as fast as the kernel takes them.
+    /// Send UDP datagrams as fast as the kernel takes them.
     Blast(BlastArgs),
     /// Answer `rr`.
     RrServe {
@@ -81,12 +82,13 @@ pub(crate) struct FloodArgs {
     /// Inner destination.
     #[arg(long)]
     to_inner: SocketAddr,
-    /// Bytes of the inner packet, IP header included.
-    #[arg(long, default_value_t = 1_360)]
-    size: usize,
-    /// Datagrams per send, 1 to 64.
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
+    /// What to send in turn, by comma: bytes of the inner packet, IP header included, and how many
+    /// of them share a send (1 to 64), such as "64x56,576x32,1360x8".
+    #[arg(long, value_delimiter = ',', default_value = "1360x64")]
+    mix: Vec<String>,
+    /// Datagrams per second; as many as possible when absent.
+    #[arg(long)]
+    per_s: Option<u64>,
     /// Inner UDP without checksum.
     #[arg(long)]
     no_checksum: bool,
@@ -102,6 +104,9 @@ pub(crate) struct BlastArgs {
     /// Bytes of the IP packet, headers included.
     #[arg(long, default_value_t = 64)]
     size: usize,
+    /// Datagrams per send; more than one leave as a train, which the link may have to split.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
     /// Seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -186,7 +191,6 @@ impl Tool {
 
 fn flood(args: &FloodArgs) -> Result<()> {
     let private = std::env::var("WG_PRIVATE_KEY").context("WG_PRIVATE_KEY is not set")?;
-    let packet = inner::udp_packet(args.from_inner, args.to_inner, args.size, !args.no_checksum)?;
     let mut generator = Generator::connect(&private, &args.gateway, args.to)?;
     println!("port {}", generator.local()?.port());
     if args.seconds == 0 {
@@ -194,21 +198,41 @@ fn flood(args: &FloodArgs) -> Result<()> {
             std::thread::park();
         }
     }
-    let sent = generator.flood(&packet, args.batch, Duration::from_secs(args.seconds))?;
+    let packets = args.mix.iter().map(|words| {
+        let (size, batch) = size_and_batch(words)?;
+        let (from, to) = (args.from_inner, args.to_inner);
+        Ok((inner::udp_packet(from, to, size, !args.no_checksum)?, batch))
+    });
+    let packets = packets.collect::<Result<Vec<_>>>()?;
+    let parts: Vec<Part<'_>> =
+        packets.iter().map(|(packet, batch)| Part { packet, batch: *batch }).collect();
+    let sent = generator.flood(&parts, args.per_s, Duration::from_secs(args.seconds))?;
     println!("sent {sent}");
     Ok(())
 }
 
+/// Reads "1360x64".
+fn size_and_batch(words: &str) -> Result<(usize, usize)> {
+    let (size, batch) = words.split_once('x').with_context(|| format!("{words:?} is no SIZExN"))?;
+    Ok((size.parse()?, batch.parse()?))
+}
+
 fn blast(args: &BlastArgs) -> Result<()> {
     let headers = if args.to.is_ipv4() { 28 } else { 48 };
-    let payload = vec![0; args.size.saturating_sub(headers)];
+    let payload_bytes = args.size.saturating_sub(headers).max(1);
+    let payload = vec![0; payload_bytes * args.batch.clamp(1, 64)];
     let socket = UdpSocket::bind(if args.to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
     socket.connect(args.to)?;
+    if payload.len() > payload_bytes {
+        setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(payload_bytes)?)
+            .context("The kernel knows no UDP_SEGMENT")?;
+    }
+    let each = (payload.len() / payload_bytes) as u64;
     let (start, period, mut sent) = (Instant::now(), Duration::from_secs(args.seconds), 0_u64);
     while start.elapsed() < period {
-        for _ in 0..256 {
+        for _ in 0..64 {
             // A refused datagram is a lost one: the receiver counts what arrived.
-            sent += u64::from(socket.send(&payload).is_ok());
+            sent += if socket.send(&payload).is_ok() { each } else { 0 };
         }
     }
     println!("sent {sent}");
@@ -218,8 +242,15 @@ fn blast(args: &BlastArgs) -> Result<()> {
 fn round_trips(at: SocketAddr, udp: bool, seconds: u64) -> Result<()> {
     let transport = if udp { Transport::Udp } else { Transport::Tcp };
     let trips = rr::ask(transport, at, Duration::from_secs(seconds))?;
-    let (p50, p99) = (trips.percentile_us(0.5), trips.percentile_us(0.99));
-    println!(r#"{{"count":{},"p50_us":{p50:.1},"p99_us":{p99:.1}}}"#, trips.count());
+    let at = |share| trips.percentile_us(share);
+    println!(
+        r#"{{"count":{},"p50_us":{:.1},"p90_us":{:.1},"p99_us":{:.1},"p999_us":{:.1}}}"#,
+        trips.count(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(0.999)
+    );
     Ok(())
 }
 

@@ -1,22 +1,45 @@
 //! What is measured. A scenario builds its own namespaces, so that nothing is left over from the
-//! one before.
+//! one before, and runs on a thread of its own, so that what it binds to a processor is bound no
+//! longer than it lasts.
 
+mod crowd;
 mod datagrams;
 mod latency;
 mod memory;
+mod order;
+mod setting;
 mod tcp;
 
-use std::time::Instant;
+use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
-use crate::cpu;
 use crate::iperf::Direction;
-use crate::process::Launch;
 use crate::programs::Program;
 use crate::report::Figure;
 use crate::rr::Transport;
-use crate::topology::{Family, Pinning, Plan};
+pub use setting::Settings;
+use setting::{Busy, Used, own_tool, to_float};
+
+/// Whether datagrams arrive merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Regime {
+    /// In GSO trains of up to 64.
+    Merged,
+    /// One by one: the generator's kernel splits its trains before the wire.
+    Single,
+}
+
+/// What goes on beside the round trips that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// A TCP stream of the same client, at a rate that every server can carry.
+    Stream,
+    /// Full-size datagrams of another peer, at a rate that every server can carry.
+    Flood,
+}
 
 /// One measurement, with its parameters in its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +55,42 @@ pub enum Scenario {
     Flood {
         /// Bytes of the inner packet.
         size: usize,
-        /// Whether datagrams arrive in GSO trains of up to 64, or one by one.
-        merged: bool,
+        /// How datagrams arrive.
+        regime: Regime,
         /// Whether inner UDP has a checksum.
         checksum: bool,
     },
-    /// `encrypt-SIZE`: single packets from the destination, one per TUN read, sealed towards a
+    /// `imix-merged`, `imix-single`: as a flood, 64, 576 and 1,360 bytes in the ratio 7 : 4 : 1.
+    Imix {
+        /// How datagrams arrive.
+        regime: Regime,
+    },
+    /// `encrypt-SIZE-single`: packets from the destination, one per TUN read, sealed towards a
     /// client that only counts.
     Encrypt {
         /// Bytes of the inner packet.
         size: usize,
     },
-    /// `rr-tcp`, `rr-udp`: round trips of one byte on an idle gateway.
+    /// `rr-tcp`, `rr-udp`, `-stream`, `-flood`: round trips of one byte.
     RoundTrips {
         /// What carries the byte.
         transport: Transport,
+        /// What goes on beside it.
+        beside: Beside,
+    },
+    /// `handshakes`: a closed loop of handshakes of many clients.
+    Handshakes,
+    /// `churn`: clients are configured, connect, and are removed again.
+    Churn,
+    /// `sessions-N`: the same single datagrams per second for all N, spread over N sessions.
+    Sessions {
+        /// Sessions.
+        count: u32,
+    },
+    /// `order-up`, `order-down`: numbered datagrams of several sessions.
+    Order {
+        /// Which way.
+        direction: Direction,
     },
     /// `memory-N`: resident memory with N configured peers and no traffic.
     Memory {
@@ -55,46 +99,30 @@ pub enum Scenario {
     },
 }
 
-/// What all scenarios of a run have in common.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// The client program, the same for all servers.
-    pub client: Program,
-    /// Seconds of warm-up per measurement.
-    pub omitted_s: u32,
-    /// Seconds measured.
-    pub measured_s: u32,
-    /// Outer address family.
-    pub outside: Family,
-    /// Address family inside.
-    pub inside: Family,
-}
-
-impl Settings {
-    fn plan(&self, server: Program) -> Plan {
-        Plan { outside: self.outside, pinning: Pinning::MEASURE, ..Plan::new(server, self.client) }
-    }
-}
-
 impl Scenario {
     /// All of them, in the order they are run.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let mut all = Vec::new();
+        let both_ways = [Direction::Up, Direction::Down];
         for streams in [1, 4] {
-            for direction in [Direction::Up, Direction::Down] {
-                all.push(Self::Tcp { streams, direction });
+            all.extend(both_ways.map(|direction| Self::Tcp { streams, direction }));
+        }
+        for checksum in [true, false] {
+            for regime in [Regime::Merged, Regime::Single] {
+                let sizes: &[usize] = if checksum { &[64, 256, 512, 1_360] } else { &[64, 1_360] };
+                all.extend(sizes.iter().map(|&size| Self::Flood { size, regime, checksum }));
             }
         }
-        for (merged, checksum) in [(true, true), (false, true), (true, false), (false, false)] {
-            for size in [64, 256, 512, 1_360] {
-                all.push(Self::Flood { size, merged, checksum });
-            }
+        all.extend([Regime::Merged, Regime::Single].map(|regime| Self::Imix { regime }));
+        all.extend([64, 1_360].map(|size| Self::Encrypt { size }));
+        for beside in [Beside::Nothing, Beside::Stream, Beside::Flood] {
+            let transports = [Transport::Tcp, Transport::Udp];
+            all.extend(transports.map(|transport| Self::RoundTrips { transport, beside }));
         }
-        all.push(Self::Encrypt { size: 64 });
-        all.extend(
-            [Transport::Tcp, Transport::Udp].map(|transport| Self::RoundTrips { transport }),
-        );
+        all.extend([Self::Handshakes, Self::Churn]);
+        all.extend([1, 10, 100, 1_000, 10_000, 100_000].map(|count| Self::Sessions { count }));
+        all.extend(both_ways.map(|direction| Self::Order { direction }));
         all.push(Self::Memory { peers: 10_000 });
         all
     }
@@ -104,14 +132,83 @@ impl Scenario {
     pub fn name(&self) -> String {
         match self {
             Self::Tcp { streams, direction } => format!("tcp-{streams}-{}", direction.name()),
-            Self::Flood { size, merged, checksum } => format!(
-                "flood-{size}-{}{}",
-                if *merged { "merged" } else { "single" },
-                if *checksum { "" } else { "-nosum" }
-            ),
-            Self::Encrypt { size } => format!("encrypt-{size}"),
-            Self::RoundTrips { transport } => format!("rr-{}", transport.name()),
+            Self::Flood { size, regime, checksum } => {
+                let suffix = if *checksum { "" } else { "-nosum" };
+                format!("flood-{size}-{}{suffix}", regime.name())
+            }
+            Self::Imix { regime } => format!("imix-{}", regime.name()),
+            Self::Encrypt { size } => format!("encrypt-{size}-single"),
+            Self::RoundTrips { transport, beside } => {
+                format!("rr-{}{}", transport.name(), beside.suffix())
+            }
+            Self::Handshakes => "handshakes".to_owned(),
+            Self::Churn => "churn".to_owned(),
+            Self::Sessions { count } => format!("sessions-{count}"),
+            Self::Order { direction } => format!("order-{}", direction.name()),
             Self::Memory { peers } => format!("memory-{peers}"),
+        }
+    }
+
+    /// What it is, for the list.
+    #[must_use]
+    pub const fn about(&self) -> &'static str {
+        match self {
+            Self::Tcp { .. } => "iperf3 streams through the client; retransmits, RSS afterwards",
+            Self::Flood { .. } => "a generator saturates the server, which decrypts",
+            Self::Imix { .. } => "as flood, 64, 576 and 1360 bytes as 7:4:1",
+            Self::Encrypt { .. } => "single packets from dst, one per TUN read, encrypted",
+            Self::RoundTrips { beside, .. } => match beside {
+                Beside::Nothing => "round trips of one byte, nothing else going on",
+                Beside::Stream => "round trips beside a paced TCP stream of the same client",
+                Beside::Flood => "round trips beside paced datagrams of another peer",
+            },
+            Self::Handshakes => "clients of the fleet shake hands in a closed loop",
+            Self::Churn => "clients are added, connect, and are removed again",
+            Self::Sessions { .. } => "100,000 single datagrams/s spread over so many sessions",
+            Self::Order { .. } => "numbered datagrams: late ones, doubles, losses",
+            Self::Memory { .. } => "resident memory with so many configured peers, no traffic",
+        }
+    }
+
+    /// Whether it is left out of a quick run, unless asked for by its whole name.
+    #[must_use]
+    pub const fn is_long(&self) -> bool {
+        match self {
+            Self::Sessions { count } => *count > 1_000,
+            Self::Flood { checksum, .. } => !*checksum,
+            Self::Tcp { .. }
+            | Self::Imix { .. }
+            | Self::Encrypt { .. }
+            | Self::RoundTrips { .. }
+            | Self::Handshakes
+            | Self::Churn
+            | Self::Order { .. }
+            | Self::Memory { .. } => false,
+        }
+    }
+
+    /// Whether it is worth measuring with this program. Peers would take minutes to take in ten
+    /// thousand clients; the shapes of our own gateway are compared where they may differ.
+    #[must_use]
+    pub const fn is_for(&self, program: Program) -> bool {
+        let is_large = matches!(self, Self::Sessions { count } if *count > 1_000);
+        match program {
+            Program::Ringway => true,
+            Program::WireguardGo
+            | Program::WireguardGoNew
+            | Program::Boringtun
+            | Program::Gotatun => !is_large,
+            Program::RingwayUring | Program::RingwayEpoll => matches!(
+                self,
+                Self::Tcp { streams: 4, .. }
+                    | Self::Flood { size: 64 | 1_360, checksum: true, .. }
+                    | Self::Encrypt { size: 64 }
+                    | Self::RoundTrips { beside: Beside::Nothing, .. }
+            ),
+            Program::RingwayTwo => matches!(
+                self,
+                Self::Sessions { count: 100 | 10_000 } | Self::Handshakes | Self::Order { .. }
+            ),
         }
     }
 
@@ -120,60 +217,69 @@ impl Scenario {
     /// # Errors
     /// When a program fails or no traffic passes.
     pub fn measure(&self, server: Program, settings: &Settings) -> Result<Vec<Figure>> {
-        let measured = match *self {
+        let measure = || match *self {
             Self::Tcp { streams, direction } => tcp::measure(server, settings, streams, direction),
-            Self::Flood { size, merged, checksum } => {
-                datagrams::decrypt(server, settings, size, merged, checksum)
+            Self::Flood { size, regime, checksum } => {
+                datagrams::flood(server, settings, size, regime, checksum)
             }
+            Self::Imix { regime } => datagrams::imix(server, settings, regime),
             Self::Encrypt { size } => datagrams::encrypt(server, settings, size),
-            Self::RoundTrips { transport } => latency::measure(server, settings, transport),
+            Self::RoundTrips { transport, beside } => {
+                latency::measure(server, settings, transport, beside)
+            }
+            Self::Handshakes => crowd::handshakes(server, settings),
+            Self::Churn => crowd::churn(server, settings),
+            Self::Sessions { count } => crowd::sessions(server, settings, count),
+            Self::Order { direction } => order::measure(server, settings, direction),
             Self::Memory { peers } => memory::measure(server, settings, peers),
         };
-        measured.with_context(|| format!("{} with {server}", self.name()))
+        let ended = thread::scope(|scope| scope.spawn(measure).join());
+        ended
+            .map_err(|_| anyhow!("The scenario panicked"))?
+            .with_context(|| format!("{} with {server}", self.name()))
     }
 }
 
-/// Processor time of a process since a moment.
-#[derive(Clone, Copy, Debug)]
-struct Busy {
-    pid: u32,
-    before_s: f64,
-    start: Instant,
-}
-
-/// Processor seconds used, and seconds passed.
-#[derive(Clone, Copy, Debug)]
-struct Used {
-    cpu_s: f64,
-    wall_s: f64,
-}
-
-impl Busy {
-    fn since_now(pid: u32) -> Self {
-        Self { pid, before_s: cpu::seconds_of(pid), start: Instant::now() }
-    }
-
-    fn used(&self) -> Used {
-        Used {
-            cpu_s: cpu::seconds_of(self.pid) - self.before_s,
-            wall_s: self.start.elapsed().as_secs_f64(),
+impl Regime {
+    /// Its name in scenarios.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Merged => "merged",
+            Self::Single => "single",
         }
     }
 }
 
-impl Used {
-    /// Of one core, 0 to 1; more for a program on several.
-    fn cores(self) -> f64 {
-        self.cpu_s / self.wall_s
+impl Beside {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Stream => "-stream",
+            Self::Flood => "-flood",
+        }
     }
 }
 
-/// This program, for the tools that have to run pinned and inside a namespace.
-fn own_tool(words: &str) -> Result<Launch> {
-    Ok(Launch::new(std::env::current_exe().context("Finding this program")?).words(words))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a few seconds stay far below 2^52")]
-const fn to_float(count: u64) -> f64 {
-    count as f64
+    #[test]
+    fn every_scenario_has_a_name_of_its_own() {
+        let mut names: Vec<String> = Scenario::all().iter().map(Scenario::name).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn ours_is_measured_in_every_scenario_and_peers_in_all_but_the_largest() {
+        for scenario in Scenario::all() {
+            assert!(scenario.is_for(Program::Ringway));
+            let is_largest = matches!(scenario, Scenario::Sessions { count } if count > 1_000);
+            assert_eq!(scenario.is_for(Program::Boringtun), !is_largest, "{}", scenario.name());
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::{Busy, Settings, to_float};
+use crate::cpu::resident_bytes_of;
 use crate::iperf::{Amount, Direction, Run, Server};
 use crate::programs::Program;
 use crate::report::Figure;
@@ -24,8 +25,8 @@ pub(super) fn measure(
     let amount = Amount::Seconds { omitted_s, measured_s };
     let run = Run { streams, direction, amount, rate_limit: None };
 
-    let gateway = Busy::since_now(site.gateway.tunnel.pid());
-    let client = Busy::since_now(site.client.pid());
+    let pid = site.gateway.tunnel.pid();
+    let (gateway, client) = (Busy::since_now(pid), Busy::since_now(site.client.pid()));
     let carried = iperf.run(&site.line.cli, run, ends)?;
     let (gateway, client) = (gateway.used(), client.used());
     let gigabytes = carried.bytes / 1e9;
@@ -34,6 +35,7 @@ pub(super) fn measure(
         Figure::lower("CPU-s/GB", gateway.cpu_s / gigabytes),
         Figure::told("core used", gateway.cores()),
         Figure::told("client CPU-s/GB", client.cpu_s / gigabytes),
-        Figure::told("retransmits", to_float(carried.retransmits)),
+        Figure::lower("retransmits", to_float(carried.retransmits)),
+        Figure::lower("RSS after MB", to_float(resident_bytes_of(pid)) / 1e6),
     ])
 }

@@ -1,10 +1,10 @@
-//! A plain SVG of horizontal bars: one group per scenario, one bar per program, with the range as a
-//! line.
+//! Horizontal bars: one group per scenario, one bar per variant, with the range as a line.
 
 use std::fmt::Write as _;
 
+use super::escape;
 use crate::programs::Program;
-use crate::report::{Better, Results, Spread};
+use crate::report::Spread;
 
 /// Where bars begin at least; longer labels push them to the right.
 const BAR_LEFT: f64 = 150.0;
@@ -22,28 +22,6 @@ pub struct Group {
     pub bars: Vec<(String, Spread)>,
 }
 
-/// Draws the first compared figure that costs (less is better), else the first compared one, of
-/// each scenario.
-#[must_use]
-pub fn svg(results: &Results) -> String {
-    let mut groups = Vec::new();
-    for scenario in results.scenarios() {
-        let rows = results.rows(&scenario);
-        let Some(name) = rows.first().and_then(|row| {
-            let find = |wanted| row.cells.iter().find(|(_, better, _)| *better == wanted);
-            find(Better::Lower).or_else(|| find(Better::Higher)).map(|(name, ..)| *name)
-        }) else {
-            continue;
-        };
-        let bars = rows.iter().filter_map(|row| {
-            let cell = row.cells.iter().find(|(other, ..)| *other == name)?;
-            Some((row.program.to_string(), cell.2))
-        });
-        groups.push(Group { title: format!("{scenario}: {name}"), bars: bars.collect() });
-    }
-    bars(&groups)
-}
-
 /// Draws groups of bars below each other.
 #[must_use]
 pub fn bars(groups: &[Group]) -> String {
@@ -53,6 +31,7 @@ pub fn bars(groups: &[Group]) -> String {
     let left = BAR_LEFT.max(labels.max().map_or(0.0, |longest| 30.0 + 6.2 * longest as f64));
     let width = left + BAR_WIDTH + NUMBER_WIDTH;
     for Group { title, bars } in groups {
+        let title = escape(title);
         let _ = writeln!(body, r#"<text x="10" y="{y}" font-weight="bold">{title}</text>"#);
         y += 8.0;
         draw_group(&mut body, bars, left, &mut y);
