@@ -230,7 +230,6 @@ impl<D: Driver> Shard<D> {
             keepalive_s: 0,
         };
         let id = self.peers.insert(Peer {
-            public: change.public,
             tunnel: Tunnel::new(self.identity.as_deref().unwrap_or(&self.nobody), config),
             endpoint: None,
             path: PathMtu::new(self.policy.inner_mtu),
@@ -271,7 +270,7 @@ impl<D: Driver> Shard<D> {
             cursor = id.slot + 1;
             let stats = peer.tunnel.stats();
             page.peers.push(PeerStatus {
-                public: peer.public,
+                public: peer.tunnel.peer(),
                 endpoint: peer.endpoint.map(|endpoint| endpoint.remote),
                 last_handshake: stats.last_handshake_wall,
                 rx_bytes: stats.rx_bytes,
