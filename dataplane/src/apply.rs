@@ -253,6 +253,9 @@ impl<D: Driver> Shard<D> {
         let mut indices =
             PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };
         peer.tunnel.clear(&mut indices);
+        if self.peers.is_empty() {
+            self.timers.retire_all();
+        }
         let lost = peer.staged.clear() as u64;
         self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
         self.counters.drops[DropReason::PeerGone as usize] += lost;

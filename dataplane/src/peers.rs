@@ -84,6 +84,10 @@ impl Peers {
     pub fn remove(&mut self, id: PeerId) -> Option<Peer> {
         let peer = self.slab.remove(key_of(id))?;
         self.by_key.remove(&peer.tunnel.peer());
+        if self.by_key.is_empty() {
+            // Memory returns to the base line with the last peer.
+            std::mem::take(&mut self.by_key);
+        }
         Some(peer)
     }
 
