@@ -15,6 +15,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mimalloc;
 
+/// An allocator that knows how much memory it takes for a block.
+pub trait Rounding {
+    /// Bytes taken for a block of `bytes`: at least as many.
+    fn rounded(bytes: usize) -> usize;
+}
+
+impl Rounding for Mimalloc {
+    #[inline]
+    fn rounded(bytes: usize) -> usize {
+        // SAFETY: a pure function of its argument.
+        let class = unsafe { libmimalloc_sys::mi_good_size(bytes) };
+        class.max(bytes)
+    }
+}
+
 /// Counts what passes through another allocator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counting<A>(A);
@@ -38,7 +53,8 @@ pub struct Counts {
     pub bytes: u64,
 }
 
-/// Bytes of the process that passed through [`Counting`] and were not given back.
+/// Bytes of the process that passed through [`Counting`] and were not given back, with what
+/// rounding to size classes adds.
 #[must_use]
 pub fn live_bytes() -> usize {
     LIVE_BYTES.load(Ordering::Relaxed)
@@ -133,11 +149,11 @@ fn remember_culprit() {
 }
 
 // SAFETY: every request goes unchanged to `A`, which keeps the allocator's promises.
-unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
+unsafe impl<A: GlobalAlloc + Rounding> GlobalAlloc for Counting<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note_alloc(layout.size());
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(A::rounded(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout`.
         unsafe { self.0.alloc(layout) }
     }
@@ -145,7 +161,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note_alloc(layout.size());
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(A::rounded(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout`.
         unsafe { self.0.alloc_zeroed(layout) }
     }
@@ -153,7 +169,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         note_free();
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        LIVE_BYTES.fetch_sub(A::rounded(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise about `block` and `layout`.
         unsafe { self.0.dealloc(block, layout) };
     }
@@ -161,8 +177,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         note_alloc(new_size);
-        LIVE_BYTES.fetch_add(new_size, Ordering::Relaxed);
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(A::rounded(new_size), Ordering::Relaxed);
+        LIVE_BYTES.fetch_sub(A::rounded(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise about `block`, `layout` and `new_size`.
         unsafe { self.0.realloc(block, layout, new_size) }
     }

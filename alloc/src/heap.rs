@@ -20,7 +20,7 @@ use std::str::FromStr;
 
 use libmimalloc_sys::{self as mi, mi_heap_t};
 
-use crate::guard;
+use crate::guard::{self, Mimalloc, Rounding as _};
 
 /// Private heaps one shard keeps at once under [`HeapPolicy::Auto`]: 1,024 of 70 KB are 70 MB.
 pub const PRIVATE_HEAPS_MAX: usize = 1024;
@@ -130,7 +130,9 @@ impl fmt::Debug for ShardHeap {
 /// The variable memory of one session.
 pub struct SessionHeap {
     shard: Rc<Shard>,
-    limit: usize,
+    limit: u32,
+    /// See [`SessionHeap::hold`].
+    held: u32,
     /// Made with the first block: most sessions need none for most of their life.
     session: Option<Rc<Session>>,
 }
@@ -142,10 +144,21 @@ impl SessionHeap {
         Self::with_limit(shard, SESSION_BYTES_MAX)
     }
 
-    /// Memory for a session of this shard, at most `limit` bytes.
+    /// Memory for a session of this shard, at most `limit` bytes (and never 4 GiB).
     #[must_use]
     pub fn with_limit(shard: &ShardHeap, limit: usize) -> Self {
-        Self { shard: Rc::clone(&shard.0), limit, session: None }
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        Self { shard: Rc::clone(&shard.0), limit, held: 0, session: None }
+    }
+
+    /// Counts what the session holds in blocks that did not come from here, such as its keypairs:
+    /// all of them, in place of what was counted before. It is never refused, but leaves less for
+    /// the rest.
+    pub fn hold(&mut self, blocks: impl IntoIterator<Item = usize>) {
+        let held = blocks.into_iter().map(charge_for).sum::<usize>();
+        let used = self.shard.used.get() - self.held as usize;
+        self.held = u32::try_from(held).unwrap_or(u32::MAX);
+        self.shard.used.set(used + self.held as usize);
     }
 
     /// A copy of `bytes`.
@@ -173,13 +186,13 @@ impl SessionHeap {
     /// Bytes the session holds, with what rounding to size classes adds.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.session.as_ref().map_or(0, |session| session.used.get())
+        self.held as usize + self.session.as_ref().map_or(0, |session| session.used.get())
     }
 
     /// Bytes the session may hold.
     #[must_use]
     pub const fn limit(&self) -> usize {
-        self.limit
+        self.limit as usize
     }
 
     /// Whether the session has a heap of its own now.
@@ -199,13 +212,19 @@ impl SessionHeap {
                 used: Cell::new(0),
             })
         });
-        let used = session.used.get();
+        let (used, limit) = (self.held as usize + session.used.get(), self.limit as usize);
         let charge = charge_for(len);
-        if charge > self.limit - used.min(self.limit) {
-            return Err(HeapError::OverBudget { used, wanted: charge, limit: self.limit });
+        if charge > limit - used.min(limit) {
+            return Err(HeapError::OverBudget { used, wanted: charge, limit });
         }
         let start = session.allocate(charge).ok_or(HeapError::OutOfMemory(len))?;
         Ok(HeapBuf { session: Rc::clone(session), start, len, charge })
+    }
+}
+
+impl Drop for SessionHeap {
+    fn drop(&mut self) {
+        self.hold([]);
     }
 }
 
@@ -255,9 +274,7 @@ impl fmt::Debug for HeapBuf {
 
 /// Bytes mimalloc really takes for a block; never fewer than asked for, however large that is.
 fn charge_for(len: usize) -> usize {
-    // SAFETY: a pure function of its argument.
-    let rounded = unsafe { mi::mi_good_size(len.max(1)) };
-    rounded.max(len)
+    Mimalloc::rounded(len.max(1))
 }
 
 /// Tells mimalloc to give freed pages back to the system at once, unless the operator told it

@@ -36,6 +36,28 @@ fn a_block_over_budget_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn what_is_held_elsewhere_is_counted_and_leaves_less_for_the_rest() {
+    let shard = ShardHeap::new(HeapPolicy::Auto);
+    let mut session = SessionHeap::with_limit(&shard, 4096);
+    session.hold([1_000, 3_000]);
+    let held = session.used();
+    assert!((4_000..4_900).contains(&held), "{held} bytes with rounding");
+    assert_eq!(shard.used(), held);
+    assert!(!session.is_private());
+    assert!(matches!(session.zeroed(2_000), Err(HeapError::OverBudget { .. })));
+    session.hold([1_000]);
+    assert!((1_000..1_200).contains(&session.used()));
+    let block = session.zeroed(2_000).unwrap();
+    assert_eq!(session.used() + PRIVATE_HEAP_BYTES, shard.used());
+    session.hold([]);
+    drop(block);
+    assert_eq!((session.used(), shard.used()), (0, 0));
+    session.hold([5_000]);
+    drop(session);
+    assert_eq!(shard.used(), 0);
+}
+
+#[test]
 fn a_private_heap_is_there_only_while_it_holds_something() {
     let shard = ShardHeap::new(HeapPolicy::Always);
     let mut session = SessionHeap::new(&shard);

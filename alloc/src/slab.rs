@@ -1,7 +1,7 @@
 //! Entries with a generation: a key that outlived its entry finds nobody.
 //!
-//! Entries live in chunks that never move, so the slab grows to 100,000 sessions of several
-//! kilobytes without copying one. A chunk that becomes empty is given back (all but one), and its
+//! Entries live in chunks that never move, so the slab grows to 100,000 sessions of half a kilobyte
+//! and more without copying one. A chunk that becomes empty is given back (all but one), and its
 //! slots go on counting generations where they stopped. Walks are in slot order and can be resumed
 //! at any slot. The slab must not know what it holds.
 

@@ -230,7 +230,6 @@ impl<D: Driver> Shard<D> {
             keepalive_s: 0,
         };
         let id = self.peers.insert(Peer {
-            public: change.public,
             tunnel: Tunnel::new(self.identity.as_deref().unwrap_or(&self.nobody), config),
             endpoint: None,
             path: PathMtu::new(self.policy.inner_mtu),
@@ -254,6 +253,9 @@ impl<D: Driver> Shard<D> {
         let mut indices =
             PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };
         peer.tunnel.clear(&mut indices);
+        if self.peers.is_empty() {
+            self.timers.retire_all();
+        }
         let lost = peer.staged.clear() as u64;
         self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
         self.counters.drops[DropReason::PeerGone as usize] += lost;
@@ -271,7 +273,7 @@ impl<D: Driver> Shard<D> {
             cursor = id.slot + 1;
             let stats = peer.tunnel.stats();
             page.peers.push(PeerStatus {
-                public: peer.public,
+                public: peer.tunnel.peer(),
                 endpoint: peer.endpoint.map(|endpoint| endpoint.remote),
                 last_handshake: stats.last_handshake_wall,
                 rx_bytes: stats.rx_bytes,

@@ -145,7 +145,7 @@ pub struct PeerStatus {
     pub live: bool,
     /// Largest inner packet its path carries, in bytes.
     pub path_mtu: u16,
-    /// Variable memory it holds, in bytes (staged packets).
+    /// Variable memory it holds, in bytes: keypairs, a handshake under way, staged packets.
     pub heap_bytes: u64,
 }
 

@@ -436,7 +436,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// After anything happened to a tunnel: sends what it wants sent, lets staged packets go,
-    /// re-arms its timer.
+    /// counts its memory, re-arms its timer.
     pub(crate) fn settle(&mut self, id: PeerId, now: Now) {
         if self.release_staged(id, now)
             && let Some(peer) = self.peers.get_mut(id)
@@ -448,9 +448,9 @@ impl<D: Driver> Shard<D> {
             self.say(id, now);
         }
         self.note_liveness(id, now);
-        if let Some(peer) = self.peers.get(id)
-            && let Some((deadline, _why)) = peer.tunnel.poll_timeout()
-        {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.count_blocks();
+        if let Some((deadline, _why)) = peer.tunnel.poll_timeout() {
             self.timers.arm(id, deadline);
         }
     }

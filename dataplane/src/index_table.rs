@@ -153,6 +153,10 @@ impl IndexTable {
         if slot.index == index && slot.peer != NOBODY {
             *slot = Self::free_slot();
             self.used -= 1;
+            if self.used == 0 && self.slots.len() > SLOTS_MIN {
+                // Memory returns to the base line with the last session.
+                self.slots = vec![Self::free_slot(); SLOTS_MIN];
+            }
         }
     }
 
@@ -243,6 +247,7 @@ mod tests {
             table.release(index);
         }
         assert_eq!(table.used(), 0);
+        assert_eq!(table.bytes(), SLOTS_MIN * size_of::<Slot>(), "memory goes with the last one");
     }
 
     #[test]

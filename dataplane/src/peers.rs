@@ -28,11 +28,11 @@ pub struct Endpoint {
     pub local: Option<Local>,
 }
 
-/// Everything a core keeps of one peer.
+/// Everything a core keeps of one peer. Most peers are configured and not there, so what only a
+/// session or a handshake needs is not in here but in blocks of its own, counted by
+/// [`Peer::count_blocks`].
 pub struct Peer {
-    /// Its static key.
-    pub public: PublicKey,
-    /// Its WireGuard state.
+    /// Its WireGuard state, and its static key.
     pub tunnel: Tunnel,
     /// Where it is.
     pub endpoint: Option<Endpoint>,
@@ -55,6 +55,14 @@ pub struct Peer {
     pub(crate) portion: Portion,
 }
 
+impl Peer {
+    /// Enters what the tunnel holds by now into the session's ledger: after everything that makes
+    /// or erases keys, never after a packet.
+    pub(crate) fn count_blocks(&mut self) {
+        self.heap.hold(self.tunnel.blocks());
+    }
+}
+
 /// The peers of one core.
 #[derive(Default)]
 pub struct Peers {
@@ -66,7 +74,7 @@ pub struct Peers {
 impl Peers {
     /// Adds a peer whose key is not there yet.
     pub fn insert(&mut self, peer: Peer) -> PeerId {
-        let public = peer.public;
+        let public = peer.tunnel.peer();
         let id = id_of(self.slab.insert(peer));
         self.by_key.insert(public, id);
         id
@@ -75,7 +83,11 @@ impl Peers {
     /// Takes a peer out.
     pub fn remove(&mut self, id: PeerId) -> Option<Peer> {
         let peer = self.slab.remove(key_of(id))?;
-        self.by_key.remove(&peer.public);
+        self.by_key.remove(&peer.tunnel.peer());
+        if self.by_key.is_empty() {
+            // Memory returns to the base line with the last peer.
+            std::mem::take(&mut self.by_key);
+        }
         Some(peer)
     }
 
@@ -130,3 +142,9 @@ const fn id_of(key: Key) -> PeerId {
 const fn key_of(id: PeerId) -> Key {
     Key { slot: id.slot, generation: id.generation }
 }
+
+/// Most peers of most gateways are configured and not there: what all of them pay for is bounded,
+/// and what is worth more bytes belongs to sessions and handshakes.
+const PEER_BYTES_MAX: usize = 640;
+
+const _: () = assert!(size_of::<Peer>() <= PEER_BYTES_MAX);

@@ -244,6 +244,7 @@ impl<D: Driver> Shard<D> {
         if !peer.tunnel.indices().all(|index| self.indices.adopt(index, id)) {
             return Err(Refusal::State);
         }
+        peer.count_blocks();
         peer.endpoint = state.endpoint;
         if let Some(learnt) = state.path {
             peer.path.resume(learnt, at);

@@ -157,3 +157,36 @@ fn a_crowd_of_timers_is_spread_over_turns() {
     }
     assert!(turns.iter().all(|sent| *sent <= TIMERS_PER_TURN_MAX), "{turns:?}");
 }
+
+/// Bytes of the shard for each peer beyond the base line.
+fn bytes_each(gateway: &mut Gateway, before: u64, peers: u64) -> u64 {
+    gateway.advance(Duration::from_millis(300));
+    (gateway.shard.counters_mut().session_bytes - before) / peers
+}
+
+#[test]
+fn a_configured_peer_takes_little_and_a_session_a_keypair_more_that_goes_with_it() {
+    let count = 10_000_u32;
+    let setup = Setup { pools: POOLS, ..Setup::new(SEED, Families::V4.gateway()) };
+    let mut gateway = Gateway::with(setup);
+    gateway.advance(Duration::from_millis(300));
+    let before = gateway.shard.counters_mut().session_bytes;
+    for number in 0..count {
+        let mut key = [9; 32];
+        key[..4].copy_from_slice(&number.to_le_bytes());
+        let host = Ipv4Addr::from(0x0a01_0000 + number);
+        gateway.put_peer(change_of(PublicKey(key), &[&format!("{host}/32")]));
+    }
+    let each = bytes_each(&mut gateway, before, count.into());
+    assert!(each <= 900, "{each} bytes for a configured peer");
+    assert_eq!(gateway.shard.heap_bytes(), 0, "a configured peer holds no variable memory");
+
+    let mut crowd = Crowd::connected_to(gateway, 100);
+    let session = crowd.gateway.shard.heap_bytes() / 100;
+    assert!((1_100..=1_300).contains(&session), "{session} bytes for a session");
+    // Keys are erased 540 s after they were made.
+    for _ in 0..60 {
+        crowd.gateway.advance(Duration::from_secs(10));
+    }
+    assert_eq!(crowd.gateway.shard.heap_bytes(), 0, "nothing is left of the sessions");
+}

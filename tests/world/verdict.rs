@@ -106,6 +106,7 @@ impl World {
         self.run_until(self.time + Duration::from_secs(600));
         assert_eq!(self.gateway.sum(|c| c.sessions), 0, "sessions of sleepers");
         assert_eq!(self.gateway.indices_used(), 0, "indices of sleepers");
+        assert_eq!(self.gateway.heap_bytes(), 0, "memory of sleepers");
         self.ledger.audit(&mut self.gateway, self.time);
     }
 

@@ -9,11 +9,12 @@
 //! It must not know threads, channels, sockets or clocks.
 
 mod lines;
+mod nets;
 mod operation;
 mod routes;
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_dataplane::command::{
     AllowedIpChange, Command, Envelope, PeerChange, PeerPage, Refusal, Report, RouteChange,
@@ -25,6 +26,7 @@ use ringway_proto::wireguard::Identity;
 
 use lines::Lines;
 pub use lines::Ticket;
+pub use nets::Nets;
 pub use operation::{Operation, Secret};
 use routes::{Owner, Prefixes};
 
@@ -41,7 +43,7 @@ pub struct Peer {
     /// Seconds; 0 is off.
     pub keepalive_s: u16,
     /// Prefixes the peer owns.
-    pub allowed_ips: BTreeSet<IpNet>,
+    pub allowed_ips: Nets,
     /// The core it lives on.
     pub owner: CoreId,
 }
@@ -349,7 +351,7 @@ impl Plane {
             return;
         }
         for (public, peer) in std::mem::take(&mut self.peers) {
-            for net in &peer.allowed_ips {
+            for net in peer.allowed_ips.iter() {
                 self.prefixes.take(*net, &public);
             }
         }
@@ -371,7 +373,7 @@ impl Plane {
                 vacant.insert(Peer {
                     preshared: PresharedKey::default(),
                     keepalive_s: 0,
-                    allowed_ips: BTreeSet::new(),
+                    allowed_ips: Nets::default(),
                     owner,
                 });
                 true
@@ -408,8 +410,8 @@ impl Plane {
         }
         edit.change.replace_allowed_ips = true;
         if let Some(peer) = self.peers.get_mut(&public) {
-            for net in std::mem::take(&mut peer.allowed_ips) {
-                self.prefixes.take(net, &public);
+            for net in std::mem::take(&mut peer.allowed_ips).iter() {
+                self.prefixes.take(*net, &public);
             }
         }
     }
@@ -481,7 +483,7 @@ impl Plane {
     /// Drops a peer and its prefixes from the records.
     fn forget(&mut self, public: &PublicKey) -> Option<Peer> {
         let peer = self.peers.remove(public)?;
-        for net in &peer.allowed_ips {
+        for net in peer.allowed_ips.iter() {
             self.prefixes.take(*net, public);
         }
         Some(peer)

@@ -125,7 +125,7 @@ fn assert_same(plane: &Plane, cores: &[Core]) {
     for (public, peer) in plane.peers() {
         let keepalive_s = cores[usize::from(peer.owner.0)].peers[public];
         assert_eq!(keepalive_s, if plane.is_up() { peer.keepalive_s } else { 0 });
-        for net in &peer.allowed_ips {
+        for net in peer.allowed_ips.iter() {
             assert_eq!(plane.prefixes.owner(*net).unwrap().public, *public);
             for (id, core) in cores.iter().enumerate() {
                 let here = id == usize::from(peer.owner.0);

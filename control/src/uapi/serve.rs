@@ -168,7 +168,7 @@ fn prefixes(
     from: Bound<IpNet>,
     out: &mut String,
 ) -> Option<Bound<IpNet>> {
-    for net in peer.allowed_ips.range((from, Bound::Unbounded)) {
+    for net in peer.allowed_ips.range(from) {
         write::allowed_ip(out, net);
         if out.len() >= OUTPUT_BYTES {
             return Some(Bound::Excluded(*net));

@@ -39,7 +39,7 @@ fn a_gateway_and_a_peer_are_written_line_by_line() {
     let mut out = String::new();
     interface(&mut out, plane.private(), 51820, 7);
     peer(&mut out, &public, plane.peer(&public).unwrap(), &status(public));
-    for net in &plane.peer(&public).unwrap().allowed_ips {
+    for net in plane.peer(&public).unwrap().allowed_ips.iter() {
         allowed_ip(&mut out, net);
     }
     end(&mut out, Errno::INVALID);

@@ -337,7 +337,7 @@ fn steps<'a>(
             piece.push(Operation::Keepalive(peer.keepalive_s));
         }
         piece.extend(endpoints.get(public).copied().map(Operation::Endpoint));
-        for net in &peer.allowed_ips {
+        for net in peer.allowed_ips.iter() {
             if piece.len() >= STEPS_PER_MESSAGE {
                 let next = begun(Some(Operation::Peer(*public)));
                 pieces.push(std::mem::replace(&mut piece, next));

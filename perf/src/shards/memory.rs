@@ -16,6 +16,9 @@ use crate::stats::Page;
 /// Budget of an idle session, all in: 100,000 of them in 1.07 GB.
 const SESSION_BYTES_MAX: f64 = 10_700.0;
 
+/// Budget of a peer that is configured and not there, all in: what kernel WireGuard takes for one.
+const PEER_BYTES_MAX: f64 = 1_750.0;
+
 /// How far the ledger may be from the kernel's figure, as a share of it.
 const LEDGER_GAP_MAX: f64 = 0.05;
 
@@ -25,6 +28,10 @@ const LEFT_MAX: f64 = 0.05;
 
 /// Handshakes under way at a time: below what makes the gateway ask for cookies.
 const AT_ONCE: u32 = 192;
+
+/// Clients that come before the base line: with three datagrams each they go through the receive
+/// buffers (some hundreds) more than once.
+const FEW: u32 = 512;
 
 /// One look at the gateway's memory.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +44,10 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Outcome>> {
     let clients = settings.size.pick(2_000, 100_000);
     let grounds = settings.grounds()?;
     let mut fleet = grounds.strangers(Roster { per_source: 32, ..Roster::new(SEED, clients) })?;
-    // Everything that is made on first use is there before the base line.
-    let mut few = grounds.fleet(Roster { first: 5 << 20, ..Roster::new(SEED, 64) })?;
-    few.shake(0..64, 64, Duration::from_secs(10))?;
+    // Everything that is made on first use is there before the base line, receive buffers too: they
+    // are used in turn, so it takes some datagrams until all have been touched.
+    let mut few = grounds.fleet(Roster { first: 5 << 20, ..Roster::new(SEED, FEW) })?;
+    few.shake(0..FEW, 64, Duration::from_secs(10))?;
     grounds.dismiss(&few)?;
     let mut base = look(&grounds)?;
     if settings.size == super::Size::Small {
@@ -165,6 +173,10 @@ impl Round {
             must(
                 each(live) <= SESSION_BYTES_MAX,
                 format!("{which}: {:.0} bytes per session (at most 10,700)", each(live)),
+            ),
+            must(
+                small || each(self.configured) <= PEER_BYTES_MAX,
+                format!("{which}: {:.0} bytes per peer (at most 1,750)", each(self.configured)),
             ),
             must(
                 small || gap <= LEDGER_GAP_MAX,

@@ -131,7 +131,7 @@ impl CookieJar {
         mac1.copy_from_slice(&first);
         self.last_mac1 = Some(first);
         match self.cookie {
-            Some((cookie, born)) if now.since(born) < COOKIE_AGE_MAX => {
+            Some((cookie, born)) if is_usable(born, now) => {
                 mac2.copy_from_slice(&mac(&cookie, &[body, &first]));
             }
             Some(_) | None => {
@@ -144,6 +144,11 @@ impl CookieJar {
     /// Whether the last handshake message may still be answered with a cookie.
     pub(super) const fn is_waiting(&self) -> bool {
         self.last_mac1.is_some()
+    }
+
+    /// Whether it neither waits for a cookie nor has one that could still be used.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        !self.is_waiting() && !self.cookie.is_some_and(|(_, born)| is_usable(born, now))
     }
 
     /// The last handshake message was answered otherwise.
@@ -167,6 +172,19 @@ impl CookieJar {
         self.cookie = Some((cookie, now));
         Ok(())
     }
+}
+
+impl Drop for CookieJar {
+    fn drop(&mut self) {
+        if let Some((cookie, _)) = &mut self.cookie {
+            cookie.zeroize();
+        }
+    }
+}
+
+/// Whether a cookie that came at `born` is young enough for another message.
+fn is_usable(born: Instant, now: Instant) -> bool {
+    now.since(born) < COOKIE_AGE_MAX
 }
 
 /// A handshake message cut at its MACs. The second covers the first.

@@ -6,7 +6,7 @@
 //! nothing is copied.
 
 use super::batch::{open_batch, seal_batch};
-use super::keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, Slot};
+use super::keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, Role};
 use super::messages::{
     DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Message, classify, counter_of, write_data_header,
 };
@@ -96,12 +96,11 @@ impl Tunnel {
         run: &mut [Datagram<'_>],
         now: Now,
     ) -> RunSummary {
-        let slot = match self.keypairs.find(index) {
-            Some(slot) if self.keypairs.get(slot).is_young(now.mono) => slot,
+        let (role, keypair) = match self.keypairs.find_mut(index) {
+            Some((role, keypair)) if keypair.is_young(now.mono) => (role, keypair),
             Some(_) => return refuse(run, DropReason::KeypairExpired),
             None => return refuse(run, DropReason::IndexUnknown),
         };
-        let keypair = self.keypairs.get_mut(slot);
         for datagram in run.iter_mut().filter(|datagram| datagram.outcome == Outcome::Pending) {
             if let Err(reason) = acceptable(datagram.bytes, keypair.ours, &keypair.replay) {
                 datagram.outcome = Outcome::Dropped(reason);
@@ -133,16 +132,16 @@ impl Tunnel {
         }
         if summary.last_authenticated.is_some() {
             summary.authenticated = true;
-            summary.confirmed = self.received(slot, wire_bytes, data, now);
+            summary.confirmed = self.received(role, wire_bytes, data, now);
         }
         summary
     }
 
     /// What one or more authentic messages under a keypair mean for roles, timers and statistics.
     /// Whether they confirmed a keypair.
-    fn received(&mut self, slot: Slot, wire_bytes: u64, data: bool, now: Now) -> bool {
+    fn received(&mut self, role: Role, wire_bytes: u64, data: bool, now: Now) -> bool {
         self.stats.rx_bytes += wire_bytes;
-        let confirmed = self.keypairs.is_next(slot);
+        let confirmed = role == Role::Next;
         if confirmed {
             self.confirm(now);
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::keypair::{Keypair, NEXT, PREVIOUS};
+use super::keypair::{Keypair, Role};
 use super::noise::Tai64n;
 use super::replay::{ReplayWindow, WINDOW_BYTES_MAX};
 use super::timers::{TIMERS, Timers};
@@ -209,7 +209,7 @@ impl TunnelState {
             return Err(RecordError::Impossible { field: "statistics" });
         }
         // A keypair waits to be confirmed only by whoever answered.
-        match &self.keypairs[NEXT] {
+        match &self.keypairs[Role::Next as usize] {
             Some(next) if next.initiator => Err(RecordError::Impossible { field: "next keypair" }),
             Some(_) | None => Ok(()),
         }
@@ -316,7 +316,7 @@ impl Tunnel {
         self.handshake_sent = state.handshake_sent.map(|age| at - age);
         self.timers = Timers::of(state.timers.map(|left| left.map(|left| at + left)));
         self.stats = state.stats;
-        for (role, keypair) in state.keypairs.iter().enumerate() {
+        for (role, keypair) in Role::ALL.into_iter().zip(&state.keypairs) {
             // A clock that has run for less than the keypair's age cannot say when it expires: such
             // a keypair is left out.
             if let Some(keypair) = keypair
@@ -341,16 +341,14 @@ impl Tunnel {
     }
 }
 
-fn restored(state: &KeypairState, born: Instant, role: usize, ahead: u64) -> Keypair {
-    let mut send = AeadKey::default();
-    if role != PREVIOUS {
-        send = AeadKey::dormant(&state.send);
-        // A next keypair is prepared when it is confirmed.
-        if role != NEXT {
-            send.prepare_for_data();
-        }
-    }
-    Keypair {
+fn restored(state: &KeypairState, born: Instant, role: Role, ahead: u64) -> Box<Keypair> {
+    let send = match role {
+        Role::Previous => AeadKey::default(),
+        Role::Current => AeadKey::for_data(&state.send),
+        // It is prepared when it is confirmed.
+        Role::Next => AeadKey::dormant(&state.send),
+    };
+    Box::new(Keypair {
         ours: state.ours,
         theirs: state.theirs,
         born,
@@ -359,7 +357,7 @@ fn restored(state: &KeypairState, born: Instant, role: usize, ahead: u64) -> Key
         send,
         receive: AeadKey::for_data(&state.receive),
         replay: state.replay.clone(),
-    }
+    })
 }
 
 fn earlier(at: Instant, age: Duration) -> Option<Instant> {
@@ -376,9 +374,9 @@ fn read_timers(reader: &mut Reader<'_>) -> Result<[Option<Duration>; TIMERS], Re
 
 fn read_keypairs(reader: &mut Reader<'_>) -> Result<[Option<KeypairState>; 3], RecordError> {
     let mut keypairs = [None, None, None];
-    for (role, keypair) in keypairs.iter_mut().enumerate() {
+    for (role, keypair) in Role::ALL.into_iter().zip(&mut keypairs) {
         if reader.flag("keypair")? {
-            *keypair = Some(KeypairState::read(reader, role == PREVIOUS)?);
+            *keypair = Some(KeypairState::read(reader, role == Role::Previous)?);
         }
     }
     Ok(keypairs)

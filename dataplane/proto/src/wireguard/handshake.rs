@@ -6,6 +6,7 @@
 //! next repetition. An initiation is always answered, also while ours is under way: the peer may
 //! have moved to where ours does not reach it.
 
+use super::cookie::CookieJar;
 use super::data::{Plain, SendState};
 use super::identity::Identity;
 use super::messages::{
@@ -15,7 +16,7 @@ use super::messages::{
 use super::noise::{Initiation, OpenedInitiation, SessionKeys, Tai64n};
 use super::timers::{REKEY_TIMEOUT, Timer};
 use super::tunnel::{Cx, Tunnel};
-use crate::{DropReason, Now, ReceiverIndex};
+use crate::{DropReason, Instant, Now, ReceiverIndex};
 use std::time::Duration;
 
 /// Least time between two initiations of one peer that are worked on: a fiftieth of a second.
@@ -42,6 +43,23 @@ pub enum OutgoingKind {
     Response,
     /// A transport message without contents.
     Keepalive,
+}
+
+/// What a tunnel holds while a handshake is under way, and not before or after: most peers are
+/// configured, and few of them shake hands. Its secrets erase themselves.
+#[derive(Default)]
+pub(super) struct Handshake {
+    pub(super) initiation: Option<PendingInitiation>,
+    /// A response that waits for [`Tunnel::poll_transmit`].
+    pub(super) response: Option<[u8; RESPONSE_BYTES]>,
+    pub(super) jar: CookieJar,
+}
+
+impl Handshake {
+    /// Whether nothing of it will be asked for any more.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.initiation.is_none() && self.response.is_none() && self.jar.is_idle(now)
+    }
 }
 
 /// An initiation that was sent and not answered yet.
@@ -90,13 +108,14 @@ impl Tunnel {
         let keys = opened
             .respond(&self.preshared, index, cx.random, &mut message)
             .inspect_err(|_| cx.indices.release(index))?;
-        self.jar.stamp(&self.peer, &mut message, now);
+        let handshake = self.handshake.get_or_insert_default();
+        handshake.jar.stamp(&self.peer, &mut message, now);
+        handshake.response = Some(message);
         self.freed = self.keypairs.install_answered(&keys, index, now);
         self.release_freed(cx.indices);
         if cx.identity.public() < self.peer {
             self.forget_initiation(cx.indices);
         }
-        self.response = Some(message);
         self.handshake_sent = Some(now);
 
         self.stats.rx_bytes += INITIATION_BYTES as u64;
@@ -116,7 +135,8 @@ impl Tunnel {
         self.release_freed(cx.indices);
         let opened = self.open_response(message, cx.identity);
         let (index, keys) = self.count_refusal(opened)?;
-        self.initiation = None;
+        // Its index is the keypair's now.
+        self.take_initiation();
         self.initiation_due = false;
         self.freed = self.keypairs.install_initiated(&keys, index, cx.now.mono);
         self.release_freed(cx.indices);
@@ -136,7 +156,8 @@ impl Tunnel {
     ) -> Result<(ReceiverIndex, SessionKeys), DropReason> {
         let kind = classify(message)?;
         let message = message.try_into().map_err(|_| DropReason::MessageTypeUnknown)?;
-        let pending = self.initiation.as_ref().ok_or(DropReason::HandshakeUnexpected)?;
+        let pending = self.handshake.as_ref().and_then(|handshake| handshake.initiation.as_ref());
+        let pending = pending.ok_or(DropReason::HandshakeUnexpected)?;
         if kind != (Message::Response { receiver: pending.index }) {
             return Err(DropReason::HandshakeUnexpected);
         }
@@ -158,7 +179,8 @@ impl Tunnel {
                 .ok()
                 .filter(|_| matches!(kind, Message::Cookie { .. }))
                 .ok_or(DropReason::MessageTypeUnknown)?;
-            self.jar.accept(&self.peer, message, now.mono)
+            let handshake = self.handshake.as_mut().ok_or(DropReason::HandshakeUnexpected)?;
+            handshake.jar.accept(&self.peer, message, now.mono)
         });
         self.count_refusal(accepted)
     }
@@ -175,7 +197,8 @@ impl Tunnel {
     /// If `out` is shorter than 148 bytes.
     pub fn poll_transmit(&mut self, cx: &mut Cx<'_>, out: &mut [u8]) -> Option<Outgoing> {
         self.release_freed(cx.indices);
-        if let Some(message) = self.response.take() {
+        let response = self.handshake.as_mut().and_then(|handshake| handshake.response.take());
+        if let Some(message) = response {
             out[..RESPONSE_BYTES].copy_from_slice(&message);
             self.stats.responses_sent += 1;
             return Some(self.handshake_message(RESPONSE_BYTES, OutgoingKind::Response, cx.now));
@@ -229,8 +252,9 @@ impl Tunnel {
             cx.indices.release(index);
             return None;
         };
-        self.jar.stamp(&self.peer, message, now);
-        self.initiation = Some(PendingInitiation { index, state });
+        let handshake = self.handshake.get_or_insert_default();
+        handshake.jar.stamp(&self.peer, message, now);
+        handshake.initiation = Some(PendingInitiation { index, state });
         self.stats.initiations_sent += 1;
         Some(self.handshake_message(INITIATION_BYTES, OutgoingKind::Initiation, cx.now))
     }

@@ -2,8 +2,9 @@
 //! receives, *current* sends and receives, *next* is what a responder made and may only receive
 //! with until the first message under it proves that the initiator has it too.
 //!
-//! The roles point into three fixed slots, so a rotation moves no key and erases in place. A
-//! keypair is plain data: keys, counters and replay marks are all there is to export.
+//! Each keypair is a block of its own, made by a handshake and given back with its erasure: a peer
+//! without a session holds none, and a rotation moves no key. A keypair is plain data: keys,
+//! counters and replay marks are all there is to export.
 
 use zeroize::Zeroize;
 
@@ -33,8 +34,10 @@ pub(super) struct Keypair {
 }
 
 impl Keypair {
-    fn vacant() -> Self {
-        Self {
+    /// A keypair that neither sends nor receives yet. It is filled where it stays, so that no copy
+    /// of a key remains on the stack.
+    fn vacant() -> Box<Self> {
+        Box::new(Self {
             ours: ReceiverIndex(0),
             theirs: ReceiverIndex(0),
             born: Instant::ZERO,
@@ -43,13 +46,19 @@ impl Keypair {
             send: AeadKey::default(),
             receive: AeadKey::default(),
             replay: ReplayWindow::default(),
-        }
+        })
     }
 
-    fn erase(&mut self) {
-        self.send.erase();
-        self.receive.erase();
-        self.replay.zeroize();
+    /// With the keys of a handshake; they do not send yet.
+    fn made(keys: &SessionKeys, ours: ReceiverIndex, initiator: bool, now: Instant) -> Box<Self> {
+        let mut keypair = Self::vacant();
+        keypair.ours = ours;
+        keypair.theirs = keys.theirs;
+        keypair.born = now;
+        keypair.initiator = initiator;
+        keypair.send = AeadKey::dormant(&keys.send);
+        keypair.receive = AeadKey::for_data(&keys.receive);
+        keypair
     }
 
     /// Whether the keypair is young enough to send and receive.
@@ -66,63 +75,61 @@ impl Keypair {
     }
 }
 
-/// A slot of [`Keypairs`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot(u8);
-
-/// The three slots and the role of each.
-pub(super) struct Keypairs {
-    slots: [Keypair; 3],
-    previous: Option<Slot>,
-    current: Option<Slot>,
-    next: Option<Slot>,
+impl Drop for Keypair {
+    /// The keys erase themselves.
+    fn drop(&mut self) {
+        self.replay.zeroize();
+    }
 }
 
-/// Positions of the roles in [`Keypairs::by_role`].
-pub(super) const PREVIOUS: usize = 0;
-const CURRENT: usize = 1;
-pub(super) const NEXT: usize = 2;
+/// What a keypair is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Receives what is still on its way.
+    Previous,
+    /// Sends and receives.
+    Current,
+    /// Receives, until it is confirmed.
+    Next,
+}
+
+impl Role {
+    /// In the order of [`Keypairs::by_role`].
+    pub(super) const ALL: [Self; 3] = [Self::Previous, Self::Current, Self::Next];
+}
+
+/// The keypairs that there are, each in its role.
+#[derive(Default)]
+pub(super) struct Keypairs {
+    previous: Option<Box<Keypair>>,
+    current: Option<Box<Keypair>>,
+    next: Option<Box<Keypair>>,
+}
 
 /// Indices whose keypair is gone: at most two per change of roles.
 pub(super) type Freed = [Option<ReceiverIndex>; 2];
 
 impl Keypairs {
-    pub(super) fn new() -> Self {
-        let slots = [Keypair::vacant(), Keypair::vacant(), Keypair::vacant()];
-        Self { slots, previous: None, current: None, next: None }
-    }
-
     /// The keypair to send with, whatever its age.
     #[inline]
     pub(super) fn current(&self) -> Option<&Keypair> {
-        self.current.map(|slot| self.get(slot))
+        self.current.as_deref()
     }
 
     #[inline]
     pub(super) fn current_mut(&mut self) -> Option<&mut Keypair> {
-        self.current.map(|slot| &mut self.slots[usize::from(slot.0)])
+        self.current.as_deref_mut()
     }
 
-    /// The live keypair that has our `index`.
+    /// The keypair that has our `index`, and its role.
     #[inline]
-    pub(super) fn find(&self, index: ReceiverIndex) -> Option<Slot> {
-        let owns = |slot: &Slot| self.get(*slot).ours == index;
-        [self.current, self.next, self.previous].into_iter().flatten().find(owns)
-    }
-
-    #[inline]
-    pub(super) fn get(&self, slot: Slot) -> &Keypair {
-        &self.slots[usize::from(slot.0)]
-    }
-
-    #[inline]
-    pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Keypair {
-        &mut self.slots[usize::from(slot.0)]
-    }
-
-    #[inline]
-    pub(super) fn is_next(&self, slot: Slot) -> bool {
-        self.next == Some(slot)
+    pub(super) fn find_mut(&mut self, index: ReceiverIndex) -> Option<(Role, &mut Keypair)> {
+        let Self { previous, current, next } = self;
+        let likely_first =
+            [(Role::Current, current), (Role::Next, next), (Role::Previous, previous)];
+        likely_first.into_iter().find_map(|(role, place)| {
+            place.as_deref_mut().filter(|keypair| keypair.ours == index).map(|found| (role, found))
+        })
     }
 
     /// Whether there is a keypair that waits to be confirmed.
@@ -137,19 +144,21 @@ impl Keypairs {
         ours: ReceiverIndex,
         now: Instant,
     ) -> Freed {
-        let mut freed = [self.previous.take(), None];
+        let mut freed = [end(&mut self.previous), None];
         // An unconfirmed next is worth more than the current one: its initiator may use it already.
-        (self.previous, freed[1]) = match self.next.take() {
-            Some(next) => (Some(next), self.current.take()),
-            None => (self.current.take(), None),
+        self.previous = match self.next.take() {
+            Some(next) => {
+                freed[1] = end(&mut self.current);
+                Some(next)
+            }
+            None => self.current.take(),
         };
-        if let Some(previous) = self.previous {
-            self.get_mut(previous).send.erase();
+        if let Some(previous) = &mut self.previous {
+            previous.send.erase();
         }
-        let freed = self.free(freed);
-        let slot = self.fill(keys, ours, true, now);
-        self.get_mut(slot).send.prepare_for_data();
-        self.current = Some(slot);
+        let mut keypair = Keypair::made(keys, ours, true, now);
+        keypair.send.prepare_for_data();
+        self.current = Some(keypair);
         freed
     }
 
@@ -160,91 +169,52 @@ impl Keypairs {
         ours: ReceiverIndex,
         now: Instant,
     ) -> Freed {
-        let freed = [self.previous.take(), self.next.take()];
-        let freed = self.free(freed);
-        self.next = Some(self.fill(keys, ours, false, now));
+        let freed = [end(&mut self.previous), end(&mut self.next)];
+        self.next = Some(Keypair::made(keys, ours, false, now));
         freed
     }
 
     /// The first message under `next` has verified: it becomes current.
     pub(super) fn confirm_next(&mut self) -> Freed {
-        let Some(next) = self.next.take() else {
+        let Some(mut next) = self.next.take() else {
             return Freed::default();
         };
-        let freed = [self.previous.take(), None];
+        let freed = [end(&mut self.previous), None];
+        next.send.prepare_for_data();
         self.previous = self.current.replace(next);
-        if let Some(previous) = self.previous {
-            self.get_mut(previous).send.erase();
+        if let Some(previous) = &mut self.previous {
+            previous.send.erase();
         }
-        self.get_mut(next).send.prepare_for_data();
-        self.free(freed)
+        freed
     }
 
-    /// The live keypairs: previous, current, next.
+    /// The keypairs: previous, current, next.
     pub(super) fn by_role(&self) -> [Option<&Keypair>; 3] {
-        [self.previous, self.current, self.next].map(|slot| slot.map(|slot| self.get(slot)))
+        [&self.previous, &self.current, &self.next].map(Option::as_deref)
     }
 
     /// The keypairs that send now or will.
     pub(super) fn sending_mut(&mut self) -> impl Iterator<Item = &mut Keypair> {
-        let sending = [self.current, self.next];
-        let slots = self.slots.iter_mut().zip((0..3).map(Slot));
-        slots.filter(move |(_, slot)| sending.contains(&Some(*slot))).map(|(keypair, _)| keypair)
+        [&mut self.current, &mut self.next].into_iter().flatten().map(|keypair| &mut **keypair)
     }
 
     /// Puts a keypair of an earlier life into its role, which is vacant.
-    pub(super) fn restore(&mut self, role: usize, keypair: Keypair) {
-        let slot = self.free_slot();
-        *self.get_mut(slot) = keypair;
-        match role {
-            PREVIOUS => self.previous = Some(slot),
-            CURRENT => self.current = Some(slot),
-            _ => self.next = Some(slot),
-        }
+    pub(super) fn restore(&mut self, role: Role, keypair: Box<Keypair>) {
+        let place = match role {
+            Role::Previous => &mut self.previous,
+            Role::Current => &mut self.current,
+            Role::Next => &mut self.next,
+        };
+        *place = Some(keypair);
     }
 
     /// Erases everything; the indices of what was live.
     pub(super) fn erase(&mut self) -> [Option<ReceiverIndex>; 3] {
-        let live = [self.previous.take(), self.current.take(), self.next.take()];
-        live.map(|slot| slot.map(|slot| self.vacate(slot)))
+        [&mut self.previous, &mut self.current, &mut self.next].map(end)
     }
+}
 
-    fn free(&mut self, slots: [Option<Slot>; 2]) -> Freed {
-        slots.map(|slot| slot.map(|slot| self.vacate(slot)))
-    }
-
-    fn vacate(&mut self, slot: Slot) -> ReceiverIndex {
-        let keypair = self.get_mut(slot);
-        keypair.erase();
-        keypair.ours
-    }
-
-    /// Writes a new keypair into a free slot.
-    fn fill(
-        &mut self,
-        keys: &SessionKeys,
-        ours: ReceiverIndex,
-        initiator: bool,
-        now: Instant,
-    ) -> Slot {
-        let slot = self.free_slot();
-        let keypair = self.get_mut(slot);
-        keypair.ours = ours;
-        keypair.theirs = keys.theirs;
-        keypair.born = now;
-        keypair.initiator = initiator;
-        keypair.sent = 0;
-        keypair.send = AeadKey::dormant(&keys.send);
-        keypair.receive = AeadKey::for_data(&keys.receive);
-        keypair.replay = ReplayWindow::default();
-        slot
-    }
-
-    fn free_slot(&self) -> Slot {
-        let taken = [self.previous, self.current, self.next];
-        (0..3)
-            .map(Slot)
-            .find(|slot| !taken.contains(&Some(*slot)))
-            .expect("whoever fills a role has vacated another")
-    }
+/// Erases the keypair of a role, if there is one, and gives its memory back. Whose index is free.
+fn end(place: &mut Option<Box<Keypair>>) -> Option<ReceiverIndex> {
+    place.take().map(|keypair| keypair.ours)
 }

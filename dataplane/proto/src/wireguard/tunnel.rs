@@ -10,11 +10,9 @@
 
 use std::time::Duration;
 
-use super::cookie::CookieJar;
-use super::handshake::PendingInitiation;
+use super::handshake::Handshake;
 use super::identity::Identity;
-use super::keypair::Keypairs;
-use super::messages::RESPONSE_BYTES;
+use super::keypair::{Keypair, Keypairs};
 use super::noise::{Shared, Tai64n};
 use super::timers::{
     REKEY_JITTER, REKEY_ON_RECEIVE_AFTER, REKEY_TIMEOUT, RETRIES_MAX, Timer, Timers,
@@ -95,10 +93,8 @@ pub struct Tunnel {
     /// None if the peer's key is a point of low order: such a peer is silently dead.
     pub(super) static_static: Option<Shared>,
     pub(super) keypairs: Keypairs,
-    pub(super) initiation: Option<PendingInitiation>,
-    /// A response that waits for [`Tunnel::poll_transmit`].
-    pub(super) response: Option<[u8; RESPONSE_BYTES]>,
-    pub(super) jar: CookieJar,
+    /// There from the first message of a handshake until it is complete or given up.
+    pub(super) handshake: Option<Box<Handshake>>,
     pub(super) timers: Timers,
     /// Indices to give back at the next call that is lent the table.
     pub(super) freed: [Option<ReceiverIndex>; 2],
@@ -128,10 +124,8 @@ impl Tunnel {
             peer: config.public,
             preshared: config.preshared,
             static_static: identity.private().agree(&config.public),
-            keypairs: Keypairs::new(),
-            initiation: None,
-            response: None,
-            jar: CookieJar::default(),
+            keypairs: Keypairs::default(),
+            handshake: None,
             timers: Timers::default(),
             freed: [None; 2],
             their_stamp: Tai64n::default(),
@@ -200,7 +194,7 @@ impl Tunnel {
     /// Erases all keys and releases all indices: the peer was removed.
     pub fn clear(&mut self, indices: &mut dyn Indices) {
         self.erase_keys(indices);
-        self.jar = CookieJar::default();
+        self.handshake = None;
         self.timers.cancel_all();
         self.handshake_sent = None;
         self.initiation_due = false;
@@ -211,21 +205,30 @@ impl Tunnel {
 
     /// Whether an initiation of ours waits for its answer.
     #[must_use]
-    pub const fn awaits_response(&self) -> bool {
-        self.initiation.is_some()
+    pub fn awaits_response(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.initiation.is_some())
     }
 
     /// Whether it is this initiation of ours that waits for its answer.
     #[must_use]
     pub fn awaits_response_to(&self, index: ReceiverIndex) -> bool {
-        self.initiation.as_ref().is_some_and(|pending| pending.index == index)
+        let pending = self.handshake.as_ref().and_then(|handshake| handshake.initiation.as_ref());
+        pending.is_some_and(|pending| pending.index == index)
     }
 
     /// Whether a handshake message of ours may still be answered with a cookie: none was, and the
     /// handshake is not complete.
     #[must_use]
-    pub const fn awaits_cookie(&self) -> bool {
-        self.jar.is_waiting()
+    pub fn awaits_cookie(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.jar.is_waiting())
+    }
+
+    /// Sizes in bytes of the blocks that the tunnel holds besides itself, for the session's ledger:
+    /// keypairs, and what a handshake under way needs. They come with handshakes and go when the
+    /// keys are erased; nothing comes with a packet.
+    pub fn blocks(&self) -> impl Iterator<Item = usize> {
+        let keypairs = self.keypairs.by_role().into_iter().flatten().map(size_of_val::<Keypair>);
+        keypairs.chain(self.handshake.as_deref().map(size_of_val::<Handshake>))
     }
 
     /// The earliest deadline and its reason.
@@ -251,6 +254,10 @@ impl Tunnel {
                 Timer::ZeroKeys => {
                     events.keys_erased = true;
                     self.erase_keys(cx.indices);
+                    if !self.is_shaking_hands() {
+                        // What the last attempt left is older than it may be used for.
+                        self.handshake = None;
+                    }
                 }
                 Timer::PersistentKeepalive => {
                     self.keepalive_due = true;
@@ -265,7 +272,12 @@ impl Tunnel {
     #[must_use]
     #[inline]
     pub fn has_output(&self) -> bool {
-        self.response.is_some() || self.initiation_due || self.keepalive_due
+        self.has_response() || self.initiation_due || self.keepalive_due
+    }
+
+    #[inline]
+    fn has_response(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.response.is_some())
     }
 
     /// Whether a handshake of ours is under way, or arranged.
@@ -307,6 +319,7 @@ impl Tunnel {
         self.stats.gave_up += 1;
         self.forget_initiation(cx.indices);
         self.initiation_due = false;
+        self.end_handshake(cx.now);
         self.timers.cancel(Timer::SendKeepalive);
         // What is left of a partial exchange must not stay forever.
         self.timers.set_if_idle(Timer::ZeroKeys, cx.now.mono + ZERO_KEYS_AFTER);
@@ -328,13 +341,13 @@ impl Tunnel {
     pub(super) fn confirm(&mut self, now: Now) {
         let [freed, _] = self.keypairs.confirm_next();
         // An initiation of ours that is still unanswered would only bring an older keypair.
-        self.freed = [freed, self.initiation.take().map(|pending| pending.index)];
+        self.freed = [freed, self.take_initiation()];
         self.initiation_due = false;
         self.handshake_complete(now);
     }
 
     pub(super) fn handshake_complete(&mut self, now: Now) {
-        self.jar.stop_waiting();
+        self.end_handshake(now);
         self.timers.cancel(Timer::RetransmitHandshake);
         self.retries = 0;
         self.rekeyed_on_receive = false;
@@ -369,14 +382,31 @@ impl Tunnel {
     fn erase_keys(&mut self, indices: &mut dyn Indices) {
         self.release_freed(indices);
         self.forget_initiation(indices);
-        self.response = None;
+        if let Some(handshake) = &mut self.handshake {
+            handshake.response = None;
+        }
         self.keypairs.erase().into_iter().flatten().for_each(|index| indices.release(index));
     }
 
     pub(super) fn forget_initiation(&mut self, indices: &mut dyn Indices) {
-        if let Some(pending) = self.initiation.take() {
-            indices.release(pending.index);
+        if let Some(index) = self.take_initiation() {
+            indices.release(index);
         }
+    }
+
+    /// Forgets the initiation that waits for its answer. Whose index is free.
+    pub(super) fn take_initiation(&mut self) -> Option<ReceiverIndex> {
+        let pending = self.handshake.as_mut().and_then(|handshake| handshake.initiation.take());
+        pending.map(|pending| pending.index)
+    }
+
+    /// No answer is waited for any more: gives back what only a handshake under way needs, unless
+    /// the next one can use its cookie.
+    fn end_handshake(&mut self, now: Now) {
+        self.handshake.take_if(|handshake| {
+            handshake.jar.stop_waiting();
+            handshake.is_over(now.mono)
+        });
     }
 
     pub(super) fn release_freed(&mut self, indices: &mut dyn Indices) {
