@@ -4,6 +4,7 @@
 //! the CPU time of all threads of its process, as the kernel counts it, so that helper threads of a
 //! runtime are not forgotten. Rounds are interleaved: each contender meets the same noise.
 
+mod bare;
 pub mod load;
 pub mod relay;
 pub mod report;
@@ -19,6 +20,8 @@ pub enum Contender {
     Ring,
     /// ringway-ring without a ring: recvmmsg with GRO, sendmmsg of GSO trains.
     Epoll,
+    /// The io-uring crate alone: our driver has no streams yet.
+    Bare,
     /// monoio 0.2 on io_uring.
     Monoio,
     /// tokio-uring 0.5.
@@ -29,8 +32,8 @@ pub enum Contender {
 
 impl Contender {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 5] =
-        [Self::Ring, Self::Epoll, Self::Monoio, Self::TokioUring, Self::Tokio];
+    pub const ALL: [Self; 6] =
+        [Self::Ring, Self::Epoll, Self::Bare, Self::Monoio, Self::TokioUring, Self::Tokio];
 
     /// Its name in tables and on the command line.
     #[must_use]
@@ -38,6 +41,7 @@ impl Contender {
         match self {
             Self::Ring => "ring",
             Self::Epoll => "epoll",
+            Self::Bare => "io-uring, bare",
             Self::Monoio => "monoio",
             Self::TokioUring => "tokio-uring",
             Self::Tokio => "tokio",
@@ -79,10 +83,15 @@ impl Workload {
         }
     }
 
-    /// Whether the contender can serve it: our drivers have no streams yet.
+    /// Whether the contender can serve it: our drivers have no streams yet, and the bare ring
+    /// stands in for them there.
     #[must_use]
     pub fn has(self, contender: Contender) -> bool {
-        !matches!(contender, Contender::Ring | Contender::Epoll) || !matches!(self, Self::Relay(_))
+        match contender {
+            Contender::Ring | Contender::Epoll => !matches!(self, Self::Relay(_)),
+            Contender::Bare => matches!(self, Self::Relay(_)),
+            Contender::Monoio | Contender::TokioUring | Contender::Tokio => true,
+        }
     }
 }
 

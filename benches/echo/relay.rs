@@ -7,11 +7,11 @@ use anyhow::{Context, bail};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::Contender;
+use super::{Contender, bare};
 
-const BUFFER_BYTES: usize = 256 << 10;
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
-const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+pub(super) const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// Serves; `ready` gets the port. Everything goes to `destination`.
 ///
@@ -20,6 +20,7 @@ const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 pub fn serve(contender: Contender, destination: SocketAddr, ready: fn(u16)) -> anyhow::Result<()> {
     match contender {
         Contender::Ring | Contender::Epoll => bail!("Our drivers have no streams yet"),
+        Contender::Bare => bare::serve(destination, ready),
         Contender::Monoio => monoio(destination, ready),
         Contender::TokioUring => tokio_uring(destination, ready),
         Contender::Tokio => tokio(destination, ready),

@@ -28,6 +28,7 @@ pub fn serve(contender: Contender, ready: fn(u16)) -> anyhow::Result<()> {
     match contender {
         Contender::Ring => own::<UringDriver>(ready),
         Contender::Epoll => own::<EpollDriver>(ready),
+        Contender::Bare => anyhow::bail!("The bare ring is for streams"),
         Contender::Monoio => monoio(ready),
         Contender::TokioUring => tokio_uring(ready),
         Contender::Tokio => tokio(ready),

@@ -2,13 +2,13 @@
 //!
 //! A handshake message is checked for its first MAC when it arrives (a third of a microsecond),
 //! then waits in a bounded queue; a few are worked on per turn, after data. The length of the queue
-//! and what comes of it are the load gauge: under load an initiation needs a valid cookie before any
-//! curve work is done, and its source a share of the limiter. Who has no cookie is told so at once and takes no place
-//! in the queue, so that a flood from forged addresses does not keep those out who have one. Checks
-//! and answers are bounded per turn too: what comes beyond them is dropped unseen. What claims to
-//! answer us (responses, cookie replies) is bounded apart from what asks us (initiations), and what
-//! answers nothing is dropped before it costs either; a cookie reply is read at once and never
-//! waits, since anybody could fill the queue with it.
+//! and what comes of it are the load gauge: under load an initiation needs a valid cookie before
+//! any curve work is done, and its source a share of the limiter. Who has no cookie is told so at
+//! once and takes no place in the queue, so that a flood from forged addresses does not keep those
+//! out who have one. Checks and answers are bounded per turn too: what comes beyond them is dropped
+//! unseen. What claims to answer us (responses, cookie replies) is bounded apart from what asks us
+//! (initiations), and what answers nothing is dropped before it costs either; a cookie reply is
+//! read at once and never waits, since anybody could fill the queue with it.
 //!
 //! Steps: [`Shard::receive_handshake`] (cheap checks, queue) → [`Shard::do_handshakes`] (curve
 //! work, the tunnel decides) → [`Shard::settle`] (what the tunnel wants sent, staged packets,

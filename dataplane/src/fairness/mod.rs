@@ -1,7 +1,7 @@
 //! What an overloaded core does: each session has its share, and who floods waits behind himself.
 //!
-//! Reading order: [`shares`] (whose turn it is, knowing neither bytes nor drivers), then [`Shard`] below (what is received,
-//! whose it is, and what becomes of it).
+//! Reading order: [`shares`] (whose turn it is, knowing neither bytes nor drivers), then [`Shard`]
+//! below (what is received, whose it is, and what becomes of it).
 //!
 //! A core is overloaded (*pressed*) when a turn ended with things left that had been received: from
 //! then on, until everything has been taken, each turn looks at all that has come in before it
@@ -29,14 +29,14 @@
 //! a share costs little, but only what has been received can be thrown away. They carry no less
 //! than takes as long as looking at what came in, so that who sends little stays below a share.
 //!
-//! **Bound.** A turn carries at most [`TURN_UNITS_MAX`](ringway_proto::limits::TURN_UNITS_MAX) units, one buffer, and one parcel that
-//! crossed. What arrives for a session below its share waits for the end of the turn that is under
-//! way and leaves at the end of the next but one: three turns. If all others spend at that moment
-//! what they have saved, which is two turns' worth, up to eight turns pass instead of two. The
-//! condition is that the turn sees it: at most [`COMPLETIONS_PRESSED_MAX`] buffers are looked at in
-//! a turn, and what the kernel's buffers do not hold is lost there for everybody. What arrives
-//! while an overload begins may wait until [`PATIENCE_UNITS`](shares::PATIENCE_UNITS) have been carried (a millisecond or
-//! so).
+//! **Bound.** A turn carries at most [`TURN_UNITS_MAX`](ringway_proto::limits::TURN_UNITS_MAX)
+//! units, one buffer, and one parcel that crossed. What arrives for a session below its share waits
+//! for the end of the turn that is under way and leaves at the end of the next but one: three
+//! turns. If all others spend at that moment what they have saved, which is two turns' worth, up to
+//! eight turns pass instead of two. The condition is that the turn sees it: at most
+//! [`COMPLETIONS_PRESSED_MAX`] buffers are looked at in a turn, and what the kernel's buffers do
+//! not hold is lost there for everybody. What arrives while an overload begins may wait until
+//! [`PATIENCE_UNITS`](shares::PATIENCE_UNITS) have been carried (a millisecond or so).
 //!
 //! Work is measured in bytes and packets as they lie in the buffer: nothing is opened, no clock is
 //! read, nothing is allocated. A core that is not pressed adds up the work of a turn and does

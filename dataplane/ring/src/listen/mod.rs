@@ -21,8 +21,8 @@ use std::time::Duration;
 
 /// Bytes of kernel buffer asked for per socket and direction, of which the kernel grants twice as
 /// many and spends about half on its own account: 13 ms of 10 Gbit/s. A core may be late by some
-/// milliseconds (a burst of handshakes, another task, a virtual machine that stands still), and what
-/// finds the buffer full is lost for everybody. It is no longer queue in ordinary times: an
+/// milliseconds (a burst of handshakes, another task, a virtual machine that stands still), and
+/// what finds the buffer full is lost for everybody. It is no longer queue in ordinary times: an
 /// overloaded core takes it in and throws away what is beyond a share.
 pub const SOCKET_BUFFER_BYTES: usize = 16 << 20;
 
