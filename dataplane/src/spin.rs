@@ -38,13 +38,17 @@ pub const NEAR: Duration = Duration::from_micros(250);
 /// those of a few clients.
 const ALONE_PACKETS_MAX: u64 = 4;
 
-/// Near gaps in a row after which a direction is looked on for: at first, and after it was given up
-/// many times. Bulk transfers have short runs of single packets.
-const STREAK_MIN: u32 = 16;
-const STREAK_MAX: u32 = 4096;
+/// Near gaps after which a direction is looked on for: at first, and after it was given up many
+/// times. Bulk transfers have short runs of single packets.
+const TRUST_MIN: u32 = 32;
+const TRUST_MAX: u32 = 256;
 
-/// Near gaps in a row after which earlier misses are forgotten.
-const STREAK_GOOD: u32 = 512;
+/// Near gaps after which earlier misses are forgotten.
+const TRUST_FULL: u32 = 512;
+
+/// Near gaps that a far one outweighs: at least 8 of 9 have to be near, and a hiccup of the machine
+/// does not undo what was learned.
+const FAR_COST: u32 = 8;
 
 /// Far gaps in a row after which a direction is given up.
 const FAR_MAX: u32 = 3;
@@ -55,8 +59,9 @@ const ALLOWANCE_SHARE: u64 = 32;
 /// Most that the allowance holds: sixteen looks in vain.
 const ALLOWANCE_MAX_NS: i64 = 4_000_000;
 
-/// Least that it holds, so that a long pause of the machine is forgiven after a second.
-const ALLOWANCE_MIN_NS: i64 = -(1_000_000_000 / ALLOWANCE_SHARE as i64);
+/// Most that one interruption is charged. Many are the machine's own, and waiting for those to be
+/// worth it would cost more than they do; of a thread that wants the CPU always there are many.
+const INTERRUPTION_MAX_NS: u64 = 500_000;
 
 /// Longest time between two looks without somebody else having had the CPU; a look takes less than
 /// a microsecond, an interrupt some.
@@ -184,30 +189,31 @@ impl Spin {
         let passed = nanos(now.since(self.turned_at));
         if passed > LOOK_MAX_NS {
             counters.spins_interrupted += 1;
-            self.charge(passed);
+            self.charge(passed.min(INTERRUPTION_MAX_NS));
         }
     }
 
     fn charge(&mut self, spent_ns: u64) {
         let spent = i64::try_from(spent_ns).unwrap_or(i64::MAX);
-        self.allowance_ns = self.allowance_ns.saturating_sub(spent).max(ALLOWANCE_MIN_NS);
+        self.allowance_ns = self.allowance_ns.saturating_sub(spent);
     }
 }
 
 /// What the gaps of one direction were like.
 #[derive(Clone, Copy, Debug)]
 struct Habit {
-    /// Near gaps in a row, and far ones.
-    near: u32,
+    /// Near gaps, less what far ones outweigh.
+    trust: u32,
+    /// Far gaps in a row.
     far: u32,
-    /// Near gaps in a row that it takes to be looked on for.
+    /// Trust that it takes to be looked on for.
     needed: u32,
     ready: bool,
 }
 
 impl Default for Habit {
     fn default() -> Self {
-        Self { near: 0, far: 0, needed: STREAK_MIN, ready: false }
+        Self { trust: 0, far: 0, needed: TRUST_MIN, ready: false }
     }
 }
 
@@ -215,13 +221,13 @@ impl Habit {
     fn gap(&mut self, near: bool) {
         if near {
             self.far = 0;
-            self.near = self.near.saturating_add(1);
-            self.ready |= self.near >= self.needed;
-            if self.near >= STREAK_GOOD {
-                self.needed = STREAK_MIN;
+            self.trust = (self.trust + 1).min(TRUST_FULL);
+            self.ready |= self.trust >= self.needed;
+            if self.trust == TRUST_FULL {
+                self.needed = TRUST_MIN;
             }
         } else {
-            self.near = 0;
+            self.trust = self.trust.saturating_sub(FAR_COST);
             self.far = self.far.saturating_add(1);
             if self.far >= FAR_MAX {
                 self.give_up();
@@ -231,15 +237,16 @@ impl Habit {
 
     /// Packets came in numbers.
     fn crowd(&mut self) {
-        self.near = 0;
         self.far = 0;
+        self.trust = 0;
         self.give_up();
     }
 
     /// Trusts it again only after twice as many near gaps.
     fn give_up(&mut self) {
         if std::mem::replace(&mut self.ready, false) {
-            self.needed = (2 * self.needed).min(STREAK_MAX);
+            self.trust = 0;
+            self.needed = (2 * self.needed).min(TRUST_MAX);
         }
     }
 }
@@ -317,7 +324,7 @@ mod tests {
     fn a_lone_conversation_is_looked_on_for_after_a_few_round_trips() {
         let mut core = Core::new(SpinMode::Auto);
         let found = core.round_trips(1_000, 50, 130);
-        assert!(found[0] >= 980 && found[1] >= 980, "{found:?}");
+        assert!(found[0] >= 960 && found[1] >= 960, "{found:?}");
         assert_eq!(core.counters.spins_hit, u64::from(found[0] + found[1]));
         assert_eq!(core.counters.spins_missed, 0);
     }
@@ -338,7 +345,7 @@ mod tests {
         let mut core = Core::new(SpinMode::Auto);
         let found = core.round_trips(1_000, 60, 20_000);
         assert_eq!(found[0], 0);
-        assert!(found[1] >= 980, "{found:?}");
+        assert!(found[1] >= 960, "{found:?}");
         assert!(core.looked_permille() <= 4, "{}", core.looked_permille());
     }
 
@@ -362,12 +369,12 @@ mod tests {
             found.push((0..100).filter(|_| core.packets(50, TO_EXIT)).count());
             core.packets(30, [20, 0]);
         }
-        assert_eq!(found, [83, 68, 36, 0, 0, 0]);
+        assert_eq!(found, [67, 36, 0, 0, 0, 0]);
         // And again when it has kept its word for long.
         let found = (0..2_000).filter(|_| core.packets(50, TO_EXIT)).count();
         assert!(found > 1_800, "{found}");
         core.packets(30, [20, 0]);
-        assert_eq!((0..100).filter(|_| core.packets(50, TO_EXIT)).count(), 68);
+        assert_eq!((0..100).filter(|_| core.packets(50, TO_EXIT)).count(), 36);
     }
 
     #[test]
@@ -375,7 +382,7 @@ mod tests {
         // Near often enough to be trusted, far as often as that allows.
         let mut core = Core::new(SpinMode::Auto);
         for _ in 0..2_000 {
-            for _ in 0..20 {
+            for _ in 0..40 {
                 core.packets(10, TO_EXIT);
             }
             core.packets(260, TO_EXIT);

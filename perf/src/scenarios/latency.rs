@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Settings, own_tool};
+use super::{Busy, Settings, own_tool};
 use crate::programs::Program;
 use crate::report::Figure;
 use crate::rr::Transport;
@@ -35,11 +35,14 @@ pub(super) fn measure(
         asked.output(Duration::from_secs(u64::from(seconds) + 20))
     };
     wait_until("the answering end", Duration::from_secs(10), || ask(0).ok())?;
+    let gateway = Busy::since_now(site.gateway.tunnel.pid());
     let trips: Value = serde_json::from_str(&ask(settings.measured_s)?)?;
+    let gateway = gateway.used();
     let number = |name: &str| trips[name].as_f64().with_context(|| format!("rr told no {name}"));
     Ok(vec![
         Figure::lower("p50 µs", number("p50_us")?),
         Figure::lower("p99 µs", number("p99_us")?),
         Figure::told("round trips", number("count")?),
+        Figure::told("core used", gateway.cores()),
     ])
 }
