@@ -10,7 +10,9 @@ use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use ringway_dataplane::worker::SpinMode;
 use ringway_flow::Policy;
 use ringway_numa::plan::{Numa, Wishes, Workers as WorkerWish};
 use ringway_numa::{Plan, Topology, pin};
@@ -21,7 +23,7 @@ use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{
-    Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice,
+    Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice, SpinChoice,
     SteeringChoice, WorkerCount, Workers, diff,
 };
 use crate::exit::{ExitPlan, LocalExit, links};
@@ -338,7 +340,12 @@ fn worker_setup(workers: &Workers, placements: Vec<Placement>) -> WorkerSetup {
         placements,
         driver: workers.driver,
         steering: workers.steering == SteeringChoice::Auto,
-        spin_us: workers.spin_us,
+        spin: match workers.spin_us {
+            // Workers that share a CPU would look on instead of letting each other work.
+            SpinChoice::Auto if workers.oversubscribe => SpinMode::Fixed(Duration::ZERO),
+            SpinChoice::Auto => SpinMode::Auto,
+            SpinChoice::Micros(us) => SpinMode::Fixed(Duration::from_micros(us.into())),
+        },
         sandbox: workers.sandbox == SandboxChoice::On,
     }
 }
@@ -504,7 +511,7 @@ mod tests {
         let begun = std::time::Instant::now();
         let peers = inherited(&plane, &endpoints);
         // A search through all for each takes minutes; this takes a tenth of a second.
-        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         assert_eq!(peers.len(), count as usize);
         for peer in &peers {
             let number = u32::from_le_bytes(*peer.public.0.first_chunk().unwrap());
@@ -518,19 +525,19 @@ mod tests {
         let unplaced = |flags| workers_by_flags(&flags).unwrap();
         let default = unplaced(Overrides::default());
         assert_eq!(default.placements, [Placement::default()]);
-        assert!(default.steering && default.sandbox && default.spin_us == 0);
+        assert!(default.steering && default.sandbox && default.spin == SpinMode::Auto);
         let flags = Overrides {
             driver: Some(DriverChoice::Epoll),
             steering: Some(SteeringChoice::Off),
             sandbox: Some(SandboxChoice::Off),
-            spin_us: Some(7),
+            spin_us: Some(SpinChoice::Micros(7)),
             ..Overrides::default()
         };
         let expected = WorkerSetup {
             placements: vec![Placement::default()],
             driver: DriverChoice::Epoll,
             steering: false,
-            spin_us: 7,
+            spin: SpinMode::Fixed(Duration::from_micros(7)),
             sandbox: false,
         };
         assert_eq!(unplaced(flags), expected);

@@ -156,10 +156,14 @@ counters! {
     crossed_in_datagrams: u64, Counter, "Datagrams that other cores handed over.";
     crossed_in_packets: u64, Counter, "Packets or super-packets of the TUN that other cores handed over.";
     crossed_in_handshakes: u64, Counter, "Handshake messages that other cores handed over.";
-    turn_ns: Histogram, Histogram, "Nanoseconds a turn worked (waiting not counted).";
+    turn_ns: Histogram, Histogram, "Nanoseconds a turn worked (waiting and looking for work not counted).";
     turns_pressed: u64, Counter, "Turns in which the core was overloaded and held sessions to their share.";
     buffers_waited: u64, Counter, "Buffers that waited on an overloaded core because their session had had its share.";
     turns: u64, Counter, "Turns of the loop.";
+    spins_hit: u64, Counter, "Times the core looked for work before sleeping, and some came.";
+    spins_missed: u64, Counter, "Times it looked for work before sleeping, and none came.";
+    spins_interrupted: u64, Counter, "Times something else needed the CPU while it looked for work.";
+    spin_ns: u64, Counter, "Nanoseconds for which it looked for work before sleeping.";
     commands_applied: u64, Counter, "Commands of control that took effect.";
     commands_refused: u64, Counter, "Commands of control that were refused.";
     reports_refused: u64, Counter, "Answers to control that had to wait because its channel was full.";
@@ -225,6 +229,10 @@ impl Default for Counters {
             turns_pressed: 0,
             buffers_waited: 0,
             turns: 0,
+            spins_hit: 0,
+            spins_missed: 0,
+            spins_interrupted: 0,
+            spin_ns: 0,
             commands_applied: 0,
             commands_refused: 0,
             reports_refused: 0,

@@ -6,7 +6,8 @@
 //! wakes tunnels; [`presence`] notes where peers are; `fairness` is for a core that has too much to
 //! do; what belongs to another core leaves by [`crossing`]; [`apply`] takes control's
 //! [`command`]s, and `walk` goes on with those about many peers; [`counters`] become a [`page`] in
-//! housekeeping. [`worker`] is the thread around it: the only place that reads a clock.
+//! housekeeping. [`worker`] is the thread around it: the only place that reads a clock;
+//! [`spin`] tells it when to sleep.
 //!
 //! A session belongs to exactly one core, so nothing here is locked, shared or `Send` but the
 //! worker's start values.
@@ -27,6 +28,7 @@ pub mod peers;
 pub mod presence;
 pub mod routes;
 pub mod shard;
+pub mod spin;
 pub mod staging;
 pub mod state;
 pub mod steering;

@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use ringway_alloc::Arena;
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
@@ -33,6 +32,8 @@ use crate::index_table::IndexLayout;
 use crate::page;
 pub use crate::page::{WORDS as PAGE_WORDS, layout as page_layout};
 use crate::shard::{Shard, ShardConfig};
+use crate::spin::Spin;
+pub use crate::spin::SpinMode;
 
 /// Commands that may wait between control and a core: a thousand edits a second are seen within a
 /// turn.
@@ -65,9 +66,8 @@ pub struct WorkerConfig {
     pub link: WorkerLink,
     /// Core's ends of the rings between cores, made by [`mesh`].
     pub mesh: MeshPort,
-    /// Microseconds to go on looking for work before sleeping, 0 for not at all: waking a core
-    /// costs up to 36 us, but one that spins is never idle.
-    pub spin_us: u32,
+    /// How long to go on looking for work before sleeping.
+    pub spin: SpinMode,
     /// How many buffers it gets.
     pub pools: PoolSizes,
     /// What the kernel can do.
@@ -203,8 +203,7 @@ fn work<B: Backend>(
 
 /// The part of the link that the loop keeps; the rest went into the shard.
 struct LoopLink {
-    /// How long to look for work before sleeping.
-    spin: Duration,
+    spin: Spin,
     sleeper: Sleeper,
     wake_control: Waker,
     page: PageWriter,
@@ -216,7 +215,6 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
     if let Some(cpu) = config.cpu {
         ringway_numa::pin::pin_to(cpu).map_err(io::Error::other)?;
     }
-    let spin = Duration::from_micros(u64::from(config.spin_us));
     let WorkerLink { commands, reports, sleeper, wake_control, page } = config.link;
     let wakers: Vec<Waker> = config.mesh.wakers().chain([&wake_control]).cloned().collect();
     let (pools, mut off_node) = pools(config.pools, config.node)?;
@@ -249,7 +247,9 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
         reports,
         crossing: Crossing::new(config.mesh, strays),
     };
-    let mut shard = Shard::new(shard, driver, read_clock());
+    let now = read_clock();
+    let spin = Spin::new(config.spin, now.mono);
+    let mut shard = Shard::new(shard, driver, now);
     shard.counters_mut().arenas_off_node = off_node;
     shard.start_listening(listening);
     if config.frozen {
@@ -291,7 +291,6 @@ fn arena(count: u32, node: Option<u32>, off_node: &mut u64) -> io::Result<Arena>
 /// Turns until told to stop.
 fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> {
     let mut words = vec![0; page::WORDS];
-    let mut worked_at = Instant::ZERO;
     let mut sources_lost = 0;
     let mut revival = Revival::default();
     loop {
@@ -300,8 +299,11 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
         if turn.reported {
             link.wake_control.wake();
         }
-        let worked = clock::boot_ns() - now.mono.as_nanos();
-        shard.counters_mut().turn_ns.record(worked);
+        if turn.worked || !link.spin.is_looking() {
+            let worked = clock::boot_ns() - now.mono.as_nanos();
+            shard.counters_mut().turn_ns.record(worked);
+        }
+        let looks_on = link.spin.goes_on(now.mono, turn.worked, shard.counters_mut());
         if turn.publish || turn.stop {
             let stats = *shard.driver_mut().stats();
             page::publish(shard.counters_mut(), &stats, &mut words);
@@ -315,13 +317,7 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
         if turn.stop {
             break;
         }
-        if turn.worked {
-            worked_at = now.mono;
-        }
-        let mut wait = turn.wait;
-        if now.mono.since(worked_at) < link.spin {
-            wait = Wait::No;
-        }
+        let mut wait = if looks_on { Wait::No } else { turn.wait };
         if wait != Wait::No {
             link.sleeper.prepare();
             // What was pushed before `prepare` sent no wake-up.
@@ -393,6 +389,8 @@ impl Random for KernelRandom {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -10,10 +10,9 @@ use ringway_numa::CpuList;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::PublicKey;
 
-use crate::config::values::SPIN_US_MAX;
 use crate::config::{
-    DriverChoice, NumaChoice, Overrides, SandboxChoice, SteeringChoice, WorkerCount, options,
-    values,
+    DriverChoice, NumaChoice, Overrides, SandboxChoice, SpinChoice, SteeringChoice, WorkerCount,
+    options, values,
 };
 use crate::keys;
 
@@ -98,8 +97,8 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "auto|off", value_parser = steering)]
     steering: Option<SteeringChoice>,
     /// Microseconds that a worker looks for work before it sleeps
-    #[arg(long, value_name = "N", value_parser = spin_us)]
-    spin_us: Option<u16>,
+    #[arg(long, value_name = "auto|N", value_parser = spin_us)]
+    spin_us: Option<SpinChoice>,
     /// Whether workers give up what they do not need
     #[arg(long, value_name = "on|off", value_parser = sandbox)]
     sandbox: Option<SandboxChoice>,
@@ -270,9 +269,8 @@ fn steering(text: &str) -> Result<SteeringChoice, String> {
     advise("workers", "steering", values::steering(text))
 }
 
-fn spin_us(text: &str) -> Result<u16, String> {
-    let number = text.parse().ok().filter(|number| *number <= SPIN_US_MAX);
-    advise("workers", "spin_us", number.ok_or_else(|| "is no such number".to_owned()))
+fn spin_us(text: &str) -> Result<SpinChoice, String> {
+    advise("workers", "spin_us", values::spin_us(text))
 }
 
 fn sandbox(text: &str) -> Result<SandboxChoice, String> {
@@ -352,7 +350,7 @@ mod tests {
         assert_eq!(overrides.control_cpu, Some(2));
         assert_eq!(overrides.driver, Some(DriverChoice::Uring));
         assert_eq!(overrides.steering, Some(SteeringChoice::Off));
-        assert_eq!(overrides.spin_us, Some(20));
+        assert_eq!(overrides.spin_us, Some(SpinChoice::Micros(20)));
         assert_eq!(overrides.sandbox, Some(SandboxChoice::Off));
         for wrong in ["--driver kqueue", "--steering on", "--spin-us 1001", "--sandbox maybe"] {
             let line = format!("ringway wg lab0 {wrong}");

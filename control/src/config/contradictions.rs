@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ringway_proto::allowed_ips::IpNet;
 
 use super::read::{Places, Reader};
-use super::types::{Config, SteeringChoice, WorkerCount};
+use super::types::{Config, SpinChoice, SteeringChoice, WorkerCount};
 use crate::keys;
 use crate::peers::ipam;
 
@@ -129,10 +129,11 @@ fn workers(reader: &mut Reader<'_>, config: &Config, places: &Places) {
                        or leave steering out";
         reader.warn(&places.steering, message.to_owned());
     }
-    if workers.oversubscribe && workers.spin_us > 0 {
+    if let SpinChoice::Micros(us @ 1..) = workers.spin_us
+        && workers.oversubscribe
+    {
         let message = format!(
-            "spin_us = {} with oversubscribe = true takes the CPU from the other workers: write 0",
-            workers.spin_us
+            "spin_us = {us} with oversubscribe = true takes the CPU from the other workers: write 0"
         );
         reader.warn(&places.spin_us, message);
     }

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::options::{self, Opt};
-use super::types::{Config, NumaChoice, Origin, Peer, WorkerCount};
+use super::types::{Config, NumaChoice, Origin, Peer, SpinChoice, WorkerCount};
 use super::values::show_keepalive;
 use crate::keys;
 
@@ -80,7 +80,10 @@ impl Config {
             ("workers", "control_cpu") => workers.control_cpu?.to_string(),
             ("workers", "driver") => quote(&workers.driver.word()),
             ("workers", "steering") => quote(&workers.steering.word()),
-            ("workers", "spin_us") => workers.spin_us.to_string(),
+            ("workers", "spin_us") => match workers.spin_us {
+                SpinChoice::Auto => quote(&"auto"),
+                SpinChoice::Micros(us) => us.to_string(),
+            },
             ("workers", "sandbox") => quote(&workers.sandbox.word()),
             ("memory", "session_heaps") => quote(&self.memory.session_heaps.word()),
             ("stats", "socket") => quote(&self.stats.socket.display()),

@@ -32,7 +32,7 @@ use problem::Lines;
 pub use problem::{Problem, Problems};
 pub use types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
-    Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, Stats,
+    Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, SpinChoice, Stats,
     SteeringChoice, WorkerCount, Workers,
 };
 

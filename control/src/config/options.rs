@@ -121,9 +121,9 @@ options! {
     workers.steering = "\"auto\"",
         "\"auto\" or \"off\"",
         "Let the kernel bring packets to the worker that owns their session; off is for tests.";
-    workers.spin_us = "0",
-        "a number of microseconds from 0 to 1000, such as 20",
-        "How long a worker looks for work before it sleeps: less delay, more CPU time.";
+    workers.spin_us = "\"auto\"",
+        "\"auto\", or a number of microseconds from 0 to 1000, such as 20",
+        "Look for work so long before sleeping; \"auto\": only while lone packets follow close.";
     workers.sandbox = "\"on\"",
         "\"on\" or \"off\"",
         "Workers give up privileges, files and calls that they do not need; off is for tests.";

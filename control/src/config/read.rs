@@ -19,7 +19,7 @@ use super::raw::{
 };
 use super::types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
-    Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, Stats,
+    Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, SpinChoice, Stats,
     SteeringChoice, WorkerCount, Workers,
 };
 use super::values;
@@ -274,9 +274,7 @@ impl Reader<'_> {
         let steering = self.value(SECTION, "steering", &raw.steering, |value| {
             values::steering(values::text(value)?)
         });
-        let spin_us = self.value(SECTION, "spin_us", &raw.spin_us, |value| {
-            values::integer(value, 0..=values::SPIN_US_MAX.into())
-        });
+        let spin_us = self.value(SECTION, "spin_us", &raw.spin_us, values::spin_us_value);
         let sandbox = self
             .value(SECTION, "sandbox", &raw.sandbox, |value| values::sandbox(values::text(value)?));
         places.workers = span(&raw.count);
@@ -305,7 +303,7 @@ impl Reader<'_> {
             control_cpu: overrides.control_cpu.or(control_cpu),
             driver: overrides.driver.or(driver).unwrap_or(DriverChoice::Auto),
             steering: overrides.steering.or(steering).unwrap_or(SteeringChoice::Auto),
-            spin_us: overrides.spin_us.or(spin_us).unwrap_or(0),
+            spin_us: overrides.spin_us.or(spin_us).unwrap_or(SpinChoice::Auto),
             sandbox: overrides.sandbox.or(sandbox).unwrap_or(SandboxChoice::On),
         }
     }

@@ -140,8 +140,8 @@ pub struct Workers {
     pub driver: DriverChoice,
     /// Whether the kernel is asked to bring packets to the worker that owns their session.
     pub steering: SteeringChoice,
-    /// How long a worker looks for work before it sleeps, in microseconds, at most 1000.
-    pub spin_us: u16,
+    /// How long a worker looks for work before it sleeps.
+    pub spin_us: SpinChoice,
     /// Whether a worker gives up what it does not need.
     pub sandbox: SandboxChoice,
 }
@@ -153,6 +153,15 @@ pub enum WorkerCount {
     Auto,
     /// So many, at least 1.
     Exactly(u16),
+}
+
+/// How long a worker looks for work before it sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpinChoice {
+    /// As the last arrivals suggest.
+    Auto,
+    /// Always so many microseconds, at most 1000.
+    Micros(u16),
 }
 
 /// Which memory nodes.
@@ -291,7 +300,7 @@ pub struct Overrides {
     /// `--steering`.
     pub steering: Option<SteeringChoice>,
     /// `--spin-us`.
-    pub spin_us: Option<u16>,
+    pub spin_us: Option<SpinChoice>,
     /// `--sandbox`.
     pub sandbox: Option<SandboxChoice>,
 }

@@ -11,7 +11,8 @@ use ringway_proto::allowed_ips::IpNet;
 
 use super::raw::Scalar;
 use super::types::{
-    DriverChoice, InterfaceAddress, NumaChoice, SandboxChoice, SteeringChoice, WorkerCount,
+    DriverChoice, InterfaceAddress, NumaChoice, SandboxChoice, SpinChoice, SteeringChoice,
+    WorkerCount,
 };
 use super::units;
 
@@ -20,7 +21,7 @@ const WORKERS_MAX: u16 = 1024;
 
 /// Longest time that a worker may look for work before it sleeps, in microseconds: a wake-up costs
 /// some tens, so more than a thousand only burns power.
-pub const SPIN_US_MAX: u16 = 1000;
+const SPIN_US_MAX: u16 = 1000;
 
 /// `--workers`: a number from 1 to 1024, or `auto`.
 ///
@@ -33,6 +34,20 @@ pub fn worker_count(text: &str) -> Result<WorkerCount, String> {
     match text.parse() {
         Ok(count @ 1..=WORKERS_MAX) => Ok(WorkerCount::Exactly(count)),
         _ => Err(format!("is neither \"auto\" nor a number from 1 to {WORKERS_MAX}")),
+    }
+}
+
+/// `--spin-us`: a number of microseconds from 0 to 1000, or `auto`.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn spin_us(text: &str) -> Result<SpinChoice, String> {
+    if text == "auto" {
+        return Ok(SpinChoice::Auto);
+    }
+    match text.parse() {
+        Ok(us @ 0..=SPIN_US_MAX) => Ok(SpinChoice::Micros(us)),
+        _ => Err(format!("is neither \"auto\" nor a number from 0 to {SPIN_US_MAX}")),
     }
 }
 
@@ -217,6 +232,13 @@ pub(super) fn worker_count_value(value: &Scalar) -> Result<WorkerCount, String> 
         return worker_count(&count.to_string());
     }
     worker_count(text(value)?)
+}
+
+pub(super) fn spin_us_value(value: &Scalar) -> Result<SpinChoice, String> {
+    if let Scalar::Integer(us) = value {
+        return spin_us(&us.to_string());
+    }
+    spin_us(text(value)?)
 }
 
 /// A prefix whose host bits are zero. `10.77.0.5/24` is refused, as it may have been meant

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringway_dataplane::worker::SpinMode;
 use ringway_flow::Policy;
 use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
 use sd_notify::NotifyState;
@@ -80,8 +81,8 @@ pub struct WorkerSetup {
     pub driver: DriverChoice,
     /// Whether the kernel is asked to bring packets to their owners.
     pub steering: bool,
-    /// How long a worker looks for work before it sleeps, in microseconds.
-    pub spin_us: u16,
+    /// How long a worker looks for work before it sleeps.
+    pub spin: SpinMode,
     /// Whether workers give up what they do not need.
     pub sandbox: bool,
 }

@@ -302,7 +302,7 @@ fn worker_config(
         heaps: heaps.map_err(|error| Failure::new(Status::Config, format!("{error}")))?,
         link,
         mesh,
-        spin_us: setup.workers.spin_us.into(),
+        spin: setup.workers.spin,
         pools: setup.pools,
         features: common.features.clone(),
         driver: common.driver,

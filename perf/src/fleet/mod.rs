@@ -168,7 +168,8 @@ impl Fleet {
 
     /// Shakes hands for the clients of `range`, at most `at_once` under way at a time, until all
     /// have a session or `limit` has passed. With `at_once` as large as the range, all initiations
-    /// are made first and then leave together.
+    /// leave, one after the other as they are made, before the first answer is read: times are an
+    /// upper bound then.
     ///
     /// # Errors
     /// When the kernel refuses to send.
@@ -179,22 +180,16 @@ impl Fleet {
         let cookies_before = self.tally.cookies;
         self.shaking = Shaking { begun: vec![None; self.clients.len()], took: Vec::new() };
         let mut next = range.start;
-        let mut start = Clock::now();
+        let start = Clock::now();
         let mut last = start;
         loop {
             let done = self.shaking.took.len() as u32;
             if done == wanted || start.elapsed() >= limit {
                 break;
             }
-            let first = next == range.start;
             while next < range.end && next - range.start - done < at_once {
                 self.begin(next);
                 next += 1;
-            }
-            if first {
-                // Making the messages is not part of what is measured.
-                start = Clock::now();
-                self.shaking.begun.iter_mut().flatten().for_each(|begun| *begun = start);
             }
             self.turn(NAP_MAX)?;
             if self.shaking.took.len() as u32 > done {

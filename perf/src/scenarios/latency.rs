@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::datagrams::{Initiator, SINK_PORT, START_LIMIT, port_of};
-use super::{Beside, Settings, own_tool, to_float};
+use super::{Beside, Busy, Settings, own_tool, to_float};
 use crate::iperf::{self, Amount, Direction, Run, Server};
 use crate::process::Process;
 use crate::programs::Program;
@@ -56,7 +56,7 @@ pub(super) fn measure(
     };
     wait_until("the answering end", Duration::from_secs(10), || ask(0).ok())?;
     let (answer, told) = match beside {
-        Beside::Nothing => (ask(settings.measured_s)?, netperf(&site, settings, transport)?),
+        Beside::Nothing => alone(&site, settings, transport, ask)?,
         Beside::Stream => with_stream(&site, settings, ask)?,
         Beside::Flood => with_flood(&site, settings, ask)?,
     };
@@ -71,6 +71,20 @@ pub(super) fn measure(
     ];
     figures.extend(told);
     Ok(figures)
+}
+
+/// Nothing else goes on: what that costs the gateway is told too.
+fn alone(
+    site: &Site,
+    settings: &Settings,
+    transport: Transport,
+    ask: impl Fn(u32) -> Result<String>,
+) -> Result<(String, Vec<Figure>)> {
+    let gateway = Busy::since_now(site.gateway.tunnel.pid());
+    let answer = ask(settings.measured_s)?;
+    let mut told = vec![Figure::told("core used", gateway.used().cores())];
+    told.extend(netperf(site, settings, transport)?);
+    Ok((answer, told))
 }
 
 /// The same by netperf, where it is installed: a second opinion on our own tool.
