@@ -130,14 +130,16 @@ impl CookieJar {
         let first = mac(&mac1_key(peer), &[body]);
         mac1.copy_from_slice(&first);
         self.last_mac1 = Some(first);
-        match self.cookie {
-            Some((cookie, born)) if is_usable(born, now) => {
-                mac2.copy_from_slice(&mac(&cookie, &[body, &first]));
+        match &mut self.cookie {
+            Some((cookie, born)) if is_usable(*born, now) => {
+                mac2.copy_from_slice(&mac(cookie, &[body, &first]));
             }
-            Some(_) | None => {
+            Some((stale, _)) => {
                 mac2.fill(0);
+                stale.zeroize();
                 self.cookie = None;
             }
+            None => mac2.fill(0),
         }
     }
 

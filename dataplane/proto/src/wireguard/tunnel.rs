@@ -93,7 +93,8 @@ pub struct Tunnel {
     /// None if the peer's key is a point of low order: such a peer is silently dead.
     pub(super) static_static: Option<Shared>,
     pub(super) keypairs: Keypairs,
-    /// There from the first message of a handshake until it is complete or given up.
+    /// There from the first message of a handshake until it is complete or given up, and as long as
+    /// a cookie for the next one can be used.
     pub(super) handshake: Option<Box<Handshake>>,
     pub(super) timers: Timers,
     /// Indices to give back at the next call that is lent the table.
@@ -225,7 +226,8 @@ impl Tunnel {
 
     /// Sizes in bytes of the blocks that the tunnel holds besides itself, for the session's ledger:
     /// keypairs, and what a handshake under way needs. They come with handshakes and go when the
-    /// keys are erased; nothing comes with a packet.
+    /// keys are erased; nothing comes with a packet. What a cryptographic provider allocates for a
+    /// key is not in it: without batches (`AeadKey::prepare_for_data`) that is 600 bytes each.
     pub fn blocks(&self) -> impl Iterator<Item = usize> {
         let keypairs = self.keypairs.by_role().into_iter().flatten().map(size_of_val::<Keypair>);
         keypairs.chain(self.handshake.as_deref().map(size_of_val::<Handshake>))
@@ -396,8 +398,11 @@ impl Tunnel {
 
     /// Forgets the initiation that waits for its answer. Whose index is free.
     pub(super) fn take_initiation(&mut self) -> Option<ReceiverIndex> {
-        let pending = self.handshake.as_mut().and_then(|handshake| handshake.initiation.take());
-        pending.map(|pending| pending.index)
+        let handshake = self.handshake.as_mut()?;
+        let index = handshake.initiation.as_ref()?.index;
+        // Erased where it lies: to take it out would leave a copy of its secrets behind.
+        handshake.initiation = None;
+        Some(index)
     }
 
     /// No answer is waited for any more: gives back what only a handshake under way needs, unless
