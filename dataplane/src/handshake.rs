@@ -23,8 +23,9 @@ use ringway_proto::limits::{
     HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX, TIMERS_PER_TURN_MAX,
 };
 use ringway_proto::wireguard::{
-    Admission, AdmissionLimits, CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge,
-    Message, OpenedInitiation, OutgoingKind, SendState, Tunnel, UNDER_LOAD_FROM,
+    Admission, AdmissionLimits, CROWDED_FROM, CookieChecker, Cx, HandshakeLimiter, Identity,
+    Indices, LoadGauge, Message, OpenedInitiation, OutgoingKind, SendState, Tunnel,
+    UNDER_LOAD_FROM,
 };
 use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex};
 use ringway_ring::{Driver, Ecn, Local, Outside, Train};
@@ -45,6 +46,16 @@ const CHEAP: [DropReason; 5] = [
     DropReason::HandshakeUnexpected,
     DropReason::IndexUnknown,
     DropReason::NoIdentity,
+];
+
+/// Why a message leads to nothing although its sender may be as honest as any.
+const BLAMELESS: [DropReason; 6] = [
+    DropReason::HandshakeSourceFull,
+    DropReason::HandshakeSessionsFull,
+    DropReason::HandshakeHalfOpenFull,
+    DropReason::HandshakeQueueFull,
+    DropReason::CrossingFull,
+    DropReason::IndexExhausted,
 ];
 
 struct Queued {
@@ -128,15 +139,6 @@ impl HandshakeQueue {
         self.cookies_left = COOKIES_PER_TURN_MAX;
     }
 
-    /// The next message. The queue begins anew where it is in the cache once it was empty.
-    fn pop(&mut self) -> Option<Queued> {
-        let first = self.queue.pop_front();
-        if self.queue.is_empty() {
-            self.queue.clear();
-        }
-        first
-    }
-
     /// Takes one of this turn's checks.
     fn may_check(&mut self, answer: bool) -> Result<(), DropReason> {
         let left = if answer { &mut self.answer_checks_left } else { &mut self.checks_left };
@@ -145,16 +147,30 @@ impl HandshakeQueue {
     }
 
     /// Queues an initiation that another core opened. Those without a cookie find room until they
-    /// are load: the other cores hear of it at the end of the turn.
+    /// are load whatever they are worth: the other cores hear of it at the end of the turn.
     pub(crate) fn claim(&mut self, claim: Claim, now: Now) -> Result<(), DropReason> {
-        let room = if claim.vouched { HANDSHAKES_QUEUED_MAX } else { UNDER_LOAD_FROM };
+        self.load.observe(self.len() + 1, now.mono);
+        let room = if claim.vouched { HANDSHAKES_QUEUED_MAX } else { CROWDED_FROM };
         if self.claims.len() >= room {
             return Err(DropReason::HandshakeQueueFull);
         }
         self.claims.push_back(claim);
-        self.load.observe(self.len(), now.mono);
         Ok(())
     }
+}
+
+/// The first that waits. The queue begins anew, where it is in the cache, once it was empty.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if queue.is_empty() {
+        queue.clear();
+    }
+    first
+}
+
+/// Whether work led to nothing for a reason that lies with who asked for it.
+fn is_wasted<T>(done: &Result<T, DropReason>) -> bool {
+    done.as_ref().is_err_and(|reason| !BLAMELESS.contains(reason))
 }
 
 /// The index table bound to one peer, as a tunnel sees it.
@@ -296,7 +312,7 @@ impl<D: Driver> Shard<D> {
             }
             // In turns, so that neither kind keeps the other waiting.
             let claim = if count % 2 == 0 || self.handshakes.queue.is_empty() {
-                self.handshakes.claims.pop_front()
+                pop(&mut self.handshakes.claims)
             } else {
                 None
             };
@@ -305,11 +321,11 @@ impl<D: Driver> Shard<D> {
                 let done = self.answer_claim(claim, now);
                 let refused = done.is_err();
                 (done, refused)
-            } else if let Some(queued) = self.handshakes.pop() {
+            } else if let Some(queued) = pop(&mut self.handshakes.queue) {
                 let done = self.handshake(&queued, now);
                 let cheap = done.as_ref().is_err_and(|reason| CHEAP.contains(reason));
                 if !cheap {
-                    self.handshakes.load.worked(done.is_err(), now.mono);
+                    self.handshakes.load.worked(is_wasted(&done), now.mono);
                 }
                 (done, cheap)
             } else {
@@ -331,7 +347,7 @@ impl<D: Driver> Shard<D> {
         let crowded = claim.crowded;
         let done = self.answer(claim, now);
         let load = &mut self.handshakes.load;
-        load.worked(done.is_err(), now.mono);
+        load.worked(is_wasted(&done), now.mono);
         if crowded {
             load.observe(UNDER_LOAD_FROM, now.mono);
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ringway_dataplane::Command;
 use ringway_dataplane::state::{Pending, StatePage};
-use ringway_proto::limits::HANDSHAKES_CHECKED_PER_TURN_MAX;
-use ringway_proto::wireguard::{UNDER_LOAD_FOR, UNDER_LOAD_FROM};
+use ringway_proto::limits::{HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX};
+use ringway_proto::wireguard::{CROWDED_FROM, UNDER_LOAD_FOR, UNDER_LOAD_FROM, WASTED_MIN};
 use ringway_proto::{CoreId, DropReason, ReceiverIndex};
 use ringway_ring::{Ecn, Wait};
 use ringway_tests::client::{Client, Seeded};
@@ -17,7 +17,7 @@ use ringway_tests::gateway::{Gateway, Setup, change_of};
 use ringway_tests::network::initiation;
 use ringway_tests::pair::{Families, SEED};
 
-use crate::floods::{open_cookie, sign_again};
+use crate::floods::{open_cookie, sign_again, waste};
 
 const FINDER: CoreId = CoreId(0);
 const OWNER: CoreId = CoreId(1);
@@ -48,6 +48,7 @@ fn deliver(cluster: &mut Cluster, core: CoreId, datagrams: &[Vec<u8>]) {
 /// One core gets more worthless initiations than it may have waiting.
 fn press(cluster: &mut Cluster, core: CoreId) {
     let mut random = Seeded(5);
+    waste(cluster.at(core), &mut random, home());
     for _ in 0..UNDER_LOAD_FROM / HANDSHAKES_CHECKED_PER_TURN_MAX + 1 {
         for _ in 0..HANDSHAKES_CHECKED_PER_TURN_MAX / 64 {
             let public = Gateway::public_of(SEED);
@@ -109,14 +110,17 @@ fn claims_without_a_cookie_leave_room_to_those_with_one() {
     cluster.put_peer(change_of(member.public(), &["10.0.0.2/32"]));
     // The owner takes claims, and answers none of them.
     cluster.at(OWNER).command(Command::Pause(Pending::default()));
-    for mut stranger in clients.take(UNDER_LOAD_FROM + 20) {
-        let message = stranger.send(&[0; 20], cluster.now).remove(0);
-        find(&mut cluster, message);
-        cluster.at(OWNER).turn();
+    let message = clients.next().unwrap().send(&[0; 20], cluster.now).remove(0);
+    for _ in 0..(CROWDED_FROM + 20) / HANDSHAKES_PER_TURN_MAX {
+        deliver(&mut cluster, FINDER, &vec![message.clone(); HANDSHAKES_PER_TURN_MAX]);
         cluster.at(FINDER).turn();
+        cluster.at(OWNER).turn();
     }
+    cluster.at(FINDER).turn();
     let full = DropReason::HandshakeQueueFull;
     assert_eq!(cluster.at(OWNER).drops(full), 20);
+    // What the finder did until now was not in vain, as far as it knows.
+    cluster.now.mono = cluster.now.mono + UNDER_LOAD_FOR;
     press(&mut cluster, FINDER);
     cluster.at(FINDER).run();
     let mut message = member.send(&[0; 20], cluster.now).remove(0);
@@ -130,6 +134,54 @@ fn claims_without_a_cookie_leave_room_to_those_with_one() {
     cluster.run();
     let owner = cluster.at(OWNER).shard.counters_mut();
     assert_eq!(owner.handshakes_completed_responder, 1);
+}
+
+#[test]
+fn a_flood_that_only_the_owner_can_judge_brings_cookies_out_on_the_finder() {
+    let mut cluster = two_cores();
+    // Whoever knows the gateway's key can seal any key, also one that lives on a core of his
+    // choice, and say so as often as he likes.
+    let message = strangers(&cluster).next().unwrap().send(&[0; 20], cluster.now).remove(0);
+    let flood = 4 * UNDER_LOAD_FROM;
+    for _ in 0..flood / HANDSHAKES_CHECKED_PER_TURN_MAX {
+        for _ in 0..HANDSHAKES_CHECKED_PER_TURN_MAX / 64 {
+            deliver(&mut cluster, FINDER, &vec![message.clone(); 64]);
+        }
+        cluster.at(FINDER).turn();
+        cluster.at(OWNER).turn();
+    }
+    cluster.run();
+    let opened = cluster.at(OWNER).drops(DropReason::HandshakePeerUnknown);
+    assert!((u64::from(WASTED_MIN)..100).contains(&opened), "{opened} cost curve work");
+    let without = cluster.at(FINDER).drops(DropReason::Mac2Missing);
+    assert_eq!(without + opened, flood as u64);
+}
+
+#[test]
+fn an_honest_crowd_at_one_core_is_let_in_by_a_slower_one_without_cookies() {
+    let mut cluster = two_cores();
+    let crowd = 2 * UNDER_LOAD_FROM;
+    let mut members: Vec<Client> = strangers(&cluster).take(crowd).collect();
+    for (number, member) in members.iter().enumerate() {
+        let inner = format!("10.1.{}.{}/32", number >> 8, number & 0xff);
+        cluster.put_peer(change_of(member.public(), &[&inner]));
+    }
+    let now = cluster.now;
+    let hellos: Vec<_> = members.iter_mut().flat_map(|m| m.send(&[0; 20], now)).collect();
+    let mut hellos = hellos.chunks(HANDSHAKES_CHECKED_PER_TURN_MAX);
+    for turn in 0..10 * crowd {
+        for merged in hellos.next().unwrap_or_default().chunks(64) {
+            deliver(&mut cluster, FINDER, merged);
+        }
+        cluster.at(FINDER).turn();
+        if turn % 3 == 0 {
+            cluster.at(OWNER).turn();
+        }
+    }
+    let owner = cluster.at(OWNER).shard.counters_mut();
+    assert_eq!(owner.handshakes_completed_responder, crowd as u64);
+    assert_eq!(cluster.sum(|counters| counters.cookies_sent), 0);
+    assert_eq!(cluster.drops(DropReason::HandshakeQueueFull), 0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ringway_proto::crypto::{MAC_BYTES, Random, hash, mac, xopen};
 use ringway_proto::limits::{
     COOKIES_PER_TURN_MAX, HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX,
 };
-use ringway_proto::wireguard::{CookieChecker, REKEY_TIMEOUT};
+use ringway_proto::wireguard::{CookieChecker, REKEY_TIMEOUT, UNDER_LOAD_FROM, WASTED_MIN};
 use ringway_ring::Wait;
 use ringway_tests::client::{Client, Seeded};
 use ringway_tests::driver::Pools;
@@ -31,10 +31,23 @@ fn roomy() -> Pair {
     Pair::new(Setup { pools, ..Setup::new(SEED, Families::V4.gateway()) }, Families::V4)
 }
 
+/// Has the gateway work on worthless initiations until the next ones may be load.
+pub(crate) fn waste(gateway: &mut Gateway, random: &mut Seeded, from: SocketAddr) {
+    let public = Gateway::public_of(SEED);
+    let ip = gateway.ip();
+    for _ in 0..WASTED_MIN {
+        gateway.deliver(&[initiation(random, &public)], from, ip, Default::default());
+        gateway.turn();
+    }
+}
+
 /// Puts `count` worthless initiations into the queue, as many in a turn as one looks at, without
-/// working on more than a few.
+/// working on more than a few; so many that they may be load after those that [`waste`] brings.
 pub(crate) fn pour(flood: &mut Flood, count: usize) {
     let public = Gateway::public_of(SEED);
+    if count >= UNDER_LOAD_FROM {
+        waste(&mut flood.pair.gateway, &mut flood.random, flood.from);
+    }
     let messages: Vec<_> = (0..count).map(|_| initiation(&mut flood.random, &public)).collect();
     for looked_at in messages.chunks(HANDSHAKES_CHECKED_PER_TURN_MAX) {
         for merged in looked_at.chunks(64) {
@@ -111,13 +124,16 @@ fn a_turn_looks_at_some_handshakes_works_on_few_and_answers_some() {
     };
     let (checked, worked) = (HANDSHAKES_CHECKED_PER_TURN_MAX, HANDSHAKES_PER_TURN_MAX as u64);
     assert_eq!(turn(&mut pair, checked + 100), (worked, 100, 0));
+    for _ in 1..WASTED_MIN / HANDSHAKES_PER_TURN_MAX as u32 - 1 {
+        assert_eq!(turn(&mut pair, HANDSHAKES_PER_TURN_MAX), (worked, 0, 0));
+    }
     assert_eq!(turn(&mut pair, checked), (worked, 0, 0));
     // The load begins: those who come now, and those who wait, are told to bring a cookie.
     let (dropped, unseen, told) = turn(&mut pair, checked + 100);
     assert!(dropped > checked as u64 - 16 && unseen == 100, "{dropped} {unseen}");
     assert!((1..=2 * COOKIES_PER_TURN_MAX).contains(&told), "{told}");
     pair.gateway.run();
-    assert_eq!(pair.gateway.all_drops(), 3 * checked as u64 + 200);
+    assert_eq!(pair.gateway.all_drops(), 3 * checked as u64 + 200 + 8 * worked);
     assert!(pair.gateway.shard.driver_mut().at_rest());
 }
 

@@ -17,8 +17,9 @@ pub const UDP_PAYLOAD_MAX: usize = 65_507;
 pub const STAGED_PACKETS_MAX: usize = 128;
 
 /// Handshake messages waiting on one core: two seconds of work, 4 MiB of which only what is used is
-/// touched. Who comes later is better off with the repetition, five seconds after the first try.
-/// (The kernel's implementation keeps 4,096, and asks for cookies from 512 on.)
+/// touched. As many that other cores have opened have room beside them. Who comes later is better
+/// off with the repetition, five seconds after the first try. (The kernel's implementation keeps
+/// 4,096, and asks for cookies from 512 on.)
 pub const HANDSHAKES_QUEUED_MAX: usize = 16_384;
 
 /// Handshake messages worked on in one turn: at about 130 us each this holds data back for at most

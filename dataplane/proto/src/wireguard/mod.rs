@@ -40,7 +40,7 @@ pub use handshake::{INITIATION_INTERVAL_MIN, Outgoing, OutgoingKind};
 pub use identity::Identity;
 pub use keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES};
 pub use limiter::{HandshakeLimiter, Source};
-pub use load::{CROWDED_FROM, LoadGauge, UNDER_LOAD_FOR, UNDER_LOAD_FROM};
+pub use load::{CROWDED_FROM, LoadGauge, UNDER_LOAD_FOR, UNDER_LOAD_FROM, WASTED_MIN};
 pub use messages::{Message, classify};
 pub use noise::{OpenedInitiation, Tai64n};
 pub use replay::ReplayWindow;
