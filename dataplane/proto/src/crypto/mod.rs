@@ -70,8 +70,7 @@ pub fn equal(left: &[u8], right: &[u8]) -> bool {
 /// 5.4.6), for one direction of a keypair or one message of a handshake.
 ///
 /// The 32 bytes are kept beside the provider's prepared context: they are what is exported, and
-/// what a batch implementation needs. Nothing is allocated after construction, but for that context
-/// if it turns out to be wanted.
+/// what a batch implementation needs. Sealing and opening allocate nothing.
 #[derive(Default)]
 pub struct AeadKey {
     bytes: [u8; KEY_BYTES],
@@ -79,13 +78,7 @@ pub struct AeadKey {
     /// dormant key.
     ready: Option<provider::Aead>,
     batch: Option<Batch>,
-    /// Data messages that came alone and were short, as long as there is no context for them.
-    alone: u8,
 }
-
-/// Short data messages that come alone before a provider context is made for them: more than the
-/// keepalives of a session that does nothing else, every ten seconds until its key is 180 s old.
-const ALONE_MAX: u8 = 32;
 
 impl AeadKey {
     /// Prepares a key.
@@ -97,7 +90,7 @@ impl AeadKey {
     /// Keeps a key that is not used yet: no provider context is made until [`AeadKey::prepare`].
     #[must_use]
     pub fn dormant(bytes: &[u8; KEY_BYTES]) -> Self {
-        Self { bytes: *bytes, ready: None, batch: Batch::detect(), alone: 0 }
+        Self { bytes: *bytes, ready: None, batch: Batch::detect() }
     }
 
     /// Prepares a key for data messages: see [`AeadKey::prepare_for_data`].
@@ -123,27 +116,11 @@ impl AeadKey {
     }
 
     /// Makes the provider context of a dormant key on a machine without batches. With them it is
-    /// made when it pays: a session that is idle is spared its memory.
+    /// never wanted for data, and a session is spared its memory.
     pub fn prepare_for_data(&mut self) {
         if self.batch.is_none() {
             self.prepare();
         }
-    }
-
-    /// What does a short data message that comes alone: `None` is the provider, because it is
-    /// faster, or the only one. Batches do it for a key that has had few of them.
-    #[inline]
-    pub(crate) fn batch_alone(&mut self) -> Option<Batch> {
-        let batch = self.batch?;
-        if self.ready.is_some() {
-            return None;
-        }
-        self.alone += 1;
-        if self.alone == ALONE_MAX {
-            self.alone = 0;
-            self.prepare();
-        }
-        Some(batch)
     }
 
     /// Erases the key.

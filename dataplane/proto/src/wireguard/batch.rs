@@ -12,17 +12,9 @@ use crate::limits::RUN_MAX;
 /// Messages of a call that fits into a small array: clearing the large one would cost as much as
 /// sealing a small message.
 const FEW: usize = 4;
-/// Bytes from which on a message that comes alone is faster through the batch code than through the
-/// provider (`benches/aead.rs`: 10 % slower at 64 bytes, 13 % faster at 512).
-const ALONE_BYTES_MIN: usize = 400;
-
 /// Decrypts every pending message in place; those that do not verify are dropped. Headers stay.
-pub(super) fn open_batch(key: &mut AeadKey, run: &mut [Datagram<'_>]) {
-    let batch = match run {
-        [alone] if alone.bytes.len() < ALONE_BYTES_MIN => key.batch_alone(),
-        _ => key.batch(),
-    };
-    match (batch, run.len()) {
+pub(super) fn open_batch(key: &AeadKey, run: &mut [Datagram<'_>]) {
+    match (key.batch(), run.len()) {
         (None, _) => run.iter_mut().for_each(|datagram| open_one(key, datagram)),
         (Some(batch), 0..=FEW) => open_together::<FEW>(batch, key, run),
         (Some(batch), _) => {
@@ -32,12 +24,8 @@ pub(super) fn open_batch(key: &mut AeadKey, run: &mut [Datagram<'_>]) {
 }
 
 /// Encrypts every packet in place, behind its header, under consecutive counters.
-pub(super) fn seal_batch(key: &mut AeadKey, run: &mut [Plain<'_>], first: u64) {
-    let batch = match run {
-        [alone] if alone.bytes.len() < ALONE_BYTES_MIN => key.batch_alone(),
-        _ => key.batch(),
-    };
-    match (batch, run.len()) {
+pub(super) fn seal_batch(key: &AeadKey, run: &mut [Plain<'_>], first: u64) {
+    match (key.batch(), run.len()) {
         (None, _) => seal_one_by_one(key, run, first),
         (Some(batch), 0..=FEW) => seal_together::<FEW>(batch, key, run, first),
         (Some(batch), _) => {
@@ -116,7 +104,7 @@ mod tests {
     const LENGTHS: [usize; 9] = [0, 16, 32, 64, 80, 512, 1408, 1424, 1424];
 
     /// Datagrams with 16 bytes of room for the header: sealed one by one.
-    fn run(count: usize, first: u64, key: &mut AeadKey) -> Vec<Vec<u8>> {
+    fn run(count: usize, first: u64, key: &AeadKey) -> Vec<Vec<u8>> {
         let lengths = LENGTHS.iter().cycle().take(count);
         let mut datagrams: Vec<Vec<u8>> =
             lengths.map(|len| vec![7; DATA_HEADER_BYTES + len + TAG_BYTES]).collect();
@@ -132,22 +120,22 @@ mod tests {
     fn together_and_one_by_one_make_the_same_bytes() {
         for count in [0, 1, 2, 3, 4, 5, 8, 9, 45, 64, 65, 130] {
             let first = u64::MAX / 2 + count as u64;
-            let together = run(count, first, &mut AeadKey::for_data(&[3; 32]));
-            let one_by_one = run(count, first, &mut AeadKey::new(&[3; 32]).without_batch());
+            let together = run(count, first, &AeadKey::for_data(&[3; 32]));
+            let one_by_one = run(count, first, &AeadKey::new(&[3; 32]).without_batch());
             assert!(together == one_by_one, "{count} packets");
         }
     }
 
     #[test]
-    fn short_messages_that_come_alone_are_the_same_before_and_after_a_context_is_made() {
-        let mut key = AeadKey::for_data(&[3; 32]);
-        let mut provider = AeadKey::new(&[3; 32]);
+    fn short_messages_that_come_alone_are_the_same_through_either() {
+        let key = AeadKey::for_data(&[3; 32]);
+        let provider = AeadKey::new(&[3; 32]).without_batch();
         for counter in 0..100 {
-            let sealed = run(1, counter, &mut key);
-            assert_eq!(sealed, run(1, counter, &mut provider));
+            let sealed = run(1, counter, &key);
+            assert_eq!(sealed, run(1, counter, &provider));
             let mut opened = sealed.clone();
             let mut datagrams = [Datagram::new(&mut opened[0])];
-            open_batch(&mut key, &mut datagrams);
+            open_batch(&key, &mut datagrams);
             assert_eq!(datagrams[0].outcome, Outcome::Pending);
         }
     }
@@ -155,9 +143,9 @@ mod tests {
     #[test]
     fn together_and_one_by_one_refuse_the_same_messages() {
         let keys = [AeadKey::for_data(&[3; 32]), AeadKey::new(&[3; 32]).without_batch()];
-        for mut key in keys {
+        for key in keys {
             for count in [1, 4, 5, 64, 130] {
-                let mut datagrams = run(count, 5, &mut key);
+                let mut datagrams = run(count, 5, &key);
                 for bad in datagrams.iter_mut().skip(2).step_by(7) {
                     *bad.last_mut().expect("a tag") ^= 1;
                 }
@@ -166,7 +154,7 @@ mod tests {
                 // What was refused before is neither opened nor judged again.
                 let earlier = Outcome::Dropped(DropReason::DataReplayed);
                 opened[0].outcome = earlier;
-                open_batch(&mut key, &mut opened);
+                open_batch(&key, &mut opened);
                 for (at, datagram) in opened.iter().enumerate() {
                     let expected = match at {
                         0 => earlier,

@@ -107,7 +107,7 @@ impl Tunnel {
             }
         }
 
-        open_batch(&mut keypair.receive, run);
+        open_batch(&keypair.receive, run);
 
         let mut summary = RunSummary::default();
         let mut wire_bytes = 0;
@@ -205,7 +205,7 @@ impl Tunnel {
             data |= packet.bytes.len() > DATA_OVERHEAD_BYTES;
         }
 
-        seal_batch(&mut keypair.send, run, first);
+        seal_batch(&keypair.send, run, first);
 
         if !run.is_empty() {
             self.stats.tx_bytes += wire_bytes;
