@@ -36,13 +36,14 @@ struct Relay {
 pub(super) fn serve(destination: SocketAddr, ready: fn(u16)) -> anyhow::Result<()> {
     let listener = TcpListener::bind(ANY_PORT)?;
     ready(listener.local_addr()?.port());
+    // Never shortened: an index names its relay as long as the ring lives. Declared before the
+    // ring, so that their memory outlives it.
+    let mut relays: Vec<Option<Relay>> = Vec::new();
     let mut builder = IoUring::builder();
     builder.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun();
     let mut ring = builder.build(ENTRIES).context("No ring of this kind")?;
     let accept = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).build();
     push(&mut ring, &accept.user_data(ACCEPT))?;
-    // Never shortened: an index names its relay as long as the ring lives.
-    let mut relays: Vec<Option<Relay>> = Vec::new();
     loop {
         ring.submit_and_wait(1)?;
         let done: Vec<(u64, i32)> =
@@ -98,7 +99,8 @@ fn submit(ring: &mut IoUring, relay: &mut Option<Relay>, index: usize) -> anyhow
 
 fn push(ring: &mut IoUring, entry: &squeue::Entry) -> anyhow::Result<()> {
     // SAFETY: the buffer of the entry is the heap memory of a `Relay`, which is freed only in
-    // `advance`, after the completion of its one operation; the listener outlives the ring.
+    // `advance`, after the completion of its one operation, or after the ring; the listener
+    // outlives the ring.
     let pushed = unsafe { ring.submission().push(entry) };
     if pushed.is_ok() {
         return Ok(());

@@ -24,7 +24,8 @@ impl Row {
     fn middle(&self, figure: fn(&Sample) -> f64) -> (f64, f64, f64) {
         let mut figures: Vec<_> = self.samples.iter().map(figure).collect();
         figures.sort_by(f64::total_cmp);
-        let median = figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN);
+        let at = |place: usize| figures.get(place).copied().unwrap_or(f64::NAN);
+        let median = f64::midpoint(at(figures.len() / 2), at(figures.len().saturating_sub(1) / 2));
         let lowest = figures.first().copied().unwrap_or(f64::NAN);
         (median, lowest, figures.last().copied().unwrap_or(f64::NAN))
     }

@@ -11,8 +11,9 @@
 //! - The allowance lasts. Looking on in vain, and time taken from other threads (seen as a jump of
 //!   the clock between two looks), are charged to it; it fills by a share of time.
 //!
-//! Only packets that a session carried count, so that nobody without a key keeps a core awake. Time
-//! is an argument; this file must not know what is looked at.
+//! Only packets that a session carried count: who has no key keeps a core awake only by sending to
+//! the inner address of a client that has. Time is an argument; this file must not know what is
+//! looked at.
 
 use std::time::Duration;
 

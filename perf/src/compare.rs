@@ -16,6 +16,9 @@ use serde_json::Value;
 use crate::programs::Program;
 use crate::report::{Results, Spread};
 
+/// How the README of a smoke run says what it is: nothing is compared with one.
+pub const SMOKE_RUN: &str = "**A smoke run:";
+
 /// Share by which medians must differ where one side was measured once.
 const BLIND: f64 = 0.15;
 
@@ -65,13 +68,16 @@ impl Earlier {
         Ok(Self { name: name.unwrap_or_default(), circumstances, values })
     }
 
-    /// The latest one under `parent` other than `own`: of the same host if there is one.
+    /// The latest one under `parent` other than `own` that is no smoke run: of the same host if
+    /// there is one.
     #[must_use]
     pub fn latest(parent: &Path, own: Option<&Path>, host: &str) -> Option<Self> {
         let entries = fs::read_dir(parent).ok()?.flatten().map(|entry| entry.path());
         let mut folders: Vec<PathBuf> =
             entries.filter(|path| Some(path.as_path()) != own && path.is_dir()).collect();
         folders.sort_by_key(|path| age(path, host));
+        let told = |folder: &PathBuf| fs::read_to_string(folder.join("README.md"));
+        folders.retain(|folder| !told(folder).is_ok_and(|text| text.contains(SMOKE_RUN)));
         folders.iter().rev().find_map(|folder| Self::read(folder).ok())
     }
 }

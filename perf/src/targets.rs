@@ -119,7 +119,10 @@ impl Target {
         let sign = if better == Better::Lower { "≤" } else { "≥" };
         let ours = results.spread(scenario, Program::Ringway, figure);
         let best = results.best_peer(scenario, figure, better);
-        let measured = results.programs().iter().filter(|one| !one.is_ours()).count();
+        let programs = results.programs();
+        let peers = programs.iter().filter(|one| !one.is_ours());
+        let has_it = |peer: &&Program| results.spread(scenario, **peer, figure).is_some();
+        let measured = peers.filter(has_it).count();
         let peer = best.map_or_else(
             || "not measured".to_owned(),
             |(program, spread)| format!("{spread} ({program}, of {measured})"),

@@ -103,7 +103,7 @@ fn privileged_idle_sessions_stay_within_their_budget_and_give_it_back() {
 fn privileged_a_client_that_floods_takes_nothing_from_another() {
     // One worker, which has a processor to itself: of several, some share theirs with the flooder.
     if is_steered() {
-        holds_within(Scenario::Fairness, 1, 5);
+        holds_within(Scenario::Fairness, 1, 2);
     }
 }
 

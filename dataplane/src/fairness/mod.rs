@@ -25,9 +25,11 @@
 //! the kernel's buffers. Another one is noticed when its first packet has passed through them, and
 //! shares are kept from then on.
 //!
-//! Turns become shorter, down to a thirty-second, while much comes in: throwing away what is beyond
-//! a share costs little, but only what has been received can be thrown away. They carry no less
-//! than takes as long as looking at what came in, so that who sends little stays below a share.
+//! Turns become shorter while much comes in, down to a thirty-second where that is many small
+//! buffers: throwing away what is beyond a share costs little, but only what has been received can
+//! be thrown away. A turn that has seen everything lets the next one carry a sixteenth of what it
+//! looked at, up to a full turn, which takes about as long as looking did: so who sends little
+//! stays below a share.
 //!
 //! **Bound.** A turn carries at most [`TURN_UNITS_MAX`](ringway_proto::limits::TURN_UNITS_MAX)
 //! units, one buffer, and one parcel that crossed. What arrives for a session below its share waits

@@ -328,3 +328,53 @@ const fn stranger(from: IpAddr) -> usize {
 pub(super) const fn is_outside(received: &Received) -> bool {
     matches!(received, Received::Outside(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOOD_BUFFER: u64 = 40_000;
+
+    /// Turns that look at many buffers of this size, until the budget has settled.
+    fn pressed(buffer: u64) -> Fairness {
+        let mut fairness = Fairness::new();
+        fairness.press(Instant::ZERO);
+        fairness.patience = 0;
+        for _ in 0..10 {
+            fairness.begin_turn();
+            fairness.set_budget(3 * TAKEN_MANY, 3 * TAKEN_MANY as u64 * buffer);
+        }
+        fairness
+    }
+
+    #[test]
+    fn a_turn_is_short_when_much_comes_in_but_not_shorter_than_looking_at_it() {
+        assert_eq!(pressed(16).budget, TURN_UNITS_MAX / 32);
+        assert_eq!(pressed(4_096).budget, 192 * 4_096 / UNCARRIED);
+        assert_eq!(pressed(FLOOD_BUFFER).budget, 192 * FLOOD_BUFFER / UNCARRIED);
+        assert_eq!(pressed(100_000).budget, TURN_UNITS_MAX);
+        let mut fairness = pressed(16);
+        (0..5).for_each(|_| fairness.set_budget(1, 4_096));
+        assert_eq!(fairness.budget, TURN_UNITS_MAX);
+    }
+
+    #[test]
+    fn a_quiet_session_is_never_over_its_share_beside_large_buffers() {
+        let mut fairness = pressed(FLOOD_BUFFER);
+        let (mut quiet, mut flooder) = (Portion::default(), Portion::default());
+        let mut dropped = 0;
+        for _ in 0..1_000 {
+            fairness.begin_turn();
+            // A burst of four small datagrams among 192 buffers of the flood.
+            for _ in 0..4 {
+                assert_eq!(fairness.judge(&mut quiet, 4_096, true), Fate::Carried);
+            }
+            for _ in 0..188 {
+                let fate = fairness.judge(&mut flooder, FLOOD_BUFFER, true);
+                dropped += u32::from(fate == Fate::Dropped);
+            }
+            fairness.set_budget(192, 188 * FLOOD_BUFFER + 4 * 4_096);
+        }
+        assert!(dropped > 100_000, "{dropped}");
+    }
+}
