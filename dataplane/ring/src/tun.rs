@@ -95,6 +95,12 @@ pub enum TunError {
          device"
     )]
     NoDevice,
+    /// It is kept from this user.
+    #[error(
+        "This user may not open /dev/net/tun; open it to all with `chmod 0666 /dev/net/tun`, as \
+         udev does (what it takes to make an interface is a capability), or run as root"
+    )]
+    DeviceClosed,
     /// The privilege is missing.
     #[error("Making the interface {name} needs CAP_NET_ADMIN; grant it or run as root")]
     NotAllowed {
@@ -178,7 +184,7 @@ impl TunQueue {
             .open("/dev/net/tun")
             .map_err(|source| match source.raw_os_error() {
                 Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => TunError::NoDevice,
-                Some(libc::EPERM | libc::EACCES) => TunError::NotAllowed { name: name() },
+                Some(libc::EPERM | libc::EACCES) => TunError::DeviceClosed,
                 _ => TunError::Other { name: name(), what: "/dev/net/tun", source },
             })?;
         let fd = OwnedFd::from(device);
@@ -306,7 +312,7 @@ fn attached(fd: BorrowedFd<'_>) -> io::Result<(String, libc::c_short)> {
 pub(crate) fn driver_features() -> Result<u32, TunError> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
     let device = device.map_err(|source| match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => TunError::NotAllowed { name: "tun".into() },
+        Some(libc::EPERM | libc::EACCES) => TunError::DeviceClosed,
         _ => TunError::NoDevice,
     })?;
     let mut features: libc::c_uint = 0;
