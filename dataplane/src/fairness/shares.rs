@@ -203,8 +203,8 @@ impl Fairness {
 
     /// The more buffers come in during a turn, the shorter the next one has to be: those that are
     /// lent to the kernel last for one turn, and what finds none waits in the kernel's own, which
-    /// overflow blindly. But carrying takes at least as long as looking: to carry less would save
-    /// little, and what a quiet session sends would no longer be below its share.
+    /// overflow blindly. But a turn carries for about as long as it looked: to carry less would
+    /// save little, and what a quiet session sends would no longer be below its share.
     pub(super) fn set_budget(&mut self, taken: usize, looked_at: u64) {
         if taken >= TAKEN_MANY {
             let least = (looked_at / UNCARRIED).clamp(TURN_UNITS_MAX / 32, TURN_UNITS_MAX);
