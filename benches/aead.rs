@@ -64,7 +64,7 @@ fn measure(batch: Batch, bytes: usize, packets: usize) -> [f64; 5] {
     let mut samples = [const { Vec::new() }; 5];
     for _ in 0..ROUNDS {
         samples[0].push(time(|| seal_alone(&key, &mut a)));
-        samples[1].push(time(|| batch.seal(&KEY, &mut packets_b)));
+        samples[1].push(time(|| batch.seal(&mut packets_b)));
         samples[2].push(time(|| copy(&sealed, &mut c)));
         samples[3].push(time(|| {
             copy(&sealed, &mut d);
@@ -74,7 +74,7 @@ fn measure(batch: Batch, bytes: usize, packets: usize) -> [f64; 5] {
             for (from, to) in sealed.iter().zip(&mut packets_e) {
                 to.bytes.copy_from_slice(black_box(from));
             }
-            batch.open(&KEY, &mut packets_e);
+            batch.open(&mut packets_e);
         }));
     }
     samples.map(|mut times: Vec<f64>| {
@@ -100,7 +100,7 @@ fn time(mut work: impl FnMut()) -> f64 {
 fn row(messages: &mut [Vec<u8>]) -> Vec<Packet<'_>> {
     let mut packets = Vec::new();
     for (at, bytes) in messages.iter_mut().enumerate() {
-        packets.push(Packet { counter: at as u64, bytes, at, authentic: false });
+        packets.push(Packet { key: &KEY, counter: at as u64, bytes, ..Packet::default() });
     }
     packets
 }

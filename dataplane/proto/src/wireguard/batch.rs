@@ -45,12 +45,13 @@ fn open_together<const N: usize>(batch: Batch, key: &AeadKey, run: &mut [Datagra
         if datagram.outcome == Outcome::Pending {
             let counter = counter_of(datagram.bytes);
             let bytes = &mut datagram.bytes[DATA_HEADER_BYTES..];
-            packets[pending] = Packet { counter, bytes, at, authentic: false };
+            let (key, at) = (key.bytes(), at as u32);
+            packets[pending] = Packet { key, counter, bytes, at, ..Packet::default() };
             pending += 1;
         }
     }
     let packets = &mut packets[..pending];
-    batch.open(key.bytes(), packets);
+    batch.open(packets);
     let refused = packets.iter().filter(|packet| !packet.authentic);
     let mut refused = refused.fold(0_u64, |bits, packet| bits | 1 << packet.at);
     while refused != 0 {
@@ -66,9 +67,9 @@ fn seal_together<const N: usize>(batch: Batch, key: &AeadKey, run: &mut [Plain<'
     let present = run.len();
     for ((plain, packet), counter) in run.iter_mut().zip(&mut packets).zip(first..) {
         let bytes = &mut plain.bytes[DATA_HEADER_BYTES..];
-        *packet = Packet { counter, bytes, ..Packet::default() };
+        *packet = Packet { key: key.bytes(), counter, bytes, ..Packet::default() };
     }
-    batch.seal(key.bytes(), &mut packets[..present]);
+    batch.seal(&mut packets[..present]);
 }
 
 fn open_one(key: &AeadKey, datagram: &mut Datagram<'_>) {

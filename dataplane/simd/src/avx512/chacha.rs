@@ -7,24 +7,43 @@
 use std::arch::x86_64::{
     __m512i, _mm_set_epi32, _mm512_add_epi32, _mm512_broadcast_i32x4, _mm512_rol_epi32,
     _mm512_set_epi32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_epi32,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
-    _mm512_xor_si512,
+    _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
-use super::vector::transpose_quarters;
-use crate::KEY_BYTES;
+use super::vector::{load_halves, transpose_quarters};
+use crate::{KEY_BYTES, LANES};
 
 /// Each round function runs ten double rounds.
 const DOUBLE_ROUNDS: usize = 10;
 
+/// The first four words of a block.
+pub(super) const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+
 /// The first 12 words of a block: constants and key.
 pub(super) fn head(key: &[u8; KEY_BYTES]) -> [u32; 12] {
     let mut words = [0; 12];
-    words[..4].copy_from_slice(&[0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574]);
+    words[..4].copy_from_slice(&CONSTANTS);
     for (word, bytes) in words[4..].iter_mut().zip(key.as_chunks::<4>().0) {
         *word = u32::from_le_bytes(*bytes);
     }
     words
+}
+
+/// The words of eight keys in rows: word `i` of key `j` in lanes `j` and `8 + j` of row `i`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+pub(super) fn keys_in_rows(keys: &[&[u8; KEY_BYTES]; LANES], rows: &mut [__m512i; 8]) {
+    let [a, b, c, d] = transpose_words([
+        load_halves(keys[0], keys[4]),
+        load_halves(keys[1], keys[5]),
+        load_halves(keys[2], keys[6]),
+        load_halves(keys[3], keys[7]),
+    ]);
+    // Quarters now hold a word of keys 0 to 3, of word `i`, `4 + i`, and the same of keys 4 to 7.
+    let low = |x| _mm512_shuffle_i32x4::<0b10_00_10_00>(x, x);
+    let high = |x| _mm512_shuffle_i32x4::<0b11_01_11_01>(x, x);
+    *rows = [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)];
 }
 
 /// 16 blocks side by side: `start` holds their words in rows, the result has block `i` in row `i`.
@@ -135,15 +154,8 @@ pub(super) fn everywhere(word: u32) -> __m512i {
 fn blocks_of_rows(rows: &[__m512i; 16]) -> [__m512i; 16] {
     // `fours[4 * i + j]`: words `4 * i` to `4 * i + 3` of blocks `j`, `4 + j`, `8 + j`, `12 + j`.
     let mut fours = *rows;
-    for i in 0..4 {
-        let low01 = _mm512_unpacklo_epi32(rows[4 * i], rows[4 * i + 1]);
-        let high01 = _mm512_unpackhi_epi32(rows[4 * i], rows[4 * i + 1]);
-        let low23 = _mm512_unpacklo_epi32(rows[4 * i + 2], rows[4 * i + 3]);
-        let high23 = _mm512_unpackhi_epi32(rows[4 * i + 2], rows[4 * i + 3]);
-        fours[4 * i] = _mm512_unpacklo_epi64(low01, low23);
-        fours[4 * i + 1] = _mm512_unpackhi_epi64(low01, low23);
-        fours[4 * i + 2] = _mm512_unpacklo_epi64(high01, high23);
-        fours[4 * i + 3] = _mm512_unpackhi_epi64(high01, high23);
+    for four in fours.as_chunks_mut::<4>().0 {
+        *four = transpose_words(*four);
     }
     let mut blocks = fours;
     for j in 0..4 {
@@ -154,4 +166,20 @@ fn blocks_of_rows(rows: &[__m512i; 16]) -> [__m512i; 16] {
         blocks[12 + j] = four[3];
     }
     blocks
+}
+
+/// Transposes a 4 x 4 matrix of words in each quarter.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+fn transpose_words([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let low_ab = _mm512_unpacklo_epi32(a, b);
+    let high_ab = _mm512_unpackhi_epi32(a, b);
+    let low_cd = _mm512_unpacklo_epi32(c, d);
+    let high_cd = _mm512_unpackhi_epi32(c, d);
+    [
+        _mm512_unpacklo_epi64(low_ab, low_cd),
+        _mm512_unpackhi_epi64(low_ab, low_cd),
+        _mm512_unpacklo_epi64(high_ab, high_cd),
+        _mm512_unpackhi_epi64(high_ab, high_cd),
+    ]
 }

@@ -10,17 +10,20 @@ use std::arch::x86_64::{
     _mm512_sub_epi64, _mm512_xor_si512,
 };
 
-use super::chacha::{everywhere, head, sixteen_blocks};
+use std::ptr;
+
+use super::chacha::{CONSTANTS, everywhere, keys_in_rows, sixteen_blocks};
 use super::poly::{CLAMP, END_BIT, Limbs, Multiplier, Product, number};
 use super::vector::{
-    BLOCK, first, load, load_part, of_numbers, store, store_part, to_numbers, transpose_numbers,
+    BLOCK, first, load, load_part, of_numbers, of_words, store, store_part, to_numbers,
+    transpose_numbers,
 };
-use crate::{Key, LANES, Packet, TAG_BYTES};
+use crate::{KEY_BYTES, LANES, NO_KEY, Packet, TAG_BYTES};
 
 /// Seals up to [`LANES`] packets.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-pub(super) fn seal(key: Key<'_>, packets: &mut [Packet<'_>]) {
-    let [low, high] = crypt::<true>(key, packets);
+pub(super) fn seal(packets: &mut [Packet<'_>]) {
+    let [low, high] = crypt::<true>(packets);
     let halves = to_numbers(low).into_iter().zip(to_numbers(high));
     for (packet, (low, high)) in packets.iter_mut().zip(halves) {
         if let Some((_, tag)) = packet.bytes.split_last_chunk_mut::<TAG_BYTES>() {
@@ -31,13 +34,13 @@ pub(super) fn seal(key: Key<'_>, packets: &mut [Packet<'_>]) {
 
 /// Opens up to [`LANES`] packets; the text of those that are not authentic becomes zeros.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-pub(super) fn open(key: Key<'_>, packets: &mut [Packet<'_>]) {
+pub(super) fn open(packets: &mut [Packet<'_>]) {
     let (mut lows, mut highs) = ([0; LANES], [0; LANES]);
     for ((packet, low), high) in packets.iter().zip(&mut lows).zip(&mut highs) {
         let tag = packet.bytes.last_chunk().map_or(0, |tag| u128::from_le_bytes(*tag));
         (*low, *high) = (tag as u64, (tag >> 64) as u64);
     }
-    let [low, high] = crypt::<false>(key, packets);
+    let [low, high] = crypt::<false>(packets);
     let low = _mm512_xor_si512(low, of_numbers(&lows));
     let high = _mm512_xor_si512(high, of_numbers(&highs));
     let different = _mm512_or_si512(low, high);
@@ -59,26 +62,51 @@ struct Lane<'a> {
     rest: &'a mut [u8],
 }
 
+/// What belongs to the texts.
+struct Heads<'a> {
+    keys: [&'a [u8; KEY_BYTES]; LANES],
+    /// The nonces, in words.
+    nonces: [[u32; LANES]; 3],
+    additional: [&'a [u8]; LANES],
+    /// Of the additional data, and of the texts.
+    bytes: [[u64; LANES]; 2],
+}
+
 /// Encrypts (`SEAL`) or decrypts every text in place and returns the tags of the ciphertexts, as
 /// two little-endian halves.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-fn crypt<const SEAL: bool>(key: Key<'_>, packets: &mut [Packet<'_>]) -> [__m512i; 2] {
-    let (mut counters, mut text_bytes) = ([0; LANES], [0; LANES]);
+fn crypt<const SEAL: bool>(packets: &mut [Packet<'_>]) -> [__m512i; 2] {
     // Lanes without a packet have no text, no tag is asked of them, and no memory is touched.
     let mut lanes: [Lane<'_>; LANES] = Default::default();
-    let mut steps = 0;
+    let mut heads = Heads {
+        keys: [&NO_KEY; LANES],
+        nonces: [[0; LANES]; 3],
+        additional: [&[]; LANES],
+        bytes: [[0; LANES]; 2],
+    };
+    let (mut steps, mut additional_bytes) = (0, 0);
     for (at, packet) in packets.iter_mut().take(LANES).enumerate() {
         let len = packet.bytes.len() - TAG_BYTES;
-        (counters[at], text_bytes[at]) = (packet.counter, len as u64);
+        heads.keys[at] = packet.key;
+        heads.nonces[0][at] = packet.nonce_head;
+        heads.nonces[1][at] = packet.counter as u32;
+        heads.nonces[2][at] = (packet.counter >> 32) as u32;
+        heads.additional[at] = packet.additional;
+        heads.bytes[0][at] = packet.additional.len() as u64;
+        heads.bytes[1][at] = len as u64;
+        additional_bytes = additional_bytes.max(packet.additional.len());
         steps = steps.max(len.div_ceil(BLOCK));
         let (whole, rest) = packet.bytes[..len].as_chunks_mut();
         lanes[at] = Lane { whole, rest };
     }
 
-    let mut start = start_of(key, &counters);
+    let mut start = start_of(&heads);
     let [keys, mut keystream] = halves(sixteen_blocks(&start));
-    let mut mac = Mac::new(&keys, &text_bytes);
+    let mut mac = Mac::new(&keys, &heads.bytes);
+    if additional_bytes != 0 {
+        mac.take_additional(&heads.additional, additional_bytes);
+    }
     let mut step = 0;
     loop {
         if step == steps {
@@ -101,22 +129,22 @@ fn crypt<const SEAL: bool>(key: Key<'_>, packets: &mut [Packet<'_>]) -> [__m512i
 /// The words of block 0 of eight packets, and of block 1 of the same packets.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-fn start_of(key: Key<'_>, counters: &[u64; LANES]) -> [__m512i; 16] {
+fn start_of(heads: &Heads<'_>) -> [__m512i; 16] {
     let mut rows = [_mm512_setzero_si512(); 16];
-    for (row, word) in rows.iter_mut().zip(head(key.bytes)) {
+    for (row, word) in rows.iter_mut().zip(CONSTANTS) {
         *row = everywhere(word);
     }
-    rows[12] = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-    rows[13] = everywhere(key.nonce_head);
-    let mut words = [[0; 8]; 2];
-    let [lows, highs] = &mut words;
-    for ((counter, low), high) in counters.chunks(2).zip(lows).zip(highs) {
-        *low = counter[0] & 0xffff_ffff | counter[1] << 32;
-        *high = counter[0] >> 32 | counter[1] >> 32 << 32;
+    let [key, others @ ..] = heads.keys;
+    if others.iter().all(|other| ptr::eq(*other, key)) {
+        for (row, word) in rows[4..].iter_mut().zip(key.as_chunks::<4>().0) {
+            *row = everywhere(u32::from_le_bytes(*word));
+        }
+    } else if let Some(rows) = rows[4..].first_chunk_mut() {
+        keys_in_rows(&heads.keys, rows);
     }
-    for (row, words) in rows[14..].iter_mut().zip(&mut words) {
-        words.copy_within(..4, 4);
-        *row = of_numbers(words);
+    rows[12] = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+    for (row, words) in rows[13..].iter_mut().zip(&heads.nonces) {
+        *row = of_words(words);
     }
     rows
 }
@@ -155,6 +183,20 @@ fn crypt_step<const SEAL: bool>(
     cipher
 }
 
+/// Four blocks of each message, from 64 bytes of each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+fn message_of(bytes: &[__m512i; LANES]) -> [Limbs; 4] {
+    let words = transpose_numbers(bytes);
+    let end = number(END_BIT);
+    [
+        Limbs::of_halves(words[0], words[1], end),
+        Limbs::of_halves(words[2], words[3], end),
+        Limbs::of_halves(words[4], words[5], end),
+        Limbs::of_halves(words[6], words[7], end),
+    ]
+}
+
 /// Eight authenticators, each at its own place in a message of its own length.
 pub(super) struct Mac {
     sum: Limbs,
@@ -164,15 +206,16 @@ pub(super) struct Mac {
     pad: [__m512i; 2],
     /// Blocks of 16 bytes still to come, the block of lengths included; below zero at rest.
     left: __m512i,
-    /// The block of lengths: no additional data, then the bytes of the text.
+    /// The block of lengths: bytes of the additional data, then of the text.
     lengths: Limbs,
 }
 
 impl Mac {
-    /// `keys` is block 0 of each packet's keystream.
+    /// `keys` is block 0 of each packet's keystream; `bytes` are those of its additional data and
+    /// of its text.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-    pub(super) fn new(keys: &[__m512i; LANES], text_bytes: &[u64; LANES]) -> Self {
+    pub(super) fn new(keys: &[__m512i; LANES], bytes: &[[u64; LANES]; 2]) -> Self {
         let [low, high, pad_low, pad_high, ..] = transpose_numbers(keys);
         let zero = _mm512_setzero_si512();
         let low = _mm512_and_si512(low, number(CLAMP[0]));
@@ -183,13 +226,38 @@ impl Mac {
         let second = Multiplier::new(r2);
         let third = Multiplier::new(r2.times(&first));
         let fourth = Multiplier::new(r2.times(&second));
-        let blocks = text_bytes.map(|bytes| bytes.div_ceil(16) + 1);
+        let blocks = bytes[1].map(|bytes| bytes.div_ceil(16) + 1);
+        let lengths = [of_numbers(&bytes[0]), of_numbers(&bytes[1])];
         Self {
             sum: Limbs::zero(),
             powers: [first, second, third, fourth],
             pad: [pad_low, pad_high],
             left: of_numbers(&blocks),
-            lengths: Limbs::of_halves(zero, of_numbers(text_bytes), number(END_BIT)),
+            lengths: Limbs::of_halves(lengths[0], lengths[1], number(END_BIT)),
+        }
+    }
+
+    /// The additional data, which comes before the texts and of which the longest has `longest`
+    /// bytes: 64 bytes of each at a time.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+    pub(super) fn take_additional(&mut self, additional: &[&[u8]; LANES], longest: usize) {
+        let mut left = of_numbers(&additional.map(|bytes| bytes.len().div_ceil(16) as u64));
+        for step in 0..longest.div_ceil(BLOCK) {
+            let mut bytes = [_mm512_setzero_si512(); LANES];
+            for (additional, bytes) in additional.iter().zip(&mut bytes) {
+                if additional.len() > step * BLOCK {
+                    *bytes = load_part(&additional[step * BLOCK..]);
+                }
+            }
+            for (at, block) in message_of(&bytes).into_iter().enumerate() {
+                let awake = _mm512_cmpgt_epi64_mask(left, number(at as u64));
+                if awake == 0 {
+                    break;
+                }
+                let sum = self.sum.plus(block).times(&self.powers[0]);
+                self.sum = self.sum.replaced(awake, sum);
+            }
+            left = _mm512_sub_epi64(left, number(4));
         }
     }
 
@@ -197,14 +265,7 @@ impl Mac {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
     pub(super) fn absorb(&mut self, cipher: [__m512i; LANES]) {
-        let words = transpose_numbers(&cipher);
-        let end = number(END_BIT);
-        let message = [
-            Limbs::of_halves(words[0], words[1], end),
-            Limbs::of_halves(words[2], words[3], end),
-            Limbs::of_halves(words[4], words[5], end),
-            Limbs::of_halves(words[6], words[7], end),
-        ];
+        let message = message_of(&cipher);
         let awake = _mm512_cmpgt_epi64_mask(self.left, _mm512_setzero_si512());
         let beyond = _mm512_cmpgt_epi64_mask(self.left, number(4));
         if awake == beyond {

@@ -16,7 +16,7 @@ mod one;
 mod poly;
 mod vector;
 
-use crate::{Key, Packet};
+use crate::Packet;
 
 /// The proof that the instructions are present.
 #[derive(Clone, Copy, Debug)]
@@ -33,25 +33,25 @@ impl Token {
         found.then_some(Self(()))
     }
 
-    pub(crate) fn seal_one(self, key: Key<'_>, packet: &mut Packet<'_>) {
+    pub(crate) fn seal_one(self, packet: &mut Packet<'_>) {
         // SAFETY: `detect` is the only maker of `self`, and found what `seal` needs.
-        unsafe { one::seal(key, packet) }
+        unsafe { one::seal(packet) }
     }
 
-    pub(crate) fn open_one(self, key: Key<'_>, packet: &mut Packet<'_>) {
+    pub(crate) fn open_one(self, packet: &mut Packet<'_>) {
         // SAFETY: `detect` is the only maker of `self`, and found what `open` needs.
-        unsafe { one::open(key, packet) }
+        unsafe { one::open(packet) }
     }
 
     /// Two to [`crate::LANES`] packets, each with room for its tag.
-    pub(crate) fn seal_group(self, key: Key<'_>, packets: &mut [Packet<'_>]) {
+    pub(crate) fn seal_group(self, packets: &mut [Packet<'_>]) {
         // SAFETY: `detect` is the only maker of `self`, and found what `seal` needs.
-        unsafe { group::seal(key, packets) }
+        unsafe { group::seal(packets) }
     }
 
     /// Two to [`crate::LANES`] packets, each with room for its tag.
-    pub(crate) fn open_group(self, key: Key<'_>, packets: &mut [Packet<'_>]) {
+    pub(crate) fn open_group(self, packets: &mut [Packet<'_>]) {
         // SAFETY: `detect` is the only maker of `self`, and found what `open` needs.
-        unsafe { group::open(key, packets) }
+        unsafe { group::open(packets) }
     }
 }

@@ -2,14 +2,14 @@
 //! at once in the authenticator. Two passes, so a packet is verified before it is decrypted.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_reduce_add_epi64, _mm512_set_epi32, _mm512_setzero_si512,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m512i, _mm512_add_epi32, _mm512_maskz_set1_epi64, _mm512_reduce_add_epi64, _mm512_set_epi32,
+    _mm512_setzero_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use super::chacha::{everywhere, few_blocks, head, sixteen_blocks};
 use super::poly::{CLAMP, END_BIT, Limbs, MASK_42, MASK_44, Multiplier, Product, number};
 use super::vector::{BLOCK, load, load_part, of_numbers, store, store_part, to_numbers};
-use crate::{Key, Packet, TAG_BYTES};
+use crate::{Packet, TAG_BYTES};
 
 /// Bytes of eight blocks of the authenticator.
 const EIGHT: usize = 128;
@@ -19,22 +19,23 @@ const LANES_FROM_BYTES: usize = 256;
 
 /// Seals a packet.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-pub(super) fn seal(key: Key<'_>, packet: &mut Packet<'_>) {
+pub(super) fn seal(packet: &mut Packet<'_>) {
+    let mut stream = Stream::of(packet);
     let Some((text, tag)) = packet.bytes.split_last_chunk_mut::<TAG_BYTES>() else { return };
-    let mut stream = Stream::new(key, packet.counter);
     let (first, mac_key) = stream.first(text.len());
     stream.apply(&first.blocks()[1..], text);
-    *tag = authenticate(&mac_key, text).to_le_bytes();
+    *tag = authenticate(&mac_key, packet.additional, text).to_le_bytes();
 }
 
 /// Opens a packet; one that is not authentic is left as it is.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-pub(super) fn open(key: Key<'_>, packet: &mut Packet<'_>) {
+pub(super) fn open(packet: &mut Packet<'_>) {
     packet.authentic = false;
+    let mut stream = Stream::of(packet);
     let Some((text, tag)) = packet.bytes.split_last_chunk_mut::<TAG_BYTES>() else { return };
-    let mut stream = Stream::new(key, packet.counter);
     let (first, mac_key) = stream.first(text.len());
-    packet.authentic = authenticate(&mac_key, text) ^ u128::from_le_bytes(*tag) == 0;
+    packet.authentic =
+        authenticate(&mac_key, packet.additional, text) ^ u128::from_le_bytes(*tag) == 0;
     if packet.authentic {
         stream.apply(&first.blocks()[1..], text);
     }
@@ -61,9 +62,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(key: Key<'_>, counter: u64) -> Self {
-        let nonce = [key.nonce_head, counter as u32, (counter >> 32) as u32];
-        Self { head: head(key.bytes), nonce, block: 0 }
+    fn of(packet: &Packet<'_>) -> Self {
+        let nonce = [packet.nonce_head, packet.counter as u32, (packet.counter >> 32) as u32];
+        Self { head: head(packet.key), nonce, block: 0 }
     }
 
     /// The first blocks: the key of the authenticator, and what belongs to the text.
@@ -141,33 +142,51 @@ fn apply<'a>(keystream: &[__m512i], text: &'a mut [u8]) -> &'a mut [u8] {
 /// A number in limbs, as in `poly.rs`.
 type Number = [u64; 3];
 
-/// The tag of a ciphertext without additional data (RFC 8439 section 2.8).
+/// The tag of additional data and a ciphertext (RFC 8439 section 2.8).
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-pub(super) fn authenticate(key: &[u64; 4], text: &[u8]) -> u128 {
+pub(super) fn authenticate(key: &[u64; 4], additional: &[u8], text: &[u8]) -> u128 {
     let r = limbs(key[0] & CLAMP[0], key[1] & CLAMP[1], 0);
-    let (eights, _) = text.as_chunks::<EIGHT>();
-    let (mut sum, mut taken) = ([0; 3], 0);
-    if text.len() >= LANES_FROM_BYTES {
-        sum = sum_of_eights(r, eights);
-        taken = eights.len() * EIGHT;
+    let mut sum = [0; 3];
+    if !additional.is_empty() {
+        sum = sum_of_additional(r, additional);
     }
-    let (blocks, last) = text[taken..].as_chunks::<16>();
+    let (eights, mut rest) = text.as_chunks::<EIGHT>();
+    if text.len() >= LANES_FROM_BYTES {
+        sum = sum_of_eights(sum, r, eights);
+    } else {
+        rest = text;
+    }
+    sum = sum_of_blocks(sum, r, rest);
+    let lengths = limbs(additional.len() as u64, text.len() as u64, END_BIT);
+    sum = times(plus(sum, lengths), r);
+    remainder(sum).wrapping_add(u128::from(key[3]) << 64 | u128::from(key[2]))
+}
+
+/// Out of the way of packets that have none.
+#[inline(never)]
+fn sum_of_additional(r: Number, additional: &[u8]) -> Number {
+    sum_of_blocks([0; 3], r, additional)
+}
+
+/// The polynomial continued from `sum` by the blocks of `bytes`, the last one padded with zeros.
+#[inline(always)]
+fn sum_of_blocks(mut sum: Number, r: Number, bytes: &[u8]) -> Number {
+    let (blocks, last) = bytes.as_chunks::<16>();
     for block in blocks {
         sum = times(plus(sum, padded(block)), r);
     }
     if !last.is_empty() {
         sum = times(plus(sum, padded(last)), r);
     }
-    sum = times(plus(sum, limbs(0, text.len() as u64, END_BIT)), r);
-    remainder(sum).wrapping_add(u128::from(key[3]) << 64 | u128::from(key[2]))
+    sum
 }
 
-/// The polynomial of groups of eight blocks, of which there is at least one, with the last block
-/// multiplied by `r` once.
+/// The polynomial continued from `before` by groups of eight blocks, of which there are at least
+/// two.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
-fn sum_of_eights(r: Number, groups: &[[u8; EIGHT]]) -> Number {
+fn sum_of_eights(before: Number, r: Number, groups: &[[u8; EIGHT]]) -> Number {
     let mut powers = [r; 8];
     for at in 1..8 {
         // The product of two earlier powers, near the middle: a short chain of dependencies.
@@ -176,12 +195,13 @@ fn sum_of_eights(r: Number, groups: &[[u8; EIGHT]]) -> Number {
     let eighth = Multiplier::new(in_all_lanes(powers[7]));
     let sixteenth = Multiplier::new(in_all_lanes(times(powers[7], powers[7])));
 
-    // Two groups at a time, so that half as many reductions wait for each other.
-    let mut sum = Limbs::zero();
-    let (single, pairs) = groups.split_at(groups.len() % 2);
-    if let [group] = single {
-        sum = eight_blocks(group);
+    // What was before belongs to the first block.
+    let (first, pairs) = groups.split_at(2 - groups.len() % 2);
+    let mut sum = eight_blocks(&first[0]).plus(in_first_lane(before));
+    if let [_, second] = first {
+        sum = sum.times(&eighth).plus(eight_blocks(second));
     }
+    // Two groups at a time, so that half as many reductions wait for each other.
     for [even, odd] in pairs.as_chunks::<2>().0 {
         let mut product = Product::zero();
         product.add(eight_blocks(even), &eighth);
@@ -224,6 +244,13 @@ fn descending(powers: &[Number; 8]) -> Multiplier {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
 fn in_all_lanes(value: Number) -> Limbs {
     Limbs([number(value[0]), number(value[1]), number(value[2])])
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+fn in_first_lane(value: Number) -> Limbs {
+    let lane = |limb: u64| _mm512_maskz_set1_epi64(1, limb.cast_signed());
+    Limbs([lane(value[0]), lane(value[1]), lane(value[2])])
 }
 
 /// Up to 16 bytes of a message, padded with zeros.

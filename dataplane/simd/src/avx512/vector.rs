@@ -7,7 +7,8 @@
 #![allow(unsafe_code, reason = "loads and stores take raw pointers")]
 
 use std::arch::x86_64::{
-    __m512i, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
+    __m256i, __m512i, _mm256_loadu_si256, _mm512_broadcast_i64x4, _mm512_castsi256_si512,
+    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
     _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
 };
 
@@ -52,6 +53,29 @@ pub(super) fn store_part(bytes: &mut [u8], vector: __m512i) {
     let mask = first(bytes.len());
     // SAFETY: the mask selects no byte behind the slice, and others are not written.
     unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, vector) }
+}
+
+/// 32 bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+fn load_half(bytes: &[u8; BLOCK / 2]) -> __m256i {
+    // SAFETY: the reference covers all 32 bytes; the instruction needs no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// 32 bytes in the lower half and 32 in the upper one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+pub(super) fn load_halves(low: &[u8; BLOCK / 2], high: &[u8; BLOCK / 2]) -> __m512i {
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load_half(low)), load_half(high))
+}
+
+/// Eight words, the first in the lowest lane, in both halves.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+pub(super) fn of_words(words: &[u32; 8]) -> __m512i {
+    // SAFETY: the reference covers all 32 bytes; the instruction needs no alignment.
+    _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(words.as_ptr().cast()) })
 }
 
 /// Eight numbers, the first in the lowest lane.

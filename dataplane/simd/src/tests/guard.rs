@@ -60,7 +60,7 @@ fn place(pages: &mut [u8], len: usize, at_end: bool) -> &mut [u8] {
 fn nothing_outside_of_a_packet_is_touched() {
     let Some(batch) = batch() else { return };
     let mut pages: Vec<Guarded> = (0..8).map(|_| Guarded::new()).collect();
-    let key = [3; 32];
+    let keys: [[u8; 32]; 8] = std::array::from_fn(|at| [at as u8; 32]);
     for len in (0..700).chain([1423, 1424, 1425, 4000]) {
         let texts: Vec<Vec<u8>> = (0..8).map(|at| noise(at, len)).collect();
         for (way, at_end) in WAYS.into_iter().flat_map(|way| [(way, false), (way, true)]) {
@@ -69,20 +69,20 @@ fn nothing_outside_of_a_packet_is_touched() {
                 place(pages.bytes(), len, at_end)[..len].copy_from_slice(text);
             }
             for opens in [false, true] {
-                let numbered = pages.iter_mut().enumerate();
-                let mut packets: Vec<Packet<'_>> = numbered
-                    .map(|(at, pages)| Packet {
-                        counter: at as u64,
+                let mut packets: Vec<Packet<'_>> = pages
+                    .iter_mut()
+                    .zip(&keys)
+                    .map(|(pages, key)| Packet {
+                        key,
                         bytes: place(pages.bytes(), len, at_end),
-                        at,
-                        authentic: false,
+                        ..Packet::default()
                     })
                     .collect();
                 if opens {
-                    way.open(batch, &key, &mut packets);
+                    way.open(batch, &mut packets);
                     assert!(packets.iter().all(|packet| packet.authentic));
                 } else {
-                    way.seal(batch, &key, &mut packets);
+                    way.seal(batch, &mut packets);
                 }
             }
             for (pages, text) in pages.iter_mut().zip(&texts) {
@@ -92,6 +92,38 @@ fn nothing_outside_of_a_packet_is_touched() {
                 let inside = inside.filter(|byte| **byte == 0x5a).count();
                 assert_eq!(around - inside, INSIDE * PAGE - len - TAG_BYTES, "{way:?} {len}");
             }
+        }
+    }
+}
+
+#[test]
+fn nothing_outside_of_keys_and_additional_data_is_read() {
+    let Some(batch) = batch() else { return };
+    let mut key_pages: Vec<Guarded> = (0..8).map(|_| Guarded::new()).collect();
+    let mut data_pages: Vec<Guarded> = (0..8).map(|_| Guarded::new()).collect();
+    key_pages.iter_mut().for_each(|pages| pages.bytes().fill(0x11));
+    let keys: Vec<&[u8; 32]> =
+        key_pages.iter_mut().filter_map(|pages| pages.bytes().last_chunk()).collect();
+    let mut first_pages: Vec<Guarded> = (0..8).map(|_| Guarded::new()).collect();
+    let first_keys: Vec<&[u8; 32]> =
+        first_pages.iter_mut().filter_map(|pages| pages.bytes().first_chunk()).collect();
+    for (way, len) in WAYS.into_iter().flat_map(|way| (0..300_usize).map(move |len| (way, len))) {
+        for (keys, at_end) in [(&keys, true), (&first_keys, false)] {
+            let mut bytes = [[0_u8; 40]; 8];
+            let mut packets = Vec::new();
+            for (((key, data), bytes), at) in
+                keys.iter().zip(&mut data_pages).zip(&mut bytes).zip(0..)
+            {
+                // Of different lengths, so that some lanes rest while others read.
+                let bytes_of = len.saturating_sub(at * 5);
+                let data = data.bytes();
+                let start = if at_end { data.len() - bytes_of } else { 0 };
+                let additional = &data[start..start + bytes_of];
+                packets.push(Packet { key, additional, bytes, ..Packet::default() });
+            }
+            way.seal(batch, &mut packets);
+            way.open(batch, &mut packets);
+            assert!(packets.iter().all(|packet| packet.authentic), "{way:?} {len}");
         }
     }
 }
