@@ -69,6 +69,13 @@ impl Histogram {
         self.counts[bucket.min(HISTOGRAM_BUCKETS - 1)] += 1;
         self.sum = self.sum.wrapping_add(value);
     }
+
+    /// How often a value was in each bucket: 0 in the first, then from one power of two to below
+    /// the next, all others in the last.
+    #[must_use]
+    pub const fn counts(&self) -> &[u64; HISTOGRAM_BUCKETS] {
+        &self.counts
+    }
 }
 
 /// Something that is published as one field.

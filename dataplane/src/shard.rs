@@ -21,6 +21,7 @@ use crate::crossing::{Arrival, Crossing};
 use crate::fairness::{Fairness, units_of};
 use crate::handshake::HandshakeQueue;
 use crate::index_table::{IndexLayout, IndexTable};
+use crate::opening::Opening;
 use crate::peers::Peers;
 use crate::routes::Routes;
 use crate::state::Stand;
@@ -62,6 +63,7 @@ pub struct Shard<D: Driver> {
     pub(crate) peers: Peers,
     pub(crate) indices: IndexTable,
     pub(crate) allowed_ips: Routes,
+    pub(crate) opening: Opening,
     pub(crate) trains: Trains,
     pub(crate) inside: InsideQueue,
     pub(crate) handshakes: HandshakeQueue,
@@ -131,6 +133,7 @@ impl<D: Driver> Shard<D> {
             peers: Peers::default(),
             indices: IndexTable::new(config.layout, config.core),
             allowed_ips: Routes::new(),
+            opening: Opening::new(),
             trains: Trains::new(),
             inside: InsideQueue::new(),
             handshakes: HandshakeQueue::new(&mut *config.random, config.crossing.cores()),
@@ -169,6 +172,8 @@ impl<D: Driver> Shard<D> {
         let (running, frozen) = (self.stand == Stand::Running, self.stand == Stand::Frozen);
         let crossed = !frozen && self.take_crossings(now);
         let carried = !frozen && self.carry(now);
+        // Before handshakes, which may end the keys that it came under.
+        self.open_waiting(now);
         let fired = running && self.fire_timers(now);
         let shaken = running && self.do_handshakes(now);
         let worked = reported || crossed || carried || fired || shaken;

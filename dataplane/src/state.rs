@@ -152,6 +152,7 @@ impl<D: Driver> Shard<D> {
 
     /// What was carried leaves, and gives back the buffers that the next needs.
     fn depart(&mut self, now: Now) -> io::Result<()> {
+        self.open_waiting(now);
         self.commit(now);
         self.driver.turn(Wait::No)
     }

@@ -26,11 +26,14 @@ use crate::transmit::inside::Place;
 const SHORT_RUN: usize = 4;
 
 impl<D: Driver> Shard<D> {
-    /// Carries one receive buffer: one datagram, or many that arrived together.
-    pub(crate) fn outside(&mut self, mut outside: Outside, now: Now) {
+    /// Carries one receive buffer: many datagrams that arrived together at once, few with others of
+    /// this turn.
+    pub(crate) fn outside(&mut self, outside: Outside, now: Now) {
         let datagrams = outside.len.div_ceil(outside.stride.max(1));
         self.counters.receive_packets.record(datagrams as u64);
-        self.carry_outside(&mut outside, Arrival::Direct, now);
+        if let Some(mut outside) = self.put_off(outside, now) {
+            self.carry_outside(&mut outside, Arrival::Direct, now);
+        }
     }
 
     /// Carries datagrams of one sender, run by run.
@@ -93,10 +96,31 @@ impl<D: Driver> Shard<D> {
             open::<RUN_MAX>(&mut peer.tunnel, receiver, bytes, stride, outcomes, now)
         };
         if summary.authenticated {
-            peer.path.heard(now.mono);
-            self.learn_endpoint(id, outside.from, outside.to, now);
+            self.heard(id, outside, now);
         }
         let mut sender = self.sender(id)?;
+        self.deliver_run(&mut sender, outside, at, outcomes, now);
+        self.settle_data(id, summary.confirmed, now);
+        Ok(())
+    }
+
+    /// A session was heard from where `outside` came from.
+    pub(crate) fn heard(&mut self, id: PeerId, outside: &Outside, now: Now) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.path.heard(now.mono);
+        }
+        self.learn_endpoint(id, outside.from, outside.to, now);
+    }
+
+    /// Opened packets of one session, which lie in a row in a buffer from `at` on.
+    pub(crate) fn deliver_run(
+        &mut self,
+        sender: &mut Sender,
+        outside: &mut Outside,
+        at: usize,
+        outcomes: &[Outcome],
+        now: Now,
+    ) {
         for (place, outcome) in outcomes.iter().enumerate() {
             let delivered = match *outcome {
                 Outcome::Keepalive => {
@@ -104,8 +128,8 @@ impl<D: Driver> Shard<D> {
                     continue;
                 }
                 Outcome::Packet { start, len } => {
-                    let start = at + place * stride + start;
-                    self.deliver(&mut sender, outside, start..start + len, now)
+                    let start = at + place * outside.stride + start;
+                    self.deliver(sender, outside, start..start + len, now)
                 }
                 Outcome::Dropped(reason) => Err(reason),
                 Outcome::Pending => Err(DropReason::DataUndecryptable),
@@ -114,8 +138,6 @@ impl<D: Driver> Shard<D> {
                 self.counters.drop(reason);
             }
         }
-        self.settle_data(id, summary.confirmed, now);
-        Ok(())
     }
 
     /// One opened packet: may it speak for its source, what does policy say, and off to the TUN.
@@ -169,7 +191,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn sender(&self, id: PeerId) -> Result<Sender, DropReason> {
+    pub(crate) fn sender(&self, id: PeerId) -> Result<Sender, DropReason> {
         let path = &self.peers.get(id).ok_or(DropReason::PeerGone)?.path;
         Ok(Sender {
             id,
@@ -187,7 +209,7 @@ pub(crate) const fn how(outside: &Outside) -> Datagrams {
 }
 
 /// What is the same for all packets of a run.
-struct Sender {
+pub(crate) struct Sender {
     id: PeerId,
     mtu_v4: u16,
     mtu_v6: u16,

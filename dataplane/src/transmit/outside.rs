@@ -6,21 +6,26 @@
 //! out of the TUN buffer nothing moves again.
 
 use ringway_alloc::Buf;
+use ringway_proto::crypto::AeadKey;
 use ringway_proto::limits::{RUN_MAX, UDP_PAYLOAD_MAX};
-use ringway_proto::wireguard::Plain;
 use ringway_proto::wireguard::messages::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
+use ringway_proto::wireguard::{Plain, seal_batch};
 use ringway_proto::{DropReason, Now, PeerId};
 use ringway_ring::{Driver, Ecn, Train};
 
 use crate::counters::Counters;
-use crate::peers::{Peer, Peers};
+use crate::peers::Peers;
 
 /// Trains open at once. More destinations than this in one turn close the oldest; at 64 the linear
 /// search stays cheap.
 const OPEN_MAX: usize = 64;
 
+/// Up to this many packets are sealed with small arrays.
+const FEW: usize = 4;
+
 struct Open {
     peer: PeerId,
+    content: Content,
     buf: Buf,
     len: usize,
     count: usize,
@@ -28,6 +33,17 @@ struct Open {
     ecn: Ecn,
     /// A shorter datagram was appended: nothing may follow it.
     complete: bool,
+}
+
+/// What the buffer of a train holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// Packets with room around them: never to be sent.
+    Plain,
+    /// Datagrams.
+    Sealed,
+    /// What will never be sealed.
+    Refused(DropReason),
 }
 
 impl Open {
@@ -114,11 +130,17 @@ impl Trains {
         self.departed.len() >= OPEN_MAX
     }
 
-    /// Seals and commits all trains, oldest first.
+    /// Seals and commits all trains, oldest first; short ones are sealed with others.
     pub fn flush<D: Driver>(&mut self, out: &mut Departure<'_, D>) {
+        let mut rest = &mut *self.open;
+        while !rest.is_empty() {
+            let (together, later) = rest.split_at_mut(batch_of(rest));
+            out.seal(together);
+            rest = later;
+        }
         for open in self.open.drain(..) {
             note(&mut self.departed, open.peer);
-            out.depart(open);
+            out.send(open);
         }
     }
 
@@ -137,6 +159,7 @@ impl Trains {
         let buf = out.driver.reserve_train().ok_or(DropReason::TransmitExhausted)?;
         self.open.push(Open {
             peer,
+            content: Content::Plain,
             buf,
             len: 0,
             count: 0,
@@ -162,15 +185,67 @@ pub struct Departure<'a, D: Driver> {
 
 impl<D: Driver> Departure<'_, D> {
     fn depart(&mut self, mut open: Open) {
-        let Some(peer) = self.peers.get_mut(open.peer) else {
-            return self.drop_all(open.count, DropReason::PeerGone);
+        self.seal(std::slice::from_mut(&mut open));
+        self.send(open);
+    }
+
+    /// Seals trains of at most [`RUN_MAX`] packets together.
+    fn seal(&mut self, trains: &mut [Open]) {
+        let packets: usize = trains.iter().map(|open| open.count).sum();
+        // Two sizes of array: a lone packet must not pay for setting up sixty-four.
+        if packets <= FEW {
+            self.seal_together::<FEW>(trains, packets);
+        } else {
+            self.seal_together::<RUN_MAX>(trains, packets);
+        }
+    }
+
+    /// Headers and counters of all trains, then the cryptography of all.
+    fn seal_together<const N: usize>(&mut self, trains: &mut [Open], packets: usize) {
+        let mut run: [Plain<'_>; N] = std::array::from_fn(|_| Plain { bytes: Default::default() });
+        let mut peers: [Option<PeerId>; N] = [None; N];
+        let mut begin = 0;
+        for open in trains {
+            let span = begin..begin + open.count;
+            begin = span.end;
+            let run = &mut run[span.clone()];
+            let datagrams = open.buf[..open.len].chunks_mut(open.segment_bytes);
+            run.iter_mut().zip(datagrams).for_each(|(plain, bytes)| plain.bytes = bytes);
+            match self.prepare(open.peer, run) {
+                Ok(()) => {
+                    peers[span].fill(Some(open.peer));
+                    open.content = Content::Sealed;
+                }
+                Err(reason) => open.content = Content::Refused(reason),
+            }
+        }
+        let mut keys: [Option<&AeadKey>; N] = [None; N];
+        let mut last = (None, None);
+        for (key, peer) in keys.iter_mut().zip(peers).filter(|(_, peer)| peer.is_some()) {
+            if last.0 != peer {
+                last = (peer, peer.and_then(|id| self.peers.get(id)?.tunnel.sending_key()));
+            }
+            assert!(last.1.is_some(), "who gave out a counter has a key");
+            *key = last.1;
+        }
+        seal_batch(&keys[..packets], &mut run[..packets]);
+    }
+
+    fn prepare(&mut self, id: PeerId, run: &mut [Plain<'_>]) -> Result<(), DropReason> {
+        let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
+        peer.endpoint.ok_or(DropReason::InsideNoEndpoint)?;
+        peer.tunnel.prepare_run(run, self.now)
+    }
+
+    fn send(&mut self, open: Open) {
+        let endpoint = match open.content {
+            Content::Sealed => self.peers.get(open.peer).and_then(|peer| peer.endpoint),
+            Content::Plain => None,
+            Content::Refused(reason) => return self.drop_all(open.count, reason),
         };
-        let Some(endpoint) = peer.endpoint else {
+        let Some(endpoint) = endpoint else {
             return self.drop_all(open.count, DropReason::InsideNoEndpoint);
         };
-        if let Err(reason) = seal(peer, &mut open, self.now) {
-            return self.drop_all(open.count, reason);
-        }
         self.counters.to_client_packets += open.count as u64;
         self.counters.to_client_bytes += (open.len - open.count * DATA_OVERHEAD_BYTES) as u64;
         self.counters.train_packets.record(open.count as u64);
@@ -199,14 +274,11 @@ fn note(departed: &mut Vec<PeerId>, peer: PeerId) {
     }
 }
 
-fn seal(peer: &mut Peer, open: &mut Open, now: Now) -> Result<(), DropReason> {
-    let bytes = &mut open.buf[..open.len];
-    // Two sizes of array: a lone packet must not pay for setting up sixty-four.
-    if open.count == 1 {
-        return peer.tunnel.seal_run(&mut [Plain { bytes }], now);
-    }
-    let mut datagrams = bytes.chunks_mut(open.segment_bytes);
-    let mut run: [Plain<'_>; RUN_MAX] =
-        std::array::from_fn(|_| Plain { bytes: datagrams.next().unwrap_or_default() });
-    peer.tunnel.seal_run(&mut run[..open.count], now)
+/// How many trains at the beginning of these, of which there is one, are sealed together.
+fn batch_of(trains: &[Open]) -> usize {
+    let sums = trains.iter().scan(0, |sum, open| {
+        *sum += open.count;
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= RUN_MAX).count().max(1)
 }

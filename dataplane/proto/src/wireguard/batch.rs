@@ -1,4 +1,5 @@
-//! The cryptography of a run: all its messages under one key.
+//! The cryptography of messages that are opened, or sealed, together: those of one tunnel, or of
+//! many.
 //!
 //! Several per call where the machine can, one by one otherwise; the bytes are the same. Must not
 //! know counters' meaning, timers or peers: it is handed what may be opened or sealed.
@@ -6,50 +7,62 @@
 use super::data::{Datagram, Outcome, Plain};
 use super::messages::{DATA_HEADER_BYTES, counter_of};
 use crate::DropReason;
-use crate::crypto::{AeadKey, Batch, Packet, TAG_BYTES};
+use crate::crypto::{AeadKey, Packet, TAG_BYTES};
 use crate::limits::RUN_MAX;
 
 /// Messages of a call that fits into a small array: clearing the large one would cost as much as
 /// sealing a small message.
 const FEW: usize = 4;
-/// Decrypts every pending message in place; those that do not verify are dropped. Headers stay.
-pub(super) fn open_batch(key: &AeadKey, run: &mut [Datagram<'_>]) {
-    match (key.batch(), run.len()) {
-        (None, _) => run.iter_mut().for_each(|datagram| open_one(key, datagram)),
-        (Some(batch), 0..=FEW) => open_together::<FEW>(batch, key, run),
-        (Some(batch), _) => {
-            run.chunks_mut(RUN_MAX).for_each(|run| open_together::<RUN_MAX>(batch, key, run));
-        }
+
+/// Decrypts every pending message in place, each under its own of `keys`; those that do not verify
+/// are dropped, and those without a key are left alone. Headers stay.
+///
+/// # Panics
+/// If there are not as many keys as messages: the caller's invariant.
+pub fn open_batch(keys: &[Option<&AeadKey>], run: &mut [Datagram<'_>]) {
+    assert!(keys.len() == run.len(), "a place for the key of each message");
+    if run.len() <= FEW {
+        open_together::<FEW>(keys, run);
+    } else {
+        let parts = keys.chunks(RUN_MAX).zip(run.chunks_mut(RUN_MAX));
+        parts.for_each(|(keys, run)| open_together::<RUN_MAX>(keys, run));
     }
 }
 
-/// Encrypts every packet in place, behind its header, under consecutive counters.
-pub(super) fn seal_batch(key: &AeadKey, run: &mut [Plain<'_>], first: u64) {
-    match (key.batch(), run.len()) {
-        (None, _) => seal_one_by_one(key, run, first),
-        (Some(batch), 0..=FEW) => seal_together::<FEW>(batch, key, run, first),
-        (Some(batch), _) => {
-            for (run, first) in run.chunks_mut(RUN_MAX).zip((first..).step_by(RUN_MAX)) {
-                seal_together::<RUN_MAX>(batch, key, run, first);
-            }
-        }
+/// Encrypts every packet in place, behind its header, which says the counter, each under its own of
+/// `keys`; those without one are left alone.
+///
+/// # Panics
+/// If there are not as many keys as packets: the caller's invariant.
+pub fn seal_batch(keys: &[Option<&AeadKey>], run: &mut [Plain<'_>]) {
+    assert!(keys.len() == run.len(), "a place for the key of each packet");
+    if run.len() <= FEW {
+        seal_together::<FEW>(keys, run);
+    } else {
+        let parts = keys.chunks(RUN_MAX).zip(run.chunks_mut(RUN_MAX));
+        parts.for_each(|(keys, run)| seal_together::<RUN_MAX>(keys, run));
     }
 }
 
 /// At most `N` messages.
-fn open_together<const N: usize>(batch: Batch, key: &AeadKey, run: &mut [Datagram<'_>]) {
+fn open_together<const N: usize>(keys: &[Option<&AeadKey>], run: &mut [Datagram<'_>]) {
     const { assert!(N <= u64::BITS as usize, "a bit for each message") };
     let mut packets: [Packet<'_>; N] = std::array::from_fn(|_| Packet::default());
-    let mut pending = 0;
-    for (at, datagram) in run.iter_mut().enumerate() {
-        if datagram.outcome == Outcome::Pending {
+    let (mut pending, mut with) = (0, None);
+    for ((at, datagram), key) in run.iter_mut().enumerate().zip(keys) {
+        let (Outcome::Pending, Some(key)) = (datagram.outcome, key) else { continue };
+        if let Some(batch) = key.batch() {
             let counter = counter_of(datagram.bytes);
             let bytes = &mut datagram.bytes[DATA_HEADER_BYTES..];
-            let (key, at) = (key.bytes(), at as u32);
-            packets[pending] = Packet { key, counter, bytes, at, ..Packet::default() };
+            packets[pending] =
+                Packet { key: key.bytes(), counter, bytes, at: at as u32, ..Packet::default() };
             pending += 1;
+            with = Some(batch);
+        } else {
+            open_one(key, datagram);
         }
     }
+    let Some(batch) = with else { return };
     let packets = &mut packets[..pending];
     batch.open(packets);
     let refused = packets.iter().filter(|packet| !packet.authentic);
@@ -61,21 +74,28 @@ fn open_together<const N: usize>(batch: Batch, key: &AeadKey, run: &mut [Datagra
     }
 }
 
-/// At most `N` messages.
-fn seal_together<const N: usize>(batch: Batch, key: &AeadKey, run: &mut [Plain<'_>], first: u64) {
+/// At most `N` packets.
+fn seal_together<const N: usize>(keys: &[Option<&AeadKey>], run: &mut [Plain<'_>]) {
     let mut packets: [Packet<'_>; N] = std::array::from_fn(|_| Packet::default());
-    let present = run.len();
-    for ((plain, packet), counter) in run.iter_mut().zip(&mut packets).zip(first..) {
-        let bytes = &mut plain.bytes[DATA_HEADER_BYTES..];
-        *packet = Packet { key: key.bytes(), counter, bytes, ..Packet::default() };
+    let (mut pending, mut with) = (0, None);
+    for (plain, key) in run.iter_mut().zip(keys) {
+        let Some(key) = key else { continue };
+        if let Some(batch) = key.batch() {
+            let counter = counter_of(plain.bytes);
+            let bytes = &mut plain.bytes[DATA_HEADER_BYTES..];
+            packets[pending] = Packet { key: key.bytes(), counter, bytes, ..Packet::default() };
+            pending += 1;
+            with = Some(batch);
+        } else {
+            seal_one(key, plain);
+        }
     }
-    batch.seal(&mut packets[..present]);
+    if let Some(batch) = with {
+        batch.seal(&mut packets[..pending]);
+    }
 }
 
 fn open_one(key: &AeadKey, datagram: &mut Datagram<'_>) {
-    if datagram.outcome != Outcome::Pending {
-        return;
-    }
     let counter = counter_of(datagram.bytes);
     let sealed = &mut datagram.bytes[DATA_HEADER_BYTES..];
     let opened = match sealed.split_last_chunk_mut::<TAG_BYTES>() {
@@ -87,12 +107,11 @@ fn open_one(key: &AeadKey, datagram: &mut Datagram<'_>) {
     }
 }
 
-fn seal_one_by_one(key: &AeadKey, run: &mut [Plain<'_>], first: u64) {
-    for (packet, counter) in run.iter_mut().zip(first..) {
-        let body = &mut packet.bytes[DATA_HEADER_BYTES..];
-        if let Some((text, tag)) = body.split_last_chunk_mut::<TAG_BYTES>() {
-            *tag = key.seal(counter, &[], text);
-        }
+fn seal_one(key: &AeadKey, packet: &mut Plain<'_>) {
+    let counter = counter_of(packet.bytes);
+    let body = &mut packet.bytes[DATA_HEADER_BYTES..];
+    if let Some((text, tag)) = body.split_last_chunk_mut::<TAG_BYTES>() {
+        *tag = key.seal(counter, &[], text);
     }
 }
 
@@ -113,7 +132,7 @@ mod tests {
             write_data_header(datagram, ReceiverIndex(1), counter);
         }
         let mut plain: Vec<Plain<'_>> = datagrams.iter_mut().map(|bytes| Plain { bytes }).collect();
-        seal_batch(key, &mut plain, first);
+        seal_batch(&vec![Some(key); count], &mut plain);
         datagrams
     }
 
@@ -136,7 +155,7 @@ mod tests {
             assert_eq!(sealed, run(1, counter, &provider));
             let mut opened = sealed.clone();
             let mut datagrams = [Datagram::new(&mut opened[0])];
-            open_batch(&key, &mut datagrams);
+            open_batch(&[Some(&key)], &mut datagrams);
             assert_eq!(datagrams[0].outcome, Outcome::Pending);
         }
     }
@@ -155,7 +174,7 @@ mod tests {
                 // What was refused before is neither opened nor judged again.
                 let earlier = Outcome::Dropped(DropReason::DataReplayed);
                 opened[0].outcome = earlier;
-                open_batch(&key, &mut opened);
+                open_batch(&vec![Some(&key); count], &mut opened);
                 for (at, datagram) in opened.iter().enumerate() {
                     let expected = match at {
                         0 => earlier,

@@ -1,9 +1,9 @@
 //! Transport messages in runs (section 5.4.6): what arrived, or leaves, together for one tunnel.
 //!
 //! A run goes through three passes. Headers: counters are read (or given out) and tested.
-//! Cryptography: all messages under one key, in a row, several per call where the machine can
-//! ([`super::batch`]). Marks: replay window, timers and statistics, once. Nothing is allocated and
-//! nothing is copied.
+//! Cryptography: several messages per call where the machine can ([`super::batch`]), also of
+//! several tunnels: who has runs of many of them does each pass over all. Marks: replay window,
+//! timers and statistics, once. Nothing is allocated and nothing is copied.
 
 use super::batch::{open_batch, seal_batch};
 use super::keypair::{REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES, Role};
@@ -15,7 +15,7 @@ use super::timers::{
     KEEPALIVE_TIMEOUT, NEW_HANDSHAKE_AFTER, REJECT_AFTER_TIME, REKEY_AFTER_TIME, Timer,
 };
 use super::tunnel::Tunnel;
-use crate::crypto::TAG_BYTES;
+use crate::crypto::{AeadKey, TAG_BYTES};
 use crate::limits::RUN_MAX;
 use crate::{DropReason, Instant, Now, ReceiverIndex};
 
@@ -88,7 +88,8 @@ pub enum SendState {
 }
 
 impl Tunnel {
-    /// Opens transport messages in place. All of `run` carry our `index`; those that are not
+    /// Opens transport messages in place, in three passes: [`Tunnel::admit`], [`open_batch`],
+    /// [`Tunnel::accept`]. All of `run` carry our `index`; those that are not
     /// [`Outcome::Pending`] are left alone.
     pub fn open_run(
         &mut self,
@@ -96,8 +97,22 @@ impl Tunnel {
         run: &mut [Datagram<'_>],
         now: Now,
     ) -> RunSummary {
-        let (role, keypair) = match self.keypairs.find_mut(index) {
-            Some((role, keypair)) if keypair.is_young(now.mono) => (role, keypair),
+        let Some(key) = self.admit(index, run, now) else { return RunSummary::default() };
+        let keys = [Some(key); RUN_MAX];
+        run.chunks_mut(RUN_MAX).for_each(|run| open_batch(&keys[..run.len()], run));
+        self.accept(index, run, now)
+    }
+
+    /// The first pass, over headers: refuses what is not worth opening. The key for the rest; none
+    /// if all were refused for want of one.
+    pub fn admit(
+        &self,
+        index: ReceiverIndex,
+        run: &mut [Datagram<'_>],
+        now: Now,
+    ) -> Option<&AeadKey> {
+        let keypair = match self.keypairs.find(index) {
+            Some(keypair) if keypair.is_young(now.mono) => keypair,
             Some(_) => return refuse(run, DropReason::KeypairExpired),
             None => return refuse(run, DropReason::IndexUnknown),
         };
@@ -106,10 +121,22 @@ impl Tunnel {
                 datagram.outcome = Outcome::Dropped(reason);
             }
         }
+        Some(&keypair.receive)
+    }
 
-        open_batch(&keypair.receive, run);
-
+    /// The last pass: what is pending has verified under the key of `index`. Marks, timers and
+    /// statistics. What was opened meanwhile may have ended the keypair: then it has come too late.
+    pub fn accept(
+        &mut self,
+        index: ReceiverIndex,
+        run: &mut [Datagram<'_>],
+        now: Now,
+    ) -> RunSummary {
         let mut summary = RunSummary::default();
+        let Some((role, keypair)) = self.keypairs.find_mut(index) else {
+            let _no_key = refuse(run, DropReason::IndexUnknown);
+            return summary;
+        };
         let mut wire_bytes = 0;
         let mut data = false;
         for (at, datagram) in run.iter_mut().enumerate() {
@@ -180,7 +207,24 @@ impl Tunnel {
         self.keypairs.current().map(|keypair| keypair.born + REJECT_AFTER_TIME)
     }
 
-    /// Seals packets in place into transport messages: writes headers and tags. All or nothing.
+    /// Seals packets in place into transport messages: [`Tunnel::prepare_run`], then
+    /// [`seal_batch`].
+    ///
+    /// # Errors
+    /// As [`Tunnel::prepare_run`].
+    ///
+    /// # Panics
+    /// As [`Tunnel::prepare_run`].
+    pub fn seal_run(&mut self, run: &mut [Plain<'_>], now: Now) -> Result<(), DropReason> {
+        self.prepare_run(run, now)?;
+        let keys = [self.sending_key(); RUN_MAX];
+        run.chunks_mut(RUN_MAX).for_each(|run| seal_batch(&keys[..run.len()], run));
+        Ok(())
+    }
+
+    /// The first pass over packets that are to be sealed: gives out counters, writes headers, and
+    /// counts them as sent. All or nothing. The caller seals them next with
+    /// [`Tunnel::sending_key`], before anything else is done with the tunnel.
     ///
     /// # Errors
     /// [`DropReason::KeypairExpired`] if there is no keypair that can send them all; nothing was
@@ -188,7 +232,7 @@ impl Tunnel {
     ///
     /// # Panics
     /// If a packet has no room for header and tag: the caller's invariant, independent of contents.
-    pub fn seal_run(&mut self, run: &mut [Plain<'_>], now: Now) -> Result<(), DropReason> {
+    pub fn prepare_run(&mut self, run: &mut [Plain<'_>], now: Now) -> Result<(), DropReason> {
         let keypair = self.keypairs.current_mut();
         let Some(keypair) = keypair.filter(|keypair| keypair.can_send(run.len(), now.mono)) else {
             self.want_handshake(now);
@@ -204,9 +248,6 @@ impl Tunnel {
             wire_bytes += packet.bytes.len() as u64;
             data |= packet.bytes.len() > DATA_OVERHEAD_BYTES;
         }
-
-        seal_batch(&keypair.send, run, first);
-
         if !run.is_empty() {
             self.stats.tx_bytes += wire_bytes;
             self.keepalive_due = false;
@@ -218,6 +259,13 @@ impl Tunnel {
             self.rekey_on_send(now);
         }
         Ok(())
+    }
+
+    /// The key of [`Tunnel::prepare_run`]; none without a keypair to send with.
+    #[must_use]
+    #[inline]
+    pub fn sending_key(&self) -> Option<&AeadKey> {
+        self.keypairs.current().map(|keypair| &keypair.send)
     }
 
     /// Starts a new handshake when the current key is old and ours to renew, or much used.
@@ -232,13 +280,13 @@ impl Tunnel {
     }
 }
 
-/// Refuses all that is pending, unopened.
+/// Refuses all that is pending: there is no key for it.
 #[cold]
-fn refuse(run: &mut [Datagram<'_>], reason: DropReason) -> RunSummary {
+fn refuse<'a>(run: &mut [Datagram<'_>], reason: DropReason) -> Option<&'a AeadKey> {
     for datagram in run.iter_mut().filter(|datagram| datagram.outcome == Outcome::Pending) {
         datagram.outcome = Outcome::Dropped(reason);
     }
-    RunSummary::default()
+    None
 }
 
 /// The header of a message under a keypair, tested before anything is decrypted.

@@ -121,6 +121,13 @@ impl Keypairs {
         self.current.as_deref_mut()
     }
 
+    /// The keypair that has our `index`.
+    #[inline]
+    pub(super) fn find(&self, index: ReceiverIndex) -> Option<&Keypair> {
+        let likely_first = [&self.current, &self.next, &self.previous];
+        likely_first.into_iter().flatten().map(|keypair| &**keypair).find(|it| it.ours == index)
+    }
+
     /// The keypair that has our `index`, and its role.
     #[inline]
     pub(super) fn find_mut(&mut self, index: ReceiverIndex) -> Option<(Role, &mut Keypair)> {

@@ -33,6 +33,7 @@ mod timers;
 mod tests;
 
 pub use admission::{Admission, AdmissionLimits, HalfOpen};
+pub use batch::{open_batch, seal_batch};
 pub use cookie::CookieChecker;
 pub use data::{Datagram, Outcome, Plain, RunSummary, SendState};
 pub use export::TunnelState;

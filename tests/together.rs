@@ -1,0 +1,257 @@
+//! Datagrams of many sessions that came one by one: opened together, sealed together, and each
+//! treated as if it had been alone.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ringway_proto::DropReason;
+use ringway_proto::wireguard::messages::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
+use ringway_ring::Ecn;
+use ringway_ring::driver::VNET_HEADER_BYTES;
+use ringway_tests::client::Client;
+use ringway_tests::driver::Pools;
+use ringway_tests::gateway::Gateway;
+use ringway_tests::packets::udp4;
+
+const BEYOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+fn inside(number: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 2).to_bits() + number as u32)
+}
+
+struct Crowd {
+    gateway: Gateway,
+    clients: Vec<Client>,
+}
+
+impl Crowd {
+    /// So many clients, of which each has a session that is used.
+    fn new(count: usize) -> Self {
+        let address: SocketAddr = "198.51.100.1:51820".parse().expect("an address");
+        let pools = Pools { receive: 256, transmit: 256, tun: 256 };
+        let mut gateway = Gateway::new(7, address, pools);
+        let key = Gateway::public_of(7);
+        let mut clients = Vec::new();
+        for number in 0..count {
+            let from = SocketAddr::from(([203, 0, 113, 5], 40_000 + number as u16));
+            let client = Client::new(1_000 + number as u64, key, from, [0; 32]);
+            gateway.add_peer(client.public(), &[&format!("{}/32", inside(number))]);
+            clients.push(client);
+        }
+        let mut crowd = Self { gateway, clients };
+        for number in 0..count {
+            crowd.connect(number);
+        }
+        crowd.gateway.written.clear();
+        crowd
+    }
+
+    fn connect(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        let mut waiting = client.send(&udp4(inside(number), BEYOND, b"first"), self.gateway.now);
+        while !waiting.is_empty() {
+            let answers = self.gateway.receive(&waiting, client.address);
+            let now = self.gateway.now;
+            waiting = answers.iter().flat_map(|sent| client.receive(&sent.bytes, now)).collect();
+        }
+    }
+
+    /// What a client would send.
+    fn sealed(&mut self, number: usize, payload: &[u8]) -> Vec<u8> {
+        let packet = udp4(inside(number), BEYOND, payload);
+        let mut datagrams = self.clients[number].send(&packet, self.gateway.now);
+        datagrams.pop().expect("a session")
+    }
+
+    /// Delivers datagrams each by itself, to be looked at in one turn.
+    fn deliver(&mut self, number: usize, datagrams: &[Vec<u8>]) {
+        let (from, to) = (self.clients[number].address, self.gateway.ip());
+        self.gateway.deliver(datagrams, from, to, Ecn::default());
+    }
+
+    /// What reached the TUN since it was asked last: the number in the source, and the payload.
+    fn arrived(&mut self) -> Vec<(usize, Vec<u8>)> {
+        let first = inside(0).to_bits();
+        let packets = std::mem::take(&mut self.gateway.written).into_iter().map(|packet| {
+            let packet = &packet[VNET_HEADER_BYTES..];
+            let source = u32::from_be_bytes(packet[12..16].try_into().expect("an address"));
+            ((source - first) as usize, packet[28..].to_vec())
+        });
+        packets.collect()
+    }
+
+    /// Datagrams of the largest batch, down to a power of two.
+    fn opened_together(&mut self) -> u64 {
+        let counts = self.gateway.shard.counters_mut().run_packets.counts();
+        let largest = counts.iter().rposition(|count| *count > 0).expect("some");
+        1 << (largest - 1)
+    }
+}
+
+fn payload(number: usize) -> Vec<u8> {
+    // All remainders by 16 and by 64, and lone ones among equals.
+    let len = [32, 32, 32, 1, 700, 32, 1360, 33][number % 8] + number / 8;
+    vec![number as u8; len]
+}
+
+#[test]
+fn lone_datagrams_of_many_sessions_all_arrive_in_their_order() {
+    let mut crowd = Crowd::new(60);
+    for round in 0..2 {
+        for number in (0..60).map(|n| (n * 7 + round) % 60) {
+            let datagram = crowd.sealed(number, &payload(number));
+            crowd.deliver(number, &[datagram]);
+        }
+    }
+    crowd.gateway.run();
+    let arrived = crowd.arrived();
+    let expected = (0..120).map(|n| ((n % 60) * 7 + n / 60) % 60);
+    assert_eq!(arrived, expected.map(|n| (n, payload(n))).collect::<Vec<_>>());
+    assert_eq!(crowd.gateway.all_drops(), 0);
+    assert_eq!(crowd.opened_together(), 64);
+}
+
+#[test]
+fn what_is_forged_or_repeated_costs_only_itself() {
+    let mut crowd = Crowd::new(20);
+    let mut expected = Vec::new();
+    for number in 0..20 {
+        let mut datagram = crowd.sealed(number, &payload(number));
+        let genuine = datagram.clone();
+        match number % 5 {
+            0 => *datagram.last_mut().expect("a tag") ^= 1,
+            1 => datagram[DATA_HEADER_BYTES + 3] ^= 0x80,
+            // Under the counter of another message, and under another's index.
+            2 => datagram[8] ^= 0x40,
+            3 => {
+                let other = crowd.sealed((number + 1) % 20, b"x");
+                datagram[4..8].copy_from_slice(&other[4..8]);
+            }
+            _ => {}
+        }
+        crowd.deliver(number, &[datagram]);
+        // Twice the same in one turn: the second is a replay.
+        crowd.deliver(number, std::slice::from_ref(&genuine));
+        crowd.deliver(number, &[genuine]);
+        expected.push((number, payload(number)));
+    }
+    crowd.gateway.run();
+    assert_eq!(crowd.arrived(), expected);
+    assert_eq!(crowd.gateway.drops(DropReason::DataUndecryptable), 16);
+    assert_eq!(crowd.gateway.drops(DropReason::DataReplayed), 20 + 4);
+    assert_eq!(crowd.gateway.all_drops(), 16 + 24);
+}
+
+#[test]
+fn who_forges_from_elsewhere_moves_nobody() {
+    let mut crowd = Crowd::new(10);
+    let at_home = crowd.gateway.peers();
+    for number in 0..10 {
+        let mut datagram = crowd.sealed(number, b"from elsewhere");
+        datagram[20] ^= 1;
+        crowd.deliver((number + 1) % 10, &[datagram]);
+    }
+    crowd.gateway.run();
+    let endpoints = |peers: &[ringway_dataplane::PeerStatus]| -> Vec<_> {
+        peers.iter().map(|peer| peer.endpoint).collect()
+    };
+    assert_eq!(endpoints(&crowd.gateway.peers()), endpoints(&at_home));
+}
+
+#[test]
+fn a_client_that_moves_in_the_middle_is_followed_to_where_it_was_last() {
+    let mut crowd = Crowd::new(4);
+    for number in 0..4 {
+        for step in 0..3 {
+            crowd.clients[number].address.set_port(50_000 + 10 * number as u16 + step);
+            let datagram = crowd.sealed(number, b"moving");
+            crowd.deliver(number, &[datagram]);
+        }
+    }
+    crowd.gateway.run();
+    // Packets of one flow are merged again.
+    let bytes: usize = crowd.arrived().iter().map(|(_, payload)| payload.len()).sum();
+    assert_eq!(bytes, 4 * 3 * b"moving".len());
+    let mut ports: Vec<u16> = crowd
+        .gateway
+        .peers()
+        .iter()
+        .filter_map(|peer| peer.endpoint.map(|endpoint| endpoint.port()))
+        .collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [50_002, 50_012, 50_022, 50_032]);
+}
+
+#[test]
+fn an_initiation_among_them_costs_no_data_that_came_before() {
+    let mut crowd = Crowd::new(3);
+    crowd.gateway.advance(Duration::from_secs(6));
+    for client in &mut crowd.clients {
+        client.wake(crowd.gateway.now);
+    }
+    let mut expected = Vec::new();
+    for number in 0..3 {
+        let data = crowd.sealed(number, b"under the old key");
+        let now = crowd.gateway.now;
+        crowd.clients[number].tunnel().want_handshake(now);
+        let initiation = crowd.clients[number].output(now).pop().expect("an initiation");
+        assert_eq!(initiation[0], 1);
+        crowd.deliver(number, &[data]);
+        crowd.deliver(number, &[initiation]);
+        let data = crowd.sealed(number, b"still under the old key");
+        crowd.deliver(number, &[data]);
+        expected.push((number, b"under the old key".to_vec()));
+        expected.push((number, b"still under the old key".to_vec()));
+    }
+    let answers = crowd.gateway.run();
+    assert_eq!(answers.iter().filter(|sent| sent.bytes[0] == 2).count(), 3);
+    let mut arrived = crowd.arrived();
+    arrived.sort_by_key(|(number, _)| *number);
+    assert_eq!(arrived, expected);
+    assert_eq!(crowd.gateway.all_drops(), 0);
+}
+
+#[test]
+fn lone_packets_for_many_clients_are_sealed_together_and_each_reaches_its_own() {
+    let mut crowd = Crowd::new(60);
+    for number in 0..60 {
+        let packet = udp4(BEYOND, inside(number), &payload(number));
+        crowd.gateway.shard.driver_mut().inject_packet(&packet);
+    }
+    // One that has several, of which the last is shorter.
+    for len in [100, 100, 100, 50] {
+        let packet = udp4(BEYOND, inside(7), &vec![7; len]);
+        crowd.gateway.shard.driver_mut().inject_packet(&packet);
+    }
+    for sent in crowd.gateway.run() {
+        assert!(sent.bytes.len() >= DATA_OVERHEAD_BYTES);
+        let number = usize::from(sent.to.port() - 40_000);
+        let now = crowd.gateway.now;
+        crowd.clients[number].receive(&sent.bytes, now);
+    }
+    for (number, client) in crowd.clients.iter().enumerate() {
+        let expected = udp4(BEYOND, inside(number), &payload(number));
+        let several = if number == 7 { 4 } else { 0 };
+        assert_eq!(client.received.len(), 1 + several);
+        assert_eq!((client.refused, &client.received[0]), (0, &expected));
+    }
+}
+
+#[test]
+fn what_came_before_a_removal_is_carried_and_what_comes_after_is_not() {
+    let mut crowd = Crowd::new(2);
+    let [first, second] = [0, 1].map(|number| crowd.sealed(number, b"data"));
+    crowd.deliver(0, &[first]);
+    crowd.deliver(1, &[second]);
+    crowd.gateway.run();
+    assert_eq!(crowd.arrived().len(), 2);
+    let public = crowd.clients[0].public();
+    crowd.gateway.apply(ringway_dataplane::Command::RemovePeer(public));
+    let [first, second] = [0, 1].map(|number| crowd.sealed(number, b"data"));
+    crowd.deliver(0, &[first]);
+    crowd.deliver(1, &[second]);
+    crowd.gateway.run();
+    let from: Vec<usize> = crowd.arrived().into_iter().map(|(number, _)| number).collect();
+    assert_eq!(from, [1]);
+    assert_eq!(crowd.gateway.drops(DropReason::IndexUnknown), 1);
+}
