@@ -25,6 +25,7 @@ const _: () = assert!(WORDS == u128::BITS as usize, "a mask has one bit per word
 
 /// Which counters were seen. Plain data: `next` and the bits are all there is to export.
 #[derive(Clone, Zeroize)]
+#[repr(C)] // `next` beside what else of a keypair every packet needs
 pub struct ReplayWindow {
     /// One more than the newest counter seen; 0 before the first.
     next: u64,
