@@ -13,7 +13,7 @@
 //! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`] | traffic |
 //! | [`fleet`] | very many clients, an attacker, and the far end of their datagrams |
 //! | [`uapi`], [`stats`] | our gateway's configuration socket and counters |
-//! | [`sink`], [`cpu`] | what arrived, and what it cost |
+//! | [`sink`], [`cpu`], [`profile`] | what arrived, what it cost, and where that went |
 //! | [`emulator`], [`impair`] | the seeded link model; a relay that applies it to datagrams |
 //! | [`order`], [`nonce`] | checkers for packet order and for nonces used twice |
 //! | [`scenarios`], [`shards`] | what is measured: beside peers, and with very many clients |
@@ -40,6 +40,7 @@ pub mod order;
 pub mod ping;
 pub mod plot;
 pub mod process;
+pub mod profile;
 pub mod programs;
 pub mod report;
 pub mod rr;

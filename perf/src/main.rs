@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool: its output is what it is for")]
 
 mod crowd;
+mod profiles;
 mod run;
 mod tools;
 
@@ -31,6 +32,8 @@ enum Command {
     Run(run::RunArgs),
     /// Measure our gateway with very many clients, an attacker, several workers; needs root.
     Shards(ShardsArgs),
+    /// Tell where the time of a program goes; needs root and linux-perf.
+    Profile(profiles::ProfileArgs),
     /// List the scenarios.
     List,
     /// Delete namespaces left behind by runs that no longer live.
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => args.run(),
         Command::Shards(args) => shards(&args),
+        Command::Profile(args) => args.run(),
         Command::List => {
             for scenario in Scenario::all() {
                 println!("{:<22} {}", scenario.name(), scenario.about());

@@ -182,7 +182,7 @@ fn left(elapsed: Duration, done: usize, all: usize) -> String {
     format!("{minutes:.0} min left")
 }
 
-fn chosen_client(name: Option<&str>) -> Result<Program> {
+pub(crate) fn chosen_client(name: Option<&str>) -> Result<Program> {
     if let Some(name) = name {
         return Program::named(name);
     }
@@ -193,7 +193,7 @@ fn chosen_client(name: Option<&str>) -> Result<Program> {
     found.context("There is no client: neither wireguard-go-new nor a build of ringway")
 }
 
-fn chosen_scenarios(names: &[String], quick: bool) -> Result<Vec<Scenario>> {
+pub(crate) fn chosen_scenarios(names: &[String], quick: bool) -> Result<Vec<Scenario>> {
     let mut all = Scenario::all();
     if names.is_empty() {
         all.retain(|scenario| !quick || !scenario.is_long());

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::cpu;
 use crate::process::Launch;
+use crate::profile;
 use crate::programs::Program;
 use crate::topology::{Family, Pinning, Plan};
 
@@ -79,14 +80,17 @@ pub(super) struct Used {
 
 impl Busy {
     pub(super) fn since_now(pid: u32) -> Self {
+        profile::begin(pid);
         Self { pid, before_s: cpu::seconds_of(pid), start: Instant::now() }
     }
 
     pub(super) fn used(&self) -> Used {
-        Used {
+        let used = Used {
             cpu_s: cpu::seconds_of(self.pid) - self.before_s,
             wall_s: self.start.elapsed().as_secs_f64(),
-        }
+        };
+        profile::end();
+        used
     }
 }
 
