@@ -180,8 +180,7 @@ fn rank(packet: &Packet<'_>) -> u32 {
 /// meet. A train of equal segments with a shorter last one is in this order already.
 ///
 /// Each packet is moved to the number of those that go before it. Counting them compares all with
-/// all, which takes vectors and no branches: for 64 packets of random lengths a fifth of the time
-/// of `sort_unstable`.
+/// all, without branches: for 64 packets of random lengths half the time of `sort_unstable`.
 fn order(packets: &mut [Packet<'_>]) {
     if packets.is_sorted_by(|a, b| a.bytes.len() >= b.bytes.len()) {
         return;

@@ -4,6 +4,7 @@
 //! corpus, as ordinary tests (`tests/replay.rs`). A function panics if and only if it found a bug.
 
 mod allowed_ips;
+mod batch;
 mod cmsg;
 mod configuration;
 mod flow;
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "wireguard_response", run: wireguard::only_an_unchanged_response_passes },
     Target { name: "wireguard_cookie", run: wireguard::only_an_unchanged_cookie_passes },
     Target { name: "wireguard_data", run: wireguard::only_unchanged_data_passes_and_once },
+    Target { name: "aead_batch", run: batch::a_call_does_what_one_by_one_does },
     Target { name: "tunnel_state", run: state::a_tunnel_is_written_as_it_was_read },
     Target { name: "state_page", run: state::a_page_is_read_or_refused },
     Target { name: "upgrade_message", run: state::a_message_is_written_as_it_was_read },
