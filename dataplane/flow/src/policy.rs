@@ -3,7 +3,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An immutable snapshot: control hands it over whole, and gets the old one back.
+///
+/// It has its cache lines to itself: cores read it for every packet, and control, which made it,
+/// goes on writing what lies beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(align(128))]
 pub struct Policy {
     /// Reduce the maximum segment size in TCP handshakes to what the path takes.
     pub clamp_mss: bool,
