@@ -44,8 +44,8 @@ sections! {
     RawClients { endpoint, allowed_ips, dns, keepalive, }
     RawLimits { peers_max, }
     RawWorkers {
-        count, oversubscribe, cpus, numa, control_cpu, driver, steering, spin_us, sandbox, zero_copy,
-        without,
+        count, oversubscribe, cpus, numa, control_cpu, driver, steering, spin_us, sandbox,
+        zero_copy, without,
     }
     RawMemory { session_heaps, }
     RawStats { socket, }

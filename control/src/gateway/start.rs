@@ -106,6 +106,17 @@ impl Started {
         }
     }
 
+    /// Gives interface and sockets the offloads that this process wants: another one, which had
+    /// them too and did not become the gateway, may have wanted others.
+    pub fn restore_offloads(&self) {
+        let queue = self.queues[0].try_clone().map_err(|error| error.to_string());
+        let adopt = |queue| TunQueue::adopt(queue, self.offloads).map_err(|e| e.to_string());
+        if let Err(error) = queue.and_then(adopt) {
+            warn!("Offloads stay as they are: {error}");
+        }
+        self.desk.with_ports(Ports::restore_merging);
+    }
+
     /// Whether clients of the configuration protocol say what the gateway does.
     #[must_use]
     pub fn is_configured_by_clients(&self) -> bool {

@@ -189,9 +189,9 @@ impl UdpSockets {
         self.dropped_before
     }
 
-    /// Switches UDP_GRO on or off: sockets of another process may have it already. Returns whether
+    /// Switches UDP_GRO on or off: it is the socket's, whichever process has it. Returns whether
     /// the kernel did as it was told.
-    fn set_gro(&self, on: bool) -> bool {
+    pub fn set_gro(&self, on: bool) -> bool {
         let mut fds = self.descriptors().into_iter().chain(self.initiations()).flatten();
         fds.all(|fd| sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, on.into()).is_ok())
     }
