@@ -267,7 +267,8 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
     Ok((shard, LoopLink { spin, sleeper, wake_control, page }, sandbox))
 }
 
-/// Maps the arenas, on a node if one was chosen, and says how many of them the kernel put elsewhere. That costs speed, not correctness, so it is counted and not refused.
+/// Maps the arenas, on a node if one was chosen, and says how many of them the kernel put
+/// elsewhere. That costs speed, not correctness, so it is counted and not refused.
 fn pools(sizes: PoolSizes, options: &RegionOptions) -> io::Result<(Pools, u64)> {
     let mut off_node = 0;
     let mut arena = |count| arena(count, options, &mut off_node);

@@ -263,7 +263,8 @@ fn launch(program: Program, netns: &str, interface: &str, cpus: Option<&str>) ->
 }
 
 /// What the environment says of our own program, as its start-up flags: `RINGWAY_LAB_WORKERS`,
-/// `RINGWAY_LAB_DRIVER`, `RINGWAY_LAB_STEERING`, `RINGWAY_LAB_WITHOUT` and `RINGWAY_LAB_ZERO_COPY`. So the same tests run over a matrix.
+/// `RINGWAY_LAB_DRIVER`, `RINGWAY_LAB_STEERING`, `RINGWAY_LAB_WITHOUT` and `RINGWAY_LAB_ZERO_COPY`.
+/// So the same tests run over a matrix.
 #[must_use]
 pub fn matrix_flags() -> Vec<String> {
     let word = |name: &str| std::env::var(name).ok().filter(|word| !word.is_empty());
