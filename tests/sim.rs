@@ -36,7 +36,12 @@ impl Sum {
     /// Runs one seed with a gateway of so many cores. If it fails, what was wrong has been printed
     /// by then.
     fn run(&mut self, seed: u64, cores: u16) {
-        let run = AssertUnwindSafe(|| World::new(Scenario::on(seed, cores)).run());
+        self.run_scenario(Scenario::on(seed, cores));
+    }
+
+    fn run_scenario(&mut self, scenario: Scenario) {
+        let (seed, cores) = (scenario.seed, scenario.cores);
+        let run = AssertUnwindSafe(|| World::new(scenario).run());
         let Ok(outcome) = catch_unwind(run) else {
             eprintln!("seed {seed} failed with {cores} cores");
             self.failed.push(seed);
@@ -87,6 +92,18 @@ fn whatever_happens_nothing_wrong_arrives_and_after_it_everything_works() {
     assert!(failed.is_empty(), "seeds {failed:?}; one again: RINGWAY_SEEDS={0}..", failed[0]);
     assert!(crossed > sent as u64 / 10, "cores that never meet prove nothing");
     assert!(delivered > sent / 4, "a world in which nothing works proves nothing");
+}
+
+#[test]
+fn with_every_offload_and_with_none_nothing_wrong_arrives() {
+    for offloads in [true, false] {
+        let mut sum = Sum::default();
+        for (seed, cores) in (1_000..1_030).zip([1, 2, 4].into_iter().cycle()) {
+            sum.run_scenario(Scenario { offloads, ..Scenario::on(seed, cores) });
+        }
+        assert!(sum.failed.is_empty(), "offloads {offloads}: seeds {:?}", sum.failed);
+        assert!(sum.delivered > sum.sent / 4, "a world in which nothing works proves nothing");
+    }
 }
 
 #[test]

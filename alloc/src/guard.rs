@@ -9,6 +9,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// mimalloc as a global allocator; the same library the session heaps come from.
@@ -57,7 +58,7 @@ pub struct Counts {
 /// rounding to size classes adds.
 #[must_use]
 pub fn live_bytes() -> usize {
-    LIVE_BYTES.load(Ordering::Relaxed)
+    LIVE_BYTES.0.load(Ordering::Relaxed)
 }
 
 /// Counts what this thread allocates in `f`.
@@ -75,6 +76,19 @@ pub fn count_allocs<R>(f: impl FnOnce() -> R) -> (R, Counts) {
         bytes: after.bytes - before.bytes,
     };
     (result, counts)
+}
+
+/// Blocks that this thread allocates in `f` and does not give back in it: where the memory lies
+/// that what `f` makes is made of.
+///
+/// # Panics
+/// As [`count_allocs`].
+pub fn blocks_of<R>(f: impl FnOnce() -> R) -> (R, Vec<Range<usize>>) {
+    assert!(is_installed(), "the global allocator of this program does not count");
+    RECORDING.set(true);
+    let result = f();
+    RECORDING.set(false);
+    (result, BLOCKS.take())
 }
 
 /// Runs `f`, in which this thread must not allocate. It may free what was allocated before.
@@ -108,13 +122,24 @@ pub fn is_installed() -> bool {
     counts
 }
 
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// Written by every thread that allocates, so nothing that a core reads may lie beside it: two
+/// cache lines, because processors fetch them in pairs.
+#[repr(align(128))]
+struct Alone(AtomicUsize);
+
+static LIVE_BYTES: Alone = Alone(AtomicUsize::new(0));
+
+const _: () = assert!(size_of::<Alone>() == align_of::<Alone>(), "nothing else fits beside it");
 
 thread_local! {
     static COUNTS: Cell<Counts> =
         const { Cell::new(Counts { allocations: 0, frees: 0, bytes: 0 }) };
     /// Whether the next allocation is to be remembered.
     static WATCHING: Cell<bool> = const { Cell::new(false) };
+    /// Whether blocks are remembered.
+    static RECORDING: Cell<bool> = const { Cell::new(false) };
+    /// Those that are.
+    static BLOCKS: RefCell<Vec<Range<usize>>> = const { RefCell::new(Vec::new()) };
     /// Where the first unwanted allocation was made.
     static CULPRIT: RefCell<Option<Backtrace>> = const { RefCell::new(None) };
 }
@@ -139,6 +164,28 @@ pub(crate) fn note_free() {
     COUNTS.set(counts);
 }
 
+/// Changes the list of blocks, which allocates itself.
+#[cold]
+fn record(change: impl FnOnce(&mut Vec<Range<usize>>)) {
+    RECORDING.set(false);
+    BLOCKS.with(|blocks| change(&mut blocks.borrow_mut()));
+    RECORDING.set(true);
+}
+
+#[inline]
+fn came(block: *mut u8, bytes: usize) {
+    if RECORDING.get() {
+        record(|blocks| blocks.push(block.addr()..block.addr() + bytes));
+    }
+}
+
+#[inline]
+fn went(block: *mut u8) {
+    if RECORDING.get() {
+        record(|blocks| blocks.retain(|known| known.start != block.addr()));
+    }
+}
+
 #[cold]
 fn remember_culprit() {
     WATCHING.set(false); // Only the first is wanted, and taking a trace allocates.
@@ -153,23 +200,28 @@ unsafe impl<A: GlobalAlloc + Rounding> GlobalAlloc for Counting<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note_alloc(layout.size());
-        LIVE_BYTES.fetch_add(A::rounded(layout.size()), Ordering::Relaxed);
+        LIVE_BYTES.0.fetch_add(A::rounded(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout`.
-        unsafe { self.0.alloc(layout) }
+        let block = unsafe { self.0.alloc(layout) };
+        came(block, layout.size());
+        block
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note_alloc(layout.size());
-        LIVE_BYTES.fetch_add(A::rounded(layout.size()), Ordering::Relaxed);
+        LIVE_BYTES.0.fetch_add(A::rounded(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout`.
-        unsafe { self.0.alloc_zeroed(layout) }
+        let block = unsafe { self.0.alloc_zeroed(layout) };
+        came(block, layout.size());
+        block
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         note_free();
-        LIVE_BYTES.fetch_sub(A::rounded(layout.size()), Ordering::Relaxed);
+        went(block);
+        LIVE_BYTES.0.fetch_sub(A::rounded(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise about `block` and `layout`.
         unsafe { self.0.dealloc(block, layout) };
     }
@@ -177,10 +229,13 @@ unsafe impl<A: GlobalAlloc + Rounding> GlobalAlloc for Counting<A> {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         note_alloc(new_size);
-        LIVE_BYTES.fetch_add(A::rounded(new_size), Ordering::Relaxed);
-        LIVE_BYTES.fetch_sub(A::rounded(layout.size()), Ordering::Relaxed);
+        LIVE_BYTES.0.fetch_add(A::rounded(new_size), Ordering::Relaxed);
+        LIVE_BYTES.0.fetch_sub(A::rounded(layout.size()), Ordering::Relaxed);
         // SAFETY: the caller's promise about `block`, `layout` and `new_size`.
-        unsafe { self.0.realloc(block, layout, new_size) }
+        let moved = unsafe { self.0.realloc(block, layout, new_size) };
+        went(block);
+        came(moved, new_size);
+        moved
     }
 }
 

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 use ringway_flow::Policy;
 use ringway_numa::pin;
-use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
+use ringway_ring::{PoolSizes, UdpOptions};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Overrides, WorkerCount};
@@ -88,11 +88,11 @@ fn setup(options: &Options) -> Setup {
         policy: Policy::default(),
         session_heaps: "auto",
         pools: PoolSizes::default(),
-        zero_copy: ZeroCopyMode::default(),
         stats_socket: stats::socket_path(name),
         pages: None,
         uapi: UapiSocket { path: uapi::socket_path(name), writable: true },
     }
+    .leave_out()
 }
 
 /// Everything comes through the configuration socket.

@@ -18,7 +18,7 @@ use ringway_numa::plan::{Numa, Wishes, Workers as WorkerWish};
 use ringway_numa::{Plan, Topology, pin};
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::PublicKey;
-use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
+use ringway_ring::{PoolSizes, UdpOptions};
 use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -310,11 +310,11 @@ fn setup(config: &Config, plan: &Plan) -> Setup {
         },
         session_heaps: config.memory.session_heaps.word(),
         pools: PoolSizes::default(),
-        zero_copy: ZeroCopyMode::default(),
         stats_socket: config.stats.socket.clone(),
         pages: pages(config),
         uapi: UapiSocket { path: uapi::socket_path(&interface.name), writable: false },
     }
+    .leave_out()
 }
 
 fn placements(plan: &Plan) -> Vec<Placement> {
@@ -347,6 +347,8 @@ fn worker_setup(workers: &Workers, placements: Vec<Placement>) -> WorkerSetup {
             SpinChoice::Micros(us) => SpinMode::Fixed(Duration::from_micros(us.into())),
         },
         sandbox: workers.sandbox == SandboxChoice::On,
+        zero_copy: workers.zero_copy.into(),
+        without: workers.without,
     }
 }
 
@@ -453,7 +455,9 @@ fn refuse_conflicts(prepared: &Prepared) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DriverChoice;
+    use ringway_ring::ZeroCopyMode;
+
+    use crate::config::{DriverChoice, FastPaths};
 
     const KEY_A: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
     const KEY_B: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
@@ -539,6 +543,8 @@ mod tests {
             steering: false,
             spin: SpinMode::Fixed(Duration::from_micros(7)),
             sandbox: false,
+            zero_copy: ZeroCopyMode::Off,
+            without: FastPaths::default(),
         };
         assert_eq!(unplaced(flags), expected);
         let flags = Overrides {

@@ -125,13 +125,17 @@ struct Tally {
     handshakes: u64,
 }
 
+const _: () = assert!(align_of::<Parcel>() == 128 && size_of::<Parcel>().is_multiple_of(128));
+
 impl Tally {
     const fn sum(self) -> u64 {
         self.datagrams + self.packets + self.handshakes
     }
 }
 
-/// What one core hands to another at once. Nothing in it is allocated after its start.
+/// What one core hands to another at once. Nothing in it is allocated after its start. Parcels are
+/// made side by side and are then at different cores, so each has its cache lines to itself.
+#[repr(align(128))]
 pub struct Parcel {
     home: CoreId,
     bytes: Vec<u8>,

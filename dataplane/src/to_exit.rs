@@ -167,9 +167,8 @@ impl<D: Driver> Shard<D> {
             Version::V6 => sender.mtu_v6,
         };
         flow::to_exit(bytes, &packet, outside.ecn.0, mtu, &self.policy, &mut self.flow)?;
-        let verify = self.policy.verify_inner_checksum;
         let place = Place { buf: &outside.buf, start: span.start, len: span.len() };
-        self.inside.push(place, verify, &mut self.driver, &mut self.counters)?;
+        self.inside.push(place, &self.policy, &mut self.driver, &mut self.counters)?;
         self.counters.to_exit_packets += 1;
         self.counters.to_exit_bytes += span.len() as u64;
         Ok(())

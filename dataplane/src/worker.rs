@@ -17,7 +17,7 @@ use ringway_link::page::{PageReader, PageWriter};
 use ringway_link::spsc;
 use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_numa::Region;
-use ringway_numa::region::RegionOptions;
+use ringway_numa::region::{Pages, RegionOptions};
 use ringway_proto::crypto::Random;
 use ringway_proto::limits::HOUSEKEEPING_PERIOD;
 use ringway_proto::{CoreId, Instant, Now};
@@ -70,6 +70,8 @@ pub struct WorkerConfig {
     pub spin: SpinMode,
     /// How many buffers it gets.
     pub pools: PoolSizes,
+    /// Kind of pages that they lie in.
+    pub pages: Pages,
     /// What the kernel can do.
     pub features: Features,
     /// Which driver moves its packets.
@@ -217,12 +219,11 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
     }
     let WorkerLink { commands, reports, sleeper, wake_control, page } = config.link;
     let wakers: Vec<Waker> = config.mesh.wakers().chain([&wake_control]).cloned().collect();
-    let (pools, mut off_node) = pools(config.pools, config.node)?;
-    let strays = if config.cores > 1 {
-        Some(arena(STRAY_BUFFERS, config.node, &mut off_node)?)
-    } else {
-        None
-    };
+    let options =
+        RegionOptions { node: config.node, pages: config.pages, ..RegionOptions::default() };
+    let (pools, mut off_node) = pools(config.pools, &options)?;
+    let strays =
+        if config.cores > 1 { Some(arena(STRAY_BUFFERS, &options, &mut off_node)?) } else { None };
     let mut driver = B::make(DriverConfig {
         pools,
         features: config.features,
@@ -266,11 +267,11 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
     Ok((shard, LoopLink { spin, sleeper, wake_control, page }, sandbox))
 }
 
-/// Maps the arenas, on `node` if there is a choice, and says how many of them the kernel put
+/// Maps the arenas, on a node if one was chosen, and says how many of them the kernel put
 /// elsewhere. That costs speed, not correctness, so it is counted and not refused.
-fn pools(sizes: PoolSizes, node: Option<u32>) -> io::Result<(Pools, u64)> {
+fn pools(sizes: PoolSizes, options: &RegionOptions) -> io::Result<(Pools, u64)> {
     let mut off_node = 0;
-    let mut arena = |count| arena(count, node, &mut off_node);
+    let mut arena = |count| arena(count, options, &mut off_node);
     let pools = Pools {
         outside: arena(sizes.outside)?,
         initiations: arena(sizes.initiations)?,
@@ -281,10 +282,9 @@ fn pools(sizes: PoolSizes, node: Option<u32>) -> io::Result<(Pools, u64)> {
     Ok((pools, off_node))
 }
 
-fn arena(count: u32, node: Option<u32>, off_node: &mut u64) -> io::Result<Arena> {
-    let options = RegionOptions { node, ..RegionOptions::default() };
-    let region = Region::with_options(count as usize * BUFFER_BYTES, &options)?;
-    *off_node += u64::from(node.is_some() && region.node() != node);
+fn arena(count: u32, options: &RegionOptions, off_node: &mut u64) -> io::Result<Arena> {
+    let region = Region::with_options(count as usize * BUFFER_BYTES, options)?;
+    *off_node += u64::from(options.node.is_some() && region.node() != options.node);
     Ok(Arena::new(region, count, BUFFER_BYTES))
 }
 

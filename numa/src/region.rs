@@ -32,6 +32,8 @@ pub enum Pages {
     /// Ordinary pages which the kernel is advised to merge into huge ones.
     #[default]
     Transparent,
+    /// Ordinary pages, and the kernel is asked to leave them so.
+    Small,
     /// Huge pages that were reserved with `vm.nr_hugepages`; transparent ones if there are too few.
     Reserved,
 }
@@ -76,7 +78,7 @@ impl Region {
         {
             return Ok(region);
         }
-        let region = Self::transparent(len)?;
+        let region = Self::ordinary(len, options.pages == Pages::Small)?;
         region.place(options)?;
         if options.prefault {
             region.prefault()?;
@@ -112,8 +114,8 @@ impl Region {
         (same(self.len / 2) && same(self.len - 1)).then_some(node)
     }
 
-    /// Ordinary pages, aligned by hand and advised to become huge.
-    fn transparent(len: usize) -> io::Result<Self> {
+    /// Ordinary pages, aligned by hand and advised to become huge, or to stay `small`.
+    fn ordinary(len: usize, small: bool) -> io::Result<Self> {
         let span = len
             .checked_add(REGION_ALIGN)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
@@ -129,10 +131,14 @@ impl Region {
             // SAFETY: the tail of the mapping made above; nothing refers to it.
             unsafe { libc::munmap((aligned + len) as *mut libc::c_void, tail) };
         }
+        let (pages, advice) = match small {
+            true => (Pages::Small, libc::MADV_NOHUGEPAGE),
+            false => (Pages::Transparent, libc::MADV_HUGEPAGE),
+        };
         // SAFETY: advice on the mapping made above; refusal is harmless.
-        unsafe { libc::madvise(aligned as *mut libc::c_void, len, libc::MADV_HUGEPAGE) };
+        unsafe { libc::madvise(aligned as *mut libc::c_void, len, advice) };
         let base = NonNull::new(aligned as *mut u8).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self::own(base, len, Pages::Transparent))
+        Ok(Self::own(base, len, pages))
     }
 
     /// Huge pages, all of them taken now: a missing one found later would be a fatal signal.

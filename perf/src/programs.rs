@@ -263,7 +263,8 @@ fn launch(program: Program, netns: &str, interface: &str, cpus: Option<&str>) ->
 }
 
 /// What the environment says of our own program, as its start-up flags: `RINGWAY_LAB_WORKERS`,
-/// `RINGWAY_LAB_DRIVER` and `RINGWAY_LAB_STEERING`. So the same tests run over a matrix.
+/// `RINGWAY_LAB_DRIVER`, `RINGWAY_LAB_STEERING`, `RINGWAY_LAB_WITHOUT` and `RINGWAY_LAB_ZERO_COPY`.
+/// So the same tests run over a matrix.
 #[must_use]
 pub fn matrix_flags() -> Vec<String> {
     let word = |name: &str| std::env::var(name).ok().filter(|word| !word.is_empty());
@@ -272,8 +273,12 @@ pub fn matrix_flags() -> Vec<String> {
     if let Some(count) = word("RINGWAY_LAB_WORKERS").filter(|count| count != "1") {
         flags.extend(["--workers".to_owned(), count, "--oversubscribe".to_owned()]);
     }
-    for (name, flag) in [("RINGWAY_LAB_DRIVER", "--driver"), ("RINGWAY_LAB_STEERING", "--steering")]
-    {
+    for (name, flag) in [
+        ("RINGWAY_LAB_DRIVER", "--driver"),
+        ("RINGWAY_LAB_STEERING", "--steering"),
+        ("RINGWAY_LAB_WITHOUT", "--without"),
+        ("RINGWAY_LAB_ZERO_COPY", "--zero-copy"),
+    ] {
         flags.extend(word(name).into_iter().flat_map(|word| [flag.to_owned(), word]));
     }
     flags

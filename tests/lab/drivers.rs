@@ -67,8 +67,8 @@ fn privileged_where_io_uring_is_forbidden_the_gateway_runs_on_epoll_and_says_why
 
 #[test]
 fn privileged_a_download_gets_through_where_trains_are_lost_without_a_word() {
-    if gateway() != Program::Ringway {
-        return; // others do not look
+    if gateway() != Program::Ringway || std::env::var_os("RINGWAY_LAB_WITHOUT").is_some() {
+        return; // others do not look, and there may be no trains to lose
     }
     let product = Product::start(Line::new(1500).unwrap(), Family::V4);
     let _client = product.client(stock_client(), "alice");

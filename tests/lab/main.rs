@@ -9,14 +9,16 @@
 //! ours or the lab's.
 //!
 //! `RINGWAY_LAB_WORKERS` (1, 2, 4, …), `RINGWAY_LAB_DRIVER` (`uring`, `epoll`) and
-//! `RINGWAY_LAB_STEERING` (`auto`, `off`) are handed to the gateway as flags, so that the same
-//! tests run over a matrix. `RINGWAY_LAB_LONG` makes what waits wait as long as the requirement
-//! says.
+//! `RINGWAY_LAB_STEERING` (`auto`, `off`), `RINGWAY_LAB_WITHOUT` (as `--without`) and
+//! `RINGWAY_LAB_ZERO_COPY` (`off`, `auto`, `on`) are handed to the gateway as flags, so that the
+//! same tests run over a matrix. `RINGWAY_LAB_LONG` makes what waits wait as long as the
+//! requirement says.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cores;
 mod drivers;
+mod fast_paths;
 mod impaired;
 mod interop;
 mod mtu;

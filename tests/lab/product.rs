@@ -129,10 +129,19 @@ fn stripped(file: &str) -> String {
 }
 
 pub(crate) fn download(product: &Product, inside: Family, bytes: u64) -> anyhow::Result<()> {
+    transfer(product, inside, Direction::Down, bytes)
+}
+
+pub(crate) fn transfer(
+    product: &Product,
+    inside: Family,
+    direction: Direction,
+    bytes: u64,
+) -> anyhow::Result<()> {
     let to = Place::Destination.address(inside);
     let server = Server::start(&product.line.dst, to, 5201, None)?;
     let amount = Amount::Bytes(bytes);
-    let run = Run { streams: 1, direction: Direction::Down, amount, rate_limit: None };
+    let run = Run { streams: 1, direction, amount, rate_limit: None };
     server.run(&product.line.cli, run, None).map(drop)
 }
 

@@ -99,7 +99,8 @@ impl World {
         let model = Model::new(guests.len(), scenario.keeps_order());
         let events = scenario.events.iter().map(|(at, event)| (time + *at, *event)).collect();
         let now = Clock::default().now(time);
-        let setup = Setup { now, ..setup(seed, seed, scenario.scarce) };
+        let policy = policy(Policy::INNER_MTU, scenario.offloads);
+        let setup = Setup { now, policy, ..setup(seed, seed, scenario.scarce) };
         let mut world = Self {
             random: Seeded(seed ^ 0x7a3d),
             time,
@@ -241,8 +242,9 @@ impl World {
             Event::Flood(count) => self.flood(count),
             Event::InnerMtu(inner_mtu) => {
                 self.inner_mtu = inner_mtu;
+                let merge = self.scenario.offloads;
                 self.command(|gateway| {
-                    gateway.everywhere(|_| Command::SetPolicy(Box::new(policy(inner_mtu))));
+                    gateway.everywhere(|_| Command::SetPolicy(Box::new(policy(inner_mtu, merge))));
                 });
             }
         }
@@ -300,7 +302,7 @@ impl World {
         let now = self.clock.now(self.time);
         let scarce = self.scenario.scarce && !self.calm;
         let setup = Setup { now, ..setup(self.key_seed, self.random.draw(), scarce) };
-        let setup = Setup { policy: policy(self.inner_mtu), ..setup };
+        let setup = Setup { policy: policy(self.inner_mtu, self.scenario.offloads), ..setup };
         self.gateway = Cluster::new(&setup, self.scenario.cores, self.scenario.steering);
         self.ledger = Ledger { started: self.time, ..Ledger::default() };
         self.arrived.clear();
@@ -330,6 +332,6 @@ fn setup(key_seed: u64, seed: u64, scarce: bool) -> Setup {
     Setup { pools: Pools { transmit: 256, ..Pools::default() }, ..usual }
 }
 
-fn policy(inner_mtu: u16) -> Policy {
-    Policy { inner_mtu, ..Policy::default() }
+fn policy(inner_mtu: u16, merge: bool) -> Policy {
+    Policy { inner_mtu, merge, ..Policy::default() }
 }

@@ -29,7 +29,7 @@ pub fn ports<T: Send>(cores: u16, capacity: usize) -> Vec<Port<T>> {
     let mark = Arc::new(CachePadded::new(AtomicU64::new(0)));
     let mut ports: Vec<Port<T>> = (0..cores)
         .map(|core| {
-            let lines = (0..count).map(|_| None).collect();
+            let lines = (0..count).map(|_| CachePadded::new(None)).collect();
             Port { core, lines, next: 0, mark: Arc::clone(&mark) }
         })
         .collect();
@@ -37,8 +37,8 @@ pub fn ports<T: Send>(cores: u16, capacity: usize) -> Vec<Port<T>> {
         for high in low + 1..count {
             let (to_high, from_low) = spsc::channel(capacity);
             let (to_low, from_high) = spsc::channel(capacity);
-            ports[low].lines[high] = Some(Line::new(to_high, from_high));
-            ports[high].lines[low] = Some(Line::new(to_low, from_low));
+            *ports[low].lines[high] = Some(Line::new(to_high, from_high));
+            *ports[high].lines[low] = Some(Line::new(to_low, from_low));
         }
     }
     ports
@@ -48,8 +48,9 @@ pub fn ports<T: Send>(cores: u16, capacity: usize) -> Vec<Port<T>> {
 /// be cloned.
 pub struct Port<T> {
     core: u16,
-    /// By core; there is none to itself.
-    lines: Box<[Option<Line<T>>]>,
+    /// By core; there is none to itself. They hold cursors that this core alone writes, but all
+    /// ports are made by one thread: the room around each keeps two cores off one cache line.
+    lines: Box<[CachePadded<Option<Line<T>>>]>,
     /// Whose turn it is to be taken from.
     next: usize,
     /// The same for all ports.
@@ -76,7 +77,7 @@ impl<T> Port<T> {
     /// woken: right where all cores turn in one thread.
     pub fn set_wakers(&mut self, wakers: &[Waker]) {
         for (line, waker) in self.lines.iter_mut().zip(wakers) {
-            if let Some(line) = line {
+            if let Some(line) = &mut **line {
                 line.waker = Some(waker.clone());
             }
         }
@@ -84,7 +85,7 @@ impl<T> Port<T> {
 
     /// By what other cores are woken.
     pub fn wakers(&self) -> impl Iterator<Item = &Waker> {
-        self.lines.iter().flatten().filter_map(|line| line.waker.as_ref())
+        self.lines.iter().filter_map(|line| line.as_ref()?.waker.as_ref())
     }
 
     /// The core that holds this port.
@@ -132,7 +133,7 @@ impl<T> Port<T> {
         for _ in 0..count {
             let from = self.next;
             self.next = if from + 1 == count { 0 } else { from + 1 };
-            if let Some(line) = &mut self.lines[from]
+            if let Some(line) = &mut *self.lines[from]
                 && let Some(item) = line.from.pop()
             {
                 return Some((from as u16, item));
@@ -146,14 +147,14 @@ impl<T> Port<T> {
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.lines.iter().flatten().all(|line| line.from.is_empty())
+        self.lines.iter().filter_map(|line| line.as_ref()).all(|line| line.from.is_empty())
     }
 
     /// Wakes every core that was pushed to since the last flush and said that it sleeps. Returns
     /// how many system calls that took.
     pub fn flush(&mut self) -> usize {
         let mut woken = 0;
-        for line in self.lines.iter_mut().flatten() {
+        for line in self.lines.iter_mut().filter_map(|line| line.as_mut()) {
             if std::mem::replace(&mut line.pushed, false)
                 && let Some(waker) = &line.waker
             {

@@ -144,3 +144,24 @@ fn the_shared_number_rises_on_all_cores_and_never_falls() {
         assert!(ports.iter().all(|port| port.mark() == highest));
     }
 }
+
+#[test]
+fn no_two_cores_have_cursors_on_one_cache_line() {
+    const LINE: usize = 128;
+    for cores in [2_u16, 3, 16] {
+        let ports = ports::<Box<u64>>(cores, 8);
+        let spans = ports.iter().map(|port| {
+            let begin = port.lines.as_ptr().addr();
+            (begin, begin + size_of_val(&*port.lines))
+        });
+        let mut spans: Vec<_> = spans.collect();
+        spans.sort_unstable();
+        for (begin, end) in &spans {
+            assert!(begin % LINE == 0 && end % LINE == 0, "{begin:#x} to {end:#x}");
+        }
+        assert!(spans.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+        // The number that all of them read is alone.
+        assert_eq!(size_of_val(&*ports[0].mark), LINE);
+        assert_eq!(std::ptr::from_ref(&*ports[0].mark).addr() % LINE, 0);
+    }
+}

@@ -24,7 +24,10 @@ pub fn channel<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         tail: CachePadded::new(AtomicUsize::new(0)),
         sender_gone: AtomicBool::new(false),
         receiver_gone: AtomicBool::new(false),
-        slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
+        mask: capacity - 1,
+        slots: (0..capacity + 2 * margin::<T>())
+            .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
+            .collect(),
     });
     let sender = Sender { shared: Arc::clone(&shared), tail: 0, head_seen: 0 };
     (sender, Receiver { shared, head: 0, tail_seen: 0 })
@@ -94,7 +97,7 @@ impl<T> Sender<T> {
     /// Slots in all.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.shared.slots.len()
+        self.shared.mask + 1
     }
 
     /// Whether the receiver is gone: nothing put in will ever be taken out.
@@ -189,7 +192,7 @@ impl<T> Receiver<T> {
     /// Slots in all.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.shared.slots.len()
+        self.shared.mask + 1
     }
 
     /// Whether the sender is gone. What it put in can still be taken: nothing more comes when this
@@ -270,7 +273,21 @@ struct Shared<T> {
     tail: CachePadded<AtomicUsize>,
     sender_gone: AtomicBool,
     receiver_gone: AtomicBool,
+    /// Wraps a cursor.
+    mask: usize,
+    /// With a margin on either side that stays empty.
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+}
+
+/// Slots that are left empty on either side of those in use, so that no line of a slot is a line of
+/// whatever lies beside the ring: a cache line, and the one that processors fetch with it.
+const fn margin<T>() -> usize {
+    const LINES_BYTES: usize = align_of::<CachePadded<u8>>();
+    match size_of::<T>() {
+        _ if cfg!(loom) => 0, // models have no caches, and every slot costs them time
+        0 => 0,
+        bytes => LINES_BYTES.div_ceil(bytes),
+    }
 }
 
 // SAFETY: a slot is touched by the sender while it lies in [tail, head + capacity) and by the
@@ -281,7 +298,11 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 impl<T> Shared<T> {
     #[inline]
     fn slot(&self, cursor: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        &self.slots[cursor & (self.slots.len() - 1)]
+        let at = margin::<T>() + (cursor & self.mask);
+        debug_assert!(at < self.slots.len());
+        // SAFETY: there are a margin, `mask + 1` slots and another margin, and `at` is one of those
+        // between.
+        unsafe { self.slots.get_unchecked(at) }
     }
 }
 

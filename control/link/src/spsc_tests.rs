@@ -192,3 +192,42 @@ fn items_cross_threads_in_order_and_whole() {
         }
     });
 }
+
+/// Bytes that processors move between caches as one: a line and its neighbour.
+const LINE: usize = 128;
+
+fn line_of<T>(thing: &T) -> usize {
+    std::ptr::from_ref(thing).addr() / LINE
+}
+
+fn lines_of_a_ring<T: Send>(capacity: usize) {
+    let (tx, _rx) = channel::<T>(capacity);
+    let shared = &*tx.shared;
+    // Written by the receiver, by the sender, and by nobody before the end.
+    let apart = [line_of(&shared.head), line_of(&shared.tail), line_of(&shared.mask)];
+    let [head, tail, rest] = apart;
+    assert!(head != tail && tail != rest && head != rest, "{apart:?}");
+    assert_eq!(line_of(&shared.slots), rest, "what both read is on a line that neither writes");
+    assert_eq!(align_of_val(shared), LINE);
+    assert_eq!(size_of_val(shared) % LINE, 0, "nothing of a stranger is on its lines");
+    if size_of::<T>() == 0 {
+        return;
+    }
+    let (first, last) = (shared.slot(0), shared.slot(capacity - 1));
+    let begin = shared.slots.as_ptr().addr();
+    let end = begin + size_of_val(&*shared.slots);
+    let (first, last) = (std::ptr::from_ref(first).addr(), std::ptr::from_ref(last).addr());
+    assert!(first - begin >= LINE, "the first slot has a stranger's line");
+    assert!(end - (last + size_of::<T>()) >= LINE, "the last slot has a stranger's line");
+}
+
+#[test]
+fn neither_end_writes_a_cache_line_that_the_other_or_a_stranger_needs() {
+    for capacity in [1, 2, 64, 1024] {
+        lines_of_a_ring::<u8>(capacity);
+        lines_of_a_ring::<Box<u64>>(capacity);
+        lines_of_a_ring::<[u64; 12]>(capacity);
+        lines_of_a_ring::<[u64; 40]>(capacity);
+        lines_of_a_ring::<()>(capacity);
+    }
+}

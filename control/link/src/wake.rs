@@ -14,6 +14,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
+
 use crate::map::{event_add, event_fd, event_take};
 use crate::primitive::{AtomicBool, Ordering, fence};
 
@@ -22,7 +24,7 @@ use crate::primitive::{AtomicBool, Ordering, fence};
 /// # Errors
 /// What `eventfd` says: out of descriptors or memory.
 pub fn pair() -> io::Result<(Waker, Sleeper)> {
-    let shared = Arc::new(Shared { flag: SleepFlag::new(), event: event_fd()? });
+    let shared = Arc::new(Shared { flag: CachePadded::new(SleepFlag::new()), event: event_fd()? });
     Ok((Waker { shared: Arc::clone(&shared) }, Sleeper { shared }))
 }
 
@@ -147,7 +149,9 @@ impl Default for SleepFlag {
 
 #[derive(Debug)]
 struct Shared {
-    flag: SleepFlag,
+    /// Written with every sleep, and looked at by all that may end it. Sleepers are made one after
+    /// the other; without room around it their flags would lie on one line.
+    flag: CachePadded<SleepFlag>,
     event: OwnedFd,
 }
 
@@ -161,6 +165,17 @@ mod tests {
 
     fn wait(sleeper: &Sleeper) {
         crate::map::wait_readable(sleeper.as_fd()).unwrap();
+    }
+
+    #[test]
+    fn no_two_sleepers_have_flags_on_one_cache_line() {
+        const LINE: usize = 128;
+        let pairs: Vec<_> = (0..16).map(|_| pair().unwrap()).collect();
+        let flags = pairs.iter().map(|(waker, _)| &waker.shared.flag);
+        for flag in flags {
+            assert_eq!(std::ptr::from_ref(flag).addr() % LINE, 0);
+            assert_eq!(size_of_val(flag), LINE);
+        }
     }
 
     #[test]

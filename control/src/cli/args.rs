@@ -11,8 +11,8 @@ use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::PublicKey;
 
 use crate::config::{
-    DriverChoice, NumaChoice, Overrides, SandboxChoice, SpinChoice, SteeringChoice, WorkerCount,
-    options, values,
+    DriverChoice, FastPaths, NumaChoice, Overrides, SandboxChoice, SpinChoice, SteeringChoice,
+    WorkerCount, ZeroCopyChoice, options, values,
 };
 use crate::keys;
 
@@ -102,6 +102,12 @@ pub(crate) struct WorkerArgs {
     /// Whether workers give up what they do not need
     #[arg(long, value_name = "on|off", value_parser = sandbox)]
     sandbox: Option<SandboxChoice>,
+    /// Whether large trains are sent from where they lie
+    #[arg(long, value_name = "off|auto|on", value_parser = zero_copy)]
+    zero_copy: Option<ZeroCopyChoice>,
+    /// Fast paths to do without, separated by commas, such as gso,gro; "all", or "none"
+    #[arg(long, value_name = "PATHS", value_parser = without)]
+    without: Option<FastPaths>,
 }
 
 impl WorkerArgs {
@@ -116,6 +122,8 @@ impl WorkerArgs {
             steering: self.steering,
             spin_us: self.spin_us,
             sandbox: self.sandbox,
+            zero_copy: self.zero_copy,
+            without: self.without,
         }
     }
 }
@@ -277,6 +285,14 @@ fn sandbox(text: &str) -> Result<SandboxChoice, String> {
     advise("workers", "sandbox", values::sandbox(text))
 }
 
+fn zero_copy(text: &str) -> Result<ZeroCopyChoice, String> {
+    advise("workers", "zero_copy", values::zero_copy(text))
+}
+
+fn without(text: &str) -> Result<FastPaths, String> {
+    advise("workers", "without", values::without(text))
+}
+
 fn interface(text: &str) -> Result<String, String> {
     advise("interface", "name", values::interface_name(text))
 }
@@ -307,6 +323,8 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    use crate::config::FastPath;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -340,7 +358,7 @@ mod tests {
     #[test]
     fn start_up_flags_become_overrides() {
         let line = "ringway run --workers 2 --cpus 0-1,3 --numa 0 --control-cpu 2 --driver uring \
-                    --steering off --spin-us 20 --sandbox off";
+                    --steering off --spin-us 20 --sandbox off --zero-copy auto --without gso,tun-offload";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         let Command::Run(run) = cli.command else { panic!("{cli:?}") };
         let overrides = run.workers.overrides();
@@ -352,7 +370,17 @@ mod tests {
         assert_eq!(overrides.steering, Some(SteeringChoice::Off));
         assert_eq!(overrides.spin_us, Some(SpinChoice::Micros(20)));
         assert_eq!(overrides.sandbox, Some(SandboxChoice::Off));
-        for wrong in ["--driver kqueue", "--steering on", "--spin-us 1001", "--sandbox maybe"] {
+        assert_eq!(overrides.zero_copy, Some(ZeroCopyChoice::Auto));
+        let without = FastPaths::default().and(FastPath::TunOffload).and(FastPath::Gso);
+        assert_eq!(overrides.without, Some(without));
+        for wrong in [
+            "--driver kqueue",
+            "--steering on",
+            "--spin-us 1001",
+            "--sandbox maybe",
+            "--zero-copy maybe",
+            "--without gros",
+        ] {
             let line = format!("ringway wg lab0 {wrong}");
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
             assert!(error.contains(": write "), "{error}");

@@ -121,6 +121,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("workers", "steering", old.workers.steering != new.workers.steering),
         ("workers", "spin_us", old.workers.spin_us != new.workers.spin_us),
         ("workers", "sandbox", old.workers.sandbox != new.workers.sandbox),
+        ("workers", "zero_copy", old.workers.zero_copy != new.workers.zero_copy),
+        ("workers", "without", old.workers.without != new.workers.without),
         ("memory", "session_heaps", old.memory != new.memory),
         // A renamed interface is named above already.
         ("stats", "socket", old.stats != new.stats && a.name == b.name),

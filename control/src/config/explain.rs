@@ -85,6 +85,8 @@ impl Config {
                 SpinChoice::Micros(us) => us.to_string(),
             },
             ("workers", "sandbox") => quote(&workers.sandbox.word()),
+            ("workers", "zero_copy") => quote(&workers.zero_copy.word()),
+            ("workers", "without") => list(workers.without.words()),
             ("memory", "session_heaps") => quote(&self.memory.session_heaps.word()),
             ("stats", "socket") => quote(&self.stats.socket.display()),
             ("log", "level") => quote(&self.log.level.word()),

@@ -8,6 +8,7 @@
 mod contradictions;
 mod diff;
 mod explain;
+mod fast_paths;
 pub mod options;
 mod problem;
 mod raw;
@@ -28,12 +29,13 @@ use crate::keys;
 use raw::RawFile;
 
 pub use diff::{Changes, NeedsRestart, PeerUpdate, diff};
+pub use fast_paths::{FastPath, FastPaths};
 use problem::Lines;
 pub use problem::{Problem, Problems};
 pub use types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
     Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, SpinChoice, Stats,
-    SteeringChoice, WorkerCount, Workers,
+    SteeringChoice, WorkerCount, Workers, ZeroCopyChoice,
 };
 
 impl Config {

@@ -127,6 +127,13 @@ options! {
     workers.sandbox = "\"on\"",
         "\"on\" or \"off\"",
         "Workers give up privileges, files and calls that they do not need; off is for tests.";
+    workers.zero_copy = "\"off\"",
+        "\"off\", \"auto\" or \"on\"",
+        "Send large trains from where they lie: never, where the kernel does not copy, or always.";
+    workers.without = "[]",
+        "names among \"gro\", \"gso\", \"tun-offload\", \"coalescing\", \"avx512\", \"zero-copy\", \
+         \"multishot\", \"deferred\" and \"huge-pages\", or \"all\"",
+        "Fast paths to do without, where a kernel or a network card has bugs in one.";
     memory.session_heaps = "\"auto\"",
         "\"auto\", \"always\" or \"never\"",
         "A memory heap of its own per session: while few, always, or never.";

@@ -45,6 +45,7 @@ sections! {
     RawLimits { peers_max, }
     RawWorkers {
         count, oversubscribe, cpus, numa, control_cpu, driver, steering, spin_us, sandbox,
+        zero_copy, without,
     }
     RawMemory { session_heaps, }
     RawStats { socket, }

@@ -11,6 +11,7 @@ use ringway_proto::allowed_ips::IpNet;
 use toml::Spanned;
 
 use super::contradictions;
+use super::fast_paths::FastPaths;
 use super::options;
 use super::problem::{Lines, Problem};
 use super::raw::{
@@ -20,7 +21,7 @@ use super::raw::{
 use super::types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
     Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, SpinChoice, Stats,
-    SteeringChoice, WorkerCount, Workers,
+    SteeringChoice, WorkerCount, Workers, ZeroCopyChoice,
 };
 use super::values;
 use crate::keys;
@@ -277,6 +278,14 @@ impl Reader<'_> {
         let spin_us = self.value(SECTION, "spin_us", &raw.spin_us, values::spin_us_value);
         let sandbox = self
             .value(SECTION, "sandbox", &raw.sandbox, |value| values::sandbox(values::text(value)?));
+        let zero_copy = self.value(SECTION, "zero_copy", &raw.zero_copy, |value| {
+            values::zero_copy(values::text(value)?)
+        });
+        let without = self.list(SECTION, "without", &raw.without, |value| {
+            FastPaths::default().and_word(values::text(value)?)
+        });
+        let without = without
+            .map(|items| items.into_iter().fold(FastPaths::default(), |all, (one, _)| all.or(one)));
         places.workers = span(&raw.count);
         places.steering = span(&raw.steering);
         places.spin_us = span(&raw.spin_us);
@@ -290,6 +299,8 @@ impl Reader<'_> {
             ("steering", overrides.steering.is_some()),
             ("spin_us", overrides.spin_us.is_some()),
             ("sandbox", overrides.sandbox.is_some()),
+            ("zero_copy", overrides.zero_copy.is_some()),
+            ("without", overrides.without.is_some()),
         ] {
             if given {
                 self.origins.insert((SECTION, key), Origin::Flag);
@@ -305,6 +316,8 @@ impl Reader<'_> {
             steering: overrides.steering.or(steering).unwrap_or(SteeringChoice::Auto),
             spin_us: overrides.spin_us.or(spin_us).unwrap_or(SpinChoice::Auto),
             sandbox: overrides.sandbox.or(sandbox).unwrap_or(SandboxChoice::On),
+            zero_copy: overrides.zero_copy.or(zero_copy).unwrap_or(ZeroCopyChoice::Off),
+            without: overrides.without.or(without).unwrap_or_default(),
         }
     }
 

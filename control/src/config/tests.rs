@@ -125,6 +125,8 @@ fn any_other_bad_section_says_where_why_and_what_to_write() {
         ("[workers]\nspin_us = 1001", vec!["f.toml:2:11:", "from 0 to 1000"]),
         ("[workers]\nspin_us = \"on\"", vec!["f.toml:2:11:", "write \"auto\", or a number"]),
         ("[workers]\nsandbox = true", vec!["f.toml:2:11:", "write \"on\" or \"off\""]),
+        ("[workers]\nzero_copy = true", vec!["f.toml:2:13:", "\"auto\" or \"on\""]),
+        ("[workers]\nwithout = [\"gro\", \"lro\"]", vec!["f.toml:2:19:", "\"tun-offload\""]),
         ("[limits]\npeers_max = 300", vec!["f.toml:2:13:", "the 253 clients that the pools hold"]),
         ("[stats]\nsocket = \"a.sock\"", vec!["f.toml:2:10:", "begin with a slash"]),
         ("[clients]\nkeepalive = \"0.5s\"", vec!["f.toml:2:13:", "whole number with one unit"]),

@@ -9,6 +9,7 @@ use ringway_numa::CpuList;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
 
+use super::fast_paths::FastPaths;
 use super::problem::Problem;
 
 /// A whole configuration, free of contradictions.
@@ -144,6 +145,10 @@ pub struct Workers {
     pub spin_us: SpinChoice,
     /// Whether a worker gives up what it does not need.
     pub sandbox: SandboxChoice,
+    /// Whether sends may be zero copy.
+    pub zero_copy: ZeroCopyChoice,
+    /// Fast paths that are left out.
+    pub without: FastPaths,
 }
 
 /// How many workers.
@@ -212,6 +217,27 @@ pub enum SandboxChoice {
     On,
     /// No: for debuggers and tracers.
     Off,
+}
+
+/// Whether sends may be zero copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroCopyChoice {
+    /// Never.
+    Off,
+    /// Where a probe shows that the kernel does not copy.
+    Auto,
+    /// Always, to measure and to test.
+    On,
+}
+
+impl From<ZeroCopyChoice> for ringway_ring::ZeroCopyMode {
+    fn from(choice: ZeroCopyChoice) -> Self {
+        match choice {
+            ZeroCopyChoice::Off => Self::Off,
+            ZeroCopyChoice::Auto => Self::Auto,
+            ZeroCopyChoice::On => Self::On,
+        }
+    }
 }
 
 /// Memory of sessions.
@@ -303,6 +329,10 @@ pub struct Overrides {
     pub spin_us: Option<SpinChoice>,
     /// `--sandbox`.
     pub sandbox: Option<SandboxChoice>,
+    /// `--zero-copy`.
+    pub zero_copy: Option<ZeroCopyChoice>,
+    /// `--without`.
+    pub without: Option<FastPaths>,
 }
 
 macro_rules! words {
@@ -327,6 +357,7 @@ words! {
     DriverChoice { Auto "auto", Uring "uring", Epoll "epoll", }
     SteeringChoice { Auto "auto", Off "off", }
     SandboxChoice { On "on", Off "off", }
+    ZeroCopyChoice { Off "off", Auto "auto", On "on", }
     SessionHeaps { Auto "auto", Always "always", Never "never", }
     LogLevel { Error "error", Warn "warn", Info "info", Debug "debug", Trace "trace", }
 }

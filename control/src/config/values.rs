@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use ringway_numa::CpuList;
 use ringway_proto::allowed_ips::IpNet;
 
+use super::fast_paths::FastPaths;
 use super::raw::Scalar;
 use super::types::{
     DriverChoice, InterfaceAddress, NumaChoice, SandboxChoice, SpinChoice, SteeringChoice,
-    WorkerCount,
+    WorkerCount, ZeroCopyChoice,
 };
 use super::units;
 
@@ -85,6 +86,22 @@ pub fn steering(text: &str) -> Result<SteeringChoice, String> {
 /// Anything else, as text.
 pub fn sandbox(text: &str) -> Result<SandboxChoice, String> {
     SandboxChoice::from_word(text).ok_or_else(|| "is neither".to_owned())
+}
+
+/// `--zero-copy`: `off`, `auto` or `on`.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn zero_copy(text: &str) -> Result<ZeroCopyChoice, String> {
+    ZeroCopyChoice::from_word(text).ok_or_else(|| "is none of the words".to_owned())
+}
+
+/// `--without`: names of fast paths, separated by commas, or `none`.
+///
+/// # Errors
+/// Anything else, as text.
+pub fn without(text: &str) -> Result<FastPaths, String> {
+    FastPaths::from_words(text)
 }
 
 /// A list of CPUs or nodes as the kernel writes it: `0-3,8`. Its order is kept.

@@ -13,7 +13,7 @@ use ringway_ring::{
 };
 
 use super::Finding;
-use crate::config::{Config, SandboxChoice, SteeringChoice, WorkerCount};
+use crate::config::{Config, FastPaths, SandboxChoice, SteeringChoice, WorkerCount};
 
 const AREA: &str = "workers";
 
@@ -29,6 +29,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let wanted = config.workers.driver.into();
     let mut findings = vec![driver(wanted, &ringway_ring::choose(wanted, &Features::probe()))];
     findings.extend(steerings(config));
+    findings.push(fast_paths(config.workers.without));
     findings.extend(sandboxes(config, sandbox::rehearse));
     findings
 }
@@ -92,6 +93,16 @@ fn packets(tried: Result<(), TunSteeringError>) -> Finding {
     Finding::advice(AREA, NAME, error.to_string().replace('\n', " "), fix)
 }
 
+/// Whoever left one out had a reason then, which may have gone with the kernel that it lay in.
+fn fast_paths(without: FastPaths) -> Finding {
+    const NAME: &str = "fast paths";
+    if without.is_empty() {
+        return Finding::ok(AREA, NAME, "none is left out");
+    }
+    let text = format!("left out: {without}; packets cost more without");
+    Finding::advice(AREA, NAME, text, "take them out of without in [workers], and try")
+}
+
 fn sandboxes(config: &Config, rehearse: impl FnOnce() -> Sandbox) -> Vec<Finding> {
     const NAME: &str = "sandbox";
     if config.workers.sandbox == SandboxChoice::Off {
@@ -149,6 +160,14 @@ mod tests {
         let rehearse = || -> Sandbox { panic!("must not be tried") };
         let findings = sandboxes(&config("sandbox = \"off\""), rehearse);
         assert_eq!(findings[0].state, State::Advice);
+    }
+
+    #[test]
+    fn fast_paths_that_are_left_out_are_named() {
+        assert_eq!(fast_paths(config("").workers.without).state, State::Ok);
+        let finding = fast_paths(config("without = [\"gso\", \"avx512\"]").workers.without);
+        assert_eq!(finding.state, State::Advice);
+        assert!(finding.text.contains("gso, avx512"), "{finding:?}");
     }
 
     #[test]

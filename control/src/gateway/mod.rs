@@ -16,6 +16,7 @@ pub mod parts;
 pub mod ports;
 pub mod start;
 pub mod tun_map;
+pub(crate) mod without;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,7 +36,7 @@ use tracing::{debug, error, info, warn};
 
 use self::desk::{Desk, DeskError};
 use self::start::Started;
-use crate::config::DriverChoice;
+use crate::config::{DriverChoice, FastPaths};
 use crate::failure::{Failure, Status};
 use crate::plane::{Operation, Plane};
 use crate::upgrade::old::Outcome;
@@ -62,8 +63,6 @@ pub struct Setup {
     pub session_heaps: &'static str,
     /// Buffers per core.
     pub pools: PoolSizes,
-    /// Whether sends may be zero copy.
-    pub zero_copy: ZeroCopyMode,
     /// Socket for counters and commands.
     pub stats_socket: PathBuf,
     /// Folder of the counter pages; in memory only if absent.
@@ -85,6 +84,10 @@ pub struct WorkerSetup {
     pub spin: SpinMode,
     /// Whether workers give up what they do not need.
     pub sandbox: bool,
+    /// Whether sends may be zero copy.
+    pub zero_copy: ZeroCopyMode,
+    /// Fast paths that are left out.
+    pub without: FastPaths,
 }
 
 /// The socket of the WireGuard configuration protocol.

@@ -12,10 +12,11 @@ use ringway_dataplane::worker::PAGE_WORDS;
 use ringway_link::page::PageWriter;
 use ringway_proto::CoreId;
 use ringway_proto::crypto::Random;
-use ringway_ring::{TunError, TunOptions, TunQueue, UdpSockets};
+use ringway_ring::{TunError, TunOffloads, TunOptions, TunQueue, UdpSockets};
 use rtnetlink::LinkUnspec;
 use tracing::{info, warn};
 
+use super::without::offloads;
 use super::{Setup, UapiSocket};
 use crate::failure::{Failure, Status};
 use crate::listen::{ListenError, Listener, adopt, listen};
@@ -52,7 +53,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) async fn new(setup: &Setup, cores: u16) -> Result<Self, Failure> {
-        let queues = open_tun(&setup.interface, cores)?;
+        let queues = open_tun(&setup.interface, cores, offloads(setup.workers.without))?;
         set_mtu(queues[0].index(), setup.policy.inner_mtu).await?;
         let (uapi, access) = open_uapi(&setup.uapi)?;
         let stats = Rc::new(open_socket(&setup.stats_socket)?);
@@ -139,8 +140,8 @@ fn open_uapi(socket: &UapiSocket) -> Result<(Option<Rc<Listener>>, Access), Fail
     }
 }
 
-fn open_tun(name: &str, cores: u16) -> Result<Vec<TunQueue>, Failure> {
-    let options = TunOptions { multi_queue: cores > 1, ..TunOptions::named(name) };
+fn open_tun(name: &str, cores: u16, offloads: TunOffloads) -> Result<Vec<TunQueue>, Failure> {
+    let options = TunOptions { multi_queue: cores > 1, offloads, ..TunOptions::named(name) };
     let first = TunQueue::open(&options).map_err(tun_failure)?;
     let mut queues = vec![first];
     for _ in 1..cores {

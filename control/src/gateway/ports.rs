@@ -126,6 +126,14 @@ impl Ports {
         Ok(())
     }
 
+    /// Lets sockets merge what they receive, or not, as was asked for: another process that had
+    /// them too may have wanted it otherwise.
+    pub fn restore_merging(&self) {
+        for sockets in &self.held {
+            sockets.set_gro(self.options.gro);
+        }
+    }
+
     fn bind(&mut self, port: u16) -> Result<Opened, ListenError> {
         let options = UdpOptions { port, ..self.options.clone() };
         let group = UdpGroup::open(&options, self.cores, self.steering.as_ref())?;
@@ -148,7 +156,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use nix::sys::socket::{getsockopt, sockopt::Mark};
+    use nix::sys::socket::getsockopt;
+    use nix::sys::socket::sockopt::{Mark, UdpGroSegment};
     use ringway_dataplane::index_table::IndexLayout;
 
     fn ports(cores: u16) -> Ports {
@@ -199,6 +208,23 @@ mod tests {
         assert!(matches!(ports.change(taken), Err(ListenError::Busy { .. })));
         assert_eq!(ports.port(), before);
         assert!(ports.is_open());
+    }
+
+    #[test]
+    fn merging_that_another_process_changed_is_as_it_was_before() {
+        for gro in [true, false] {
+            let mut ports = Ports::new(UdpOptions { gro, ..UdpOptions::default() }, 1, None);
+            let opened = ports.open().unwrap();
+            let merges = || {
+                let [ipv4, _] = opened[0].descriptors();
+                getsockopt(&ipv4.unwrap(), UdpGroSegment).unwrap()
+            };
+            assert_eq!(merges(), gro);
+            opened[0].set_gro(!gro);
+            assert_eq!(merges(), !gro);
+            ports.restore_merging();
+            assert_eq!(merges(), gro);
+        }
     }
 
     #[test]

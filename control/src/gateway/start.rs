@@ -28,6 +28,7 @@ use super::desk::{CoreLine, Desk, DeskError};
 use super::parts::{self, Pages, Parts, Taken, cannot};
 use super::ports::Ports;
 use super::tun_map::{PREFIXES_MAX, TunMap};
+use super::without;
 use crate::failure::{Failure, Status};
 use crate::listen::Listener;
 use crate::ready::Ready;
@@ -55,6 +56,8 @@ pub struct Started {
     pub queues: Vec<OwnedFd>,
     /// Masks the owner in receiver indices.
     pub index_secret: u32,
+    /// What the interface is asked for.
+    offloads: TunOffloads,
     pages: Pages,
     view: RefCell<Option<TunView>>,
     ends: Rc<Ends>,
@@ -95,12 +98,23 @@ impl Started {
     pub fn steer(&self) {
         let queue = self.queues[0].try_clone().map_err(|error| error.to_string());
         let queue = queue.and_then(|queue| {
-            TunQueue::adopt(queue, TunOffloads::ALL).map_err(|error| error.to_string())
+            TunQueue::adopt(queue, self.offloads).map_err(|error| error.to_string())
         });
         match queue {
             Ok(queue) => self.desk.steer(&queue),
             Err(error) => warn!("Steering stays as it is: {error}"),
         }
+    }
+
+    /// Gives interface and sockets the offloads that this process wants: another one, which had
+    /// them too and did not become the gateway, may have wanted others.
+    pub fn restore_offloads(&self) {
+        let queue = self.queues[0].try_clone().map_err(|error| error.to_string());
+        let adopt = |queue| TunQueue::adopt(queue, self.offloads).map_err(|e| e.to_string());
+        if let Err(error) = queue.and_then(adopt) {
+            warn!("Offloads stay as they are: {error}");
+        }
+        self.desk.with_ports(Ports::restore_merging);
     }
 
     /// Whether clients of the configuration protocol say what the gateway does.
@@ -145,9 +159,14 @@ pub async fn start(setup: Setup, taken: Option<Taken>) -> Result<Started, Failur
     let interface = queues[0].name().to_owned();
     let view = TunView::of(&queues[0]).map_err(|error| cannot("watch the interface", &error))?;
     let seconds = parts::second_descriptors(&queues)?;
-    let features = Features::probe();
+    let without = setup.workers.without;
+    let mut features = Features::probe();
+    without::hide(&mut features, without);
     let driver = ringway_ring::choose(setup.workers.driver.into(), &features);
     info!("Driver {driver}");
+    let offloads = queues[0].offloads();
+    info!("Fast paths left out: {without}; offloads of the interface: {offloads}; {features}");
+    let fast_paths = without::part(without, &features);
     let common = Common { index_secret, features, driver: driver.kind, frozen };
     let layout = IndexLayout::new(cores, common.index_secret);
     let rules = setup.workers.steering.then(|| steering(cores, layout));
@@ -165,6 +184,7 @@ pub async fn start(setup: Setup, taken: Option<Taken>) -> Result<Started, Failur
         parts: vec![
             Part { name: "driver", state: driver.kind.word(), why: driver.why.clone() },
             sandbox_part(threads.iter().map(WorkerHandle::sandbox)),
+            fast_paths,
         ],
         ..About::default()
     };
@@ -189,6 +209,7 @@ pub async fn start(setup: Setup, taken: Option<Taken>) -> Result<Started, Failur
         upgrade,
         queues,
         index_secret,
+        offloads: without::offloads(without),
         pages,
         view,
         ends,
@@ -304,9 +325,10 @@ fn worker_config(
         mesh,
         spin: setup.workers.spin,
         pools: setup.pools,
+        pages: without::pages(setup.workers.without),
         features: common.features.clone(),
         driver: common.driver,
-        zero_copy: setup.zero_copy,
+        zero_copy: setup.workers.zero_copy,
         sandbox: setup.workers.sandbox,
     })
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ringway_dataplane::state::StatePage;
 use ringway_proto::CoreId;
-use ringway_ring::{TunOffloads, TunQueue, UdpOptions, UdpSockets, clock};
+use ringway_ring::{TunQueue, UdpSockets, clock};
 use rustix::thread::CapabilitySet;
 use tokio::net::UnixStream;
 use tokio::task::{LocalSet, spawn_local};
@@ -26,6 +26,7 @@ use crate::config::Overrides;
 use crate::failure::{Failure, Status};
 use crate::gateway::parts::Taken;
 use crate::gateway::start::{Started, start};
+use crate::gateway::without::offloads;
 use crate::gateway::{self, Role, Setup, Signals};
 use crate::manager::{self, Manager};
 use crate::place::Places;
@@ -217,7 +218,7 @@ impl Heir {
             let mut descriptors = Descriptors::default();
             descriptors.receive(&mut wire, offer.cores).await.map_err(failed)?;
             let journal = descriptors.journal.take();
-            let taken = descriptors.into_taken(offer, &setup.udp)?;
+            let taken = descriptors.into_taken(offer, &setup)?;
             Ok((start(setup, Some(taken)).await?, journal))
         };
         match prepared.await {
@@ -391,14 +392,14 @@ impl Descriptors {
         }
     }
 
-    fn into_taken(self, offer: &Offer, udp: &UdpOptions) -> Result<Taken, Failure> {
+    fn into_taken(self, offer: &Offer, setup: &Setup) -> Result<Taken, Failure> {
+        let offloads = offloads(setup.workers.without);
         let unusable =
             |what: &str, error: &dyn std::fmt::Display| failed(format!("{what}: {error}"));
-        let queue = |fd| {
-            TunQueue::adopt(fd, TunOffloads::ALL).map_err(|error| unusable("Interface", &error))
-        };
+        let queue =
+            |fd| TunQueue::adopt(fd, offloads).map_err(|error| unusable("Interface", &error));
         let sockets = |[ipv4, ipv6, more_ipv4, more_ipv6]: [Option<OwnedFd>; 4]| {
-            UdpSockets::adopt([ipv4, ipv6], [more_ipv4, more_ipv6], udp)
+            UdpSockets::adopt([ipv4, ipv6], [more_ipv4, more_ipv6], &setup.udp)
                 .map_err(|error| unusable("Port", &error))
         };
         let missing = || failed("A descriptor is missing");

@@ -133,6 +133,7 @@ pub async fn hand_over(
         }
         Err(why) => {
             let outcome = go_on(&mut wire, &started.desk, &rival, progress, why).await;
+            started.restore_offloads();
             if progress == Progress::Committed {
                 started.steer();
             }

@@ -3,7 +3,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An immutable snapshot: control hands it over whole, and gets the old one back.
+///
+/// It has its cache lines to itself: cores read it for every packet, and control, which made it,
+/// goes on writing what lies beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(align(128))]
 pub struct Policy {
     /// Reduce the maximum segment size in TCP handshakes to what the path takes.
     pub clamp_mss: bool,
@@ -11,6 +15,8 @@ pub struct Policy {
     pub inner_mtu: u16,
     /// Tell senders inside why their packets are dropped.
     pub answer_icmp: bool,
+    /// Merge packets of a flow into super-packets for the TUN.
+    pub merge: bool,
     /// Verify the transport checksum of a packet before it is merged with others; without, the
     /// tunnel's tag is taken as proof, and merging hides what was broken before.
     pub verify_inner_checksum: bool,
@@ -32,6 +38,7 @@ impl Default for Policy {
             clamp_mss: true,
             inner_mtu: Self::INNER_MTU,
             answer_icmp: true,
+            merge: true,
             verify_inner_checksum: true,
             address_v4: None,
             address_v6: None,

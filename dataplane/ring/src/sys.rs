@@ -156,6 +156,14 @@ pub(crate) const fn empty_message() -> libc::msghdr {
     unsafe { mem::zeroed() }
 }
 
+// The calls of a turn go to the kernel directly. The C library lets a thread be cancelled in each
+// of them, and says so before and after by a locked instruction; nobody cancels a worker.
+
+/// How much a call did, or what the kernel said.
+fn many(result: libc::c_long) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
 /// Sends several messages without blocking; how many went out before the first refusal.
 ///
 /// # Safety
@@ -166,14 +174,15 @@ pub(crate) unsafe fn send_many(
 ) -> io::Result<usize> {
     // SAFETY: pointer and count describe `messages`; what they refer to is the caller's promise.
     let sent = unsafe {
-        libc::sendmmsg(
+        libc::syscall(
+            libc::SYS_sendmmsg,
             fd.as_raw_fd(),
             messages.as_mut_ptr(),
             messages.len() as u32,
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         )
     };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+    many(sent)
 }
 
 /// Receives several messages without blocking; how many there were.
@@ -186,22 +195,24 @@ pub(crate) unsafe fn receive_many(
 ) -> io::Result<usize> {
     // SAFETY: pointer and count describe `messages`; what they refer to is the caller's promise.
     let received = unsafe {
-        libc::recvmmsg(
+        libc::syscall(
+            libc::SYS_recvmmsg,
             fd.as_raw_fd(),
             messages.as_mut_ptr(),
             messages.len() as u32,
-            libc::MSG_DONTWAIT as _,
-            std::ptr::null_mut(),
+            libc::MSG_DONTWAIT,
+            std::ptr::null_mut::<libc::timespec>(),
         )
     };
-    counted(received)
+    many(received)
 }
 
 /// Reads into `bytes`; how many were read.
 pub(crate) fn read(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: pointer and length describe `bytes`, which outlives the call.
-    let read = unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
-    if read < 0 { Err(io::Error::last_os_error()) } else { Ok(read as usize) }
+    let read =
+        unsafe { libc::syscall(libc::SYS_read, fd.as_raw_fd(), bytes.as_mut_ptr(), bytes.len()) };
+    many(read)
 }
 
 /// Writes what `vectors` describe as one.
@@ -213,8 +224,9 @@ pub(crate) unsafe fn write_vectors(
     vectors: &[libc::iovec],
 ) -> io::Result<usize> {
     // SAFETY: pointer and count describe `vectors`; what they refer to is the caller's promise.
-    let written = unsafe { libc::writev(fd.as_raw_fd(), vectors.as_ptr(), vectors.len() as c_int) };
-    if written < 0 { Err(io::Error::last_os_error()) } else { Ok(written as usize) }
+    let written =
+        unsafe { libc::syscall(libc::SYS_writev, fd.as_raw_fd(), vectors.as_ptr(), vectors.len()) };
+    many(written)
 }
 
 /// A close-on-exec epoll instance.
@@ -242,10 +254,20 @@ pub(crate) fn epoll_wait(
     events: &mut [libc::epoll_event],
     limit_ms: c_int,
 ) -> io::Result<usize> {
-    let room = events.len() as c_int;
-    // SAFETY: pointer and count describe `events`, which outlives the call.
-    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), room, limit_ms) };
-    counted(count)
+    // SAFETY: pointer and count describe `events`, which outlives the call; no mask of signals is
+    // given.
+    let count = unsafe {
+        libc::syscall(
+            libc::SYS_epoll_pwait, // the older call is not on every architecture
+            epoll.as_raw_fd(),
+            events.as_mut_ptr(),
+            events.len() as c_int,
+            limit_ms,
+            std::ptr::null::<libc::sigset_t>(),
+            0usize,
+        )
+    };
+    many(count)
 }
 
 /// As [`epoll_wait`], with a limit in nanoseconds (`epoll_pwait2`, 5.11).
@@ -268,7 +290,7 @@ pub(crate) fn epoll_wait_at_most(
             0usize,
         )
     };
-    counted(count as c_int)
+    many(count)
 }
 
 /// Waits until there is something to read, at most so long.
@@ -277,7 +299,7 @@ pub(crate) fn poll_input(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> 
     let limit = timespec(limit);
     // SAFETY: the pointers are to locals that outlive the call; no mask of signals is given.
     let count = unsafe { libc::ppoll(&raw mut entry, 1, &raw const limit, std::ptr::null()) };
-    counted(count).map(drop)
+    many(count.into()).map(drop)
 }
 
 fn timespec(time: Duration) -> libc::timespec {
@@ -338,10 +360,6 @@ fn owned(fd: c_int) -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor was just made by the kernel for us and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn counted(count: c_int) -> io::Result<usize> {
-    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
 }
 
 fn checked(done: c_int) -> io::Result<()> {

@@ -309,7 +309,8 @@ impl Backend for UringDriver {
     const KIND: DriverKind = DriverKind::Uring;
 
     fn make(config: DriverConfig) -> Result<Self, RingError> {
-        Self::with_mode(config, RingMode::Deferred)
+        let best = config.features.uring.as_ref().map_or(RingMode::Deferred, |uring| uring.mode);
+        Self::with_mode(config, best)
     }
 
     fn set_tun(&mut self, tun: Option<TunQueue>) -> io::Result<Option<TunQueue>> {

@@ -27,6 +27,7 @@ use elsewhere as avx512;
 use std::fmt;
 use std::hint::black_box;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
@@ -89,20 +90,28 @@ impl fmt::Debug for Packet<'_> {
     }
 }
 
+static FORBIDDEN: AtomicBool = AtomicBool::new(false);
+
 /// The proof that this machine has what the crate needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch(avx512::Token);
 
 impl Batch {
-    /// Whether this machine has AVX-512 F, BW, DQ, VL, IFMA and VBMI2, and [`SWITCH`] does not say
-    /// otherwise. Asked once per process.
+    /// Whether this machine has AVX-512 F, BW, DQ, VL, IFMA and VBMI2, and neither [`SWITCH`] nor
+    /// [`Batch::forbid`] says otherwise. The machine is asked once per process.
     #[must_use]
     pub fn detect() -> Option<Self> {
         static FOUND: OnceLock<Option<Batch>> = OnceLock::new();
-        *FOUND.get_or_init(|| {
+        let found = *FOUND.get_or_init(|| {
             let is_off = std::env::var_os(SWITCH).is_some_and(|value| value == "off");
             if is_off { None } else { avx512::Token::detect().map(Self) }
-        })
+        });
+        found.filter(|_| !FORBIDDEN.load(Ordering::Relaxed))
+    }
+
+    /// From now on [`Batch::detect`] finds nothing in this process, whatever the machine has.
+    pub fn forbid() {
+        FORBIDDEN.store(true, Ordering::Relaxed);
     }
 
     /// Encrypts every packet in place and writes its tag. The packets may change their order.

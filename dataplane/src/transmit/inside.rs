@@ -6,6 +6,7 @@
 //! flow's group first, and a fragment, which names no flow, closes all.
 
 use ringway_alloc::Buf;
+use ringway_flow::Policy;
 use ringway_proto::DropReason;
 use ringway_proto::offload::{Candidate, Class, Group};
 use ringway_ring::driver::VNET_HEADER_BYTES;
@@ -54,12 +55,15 @@ impl InsideQueue {
     pub fn push<D: Driver>(
         &mut self,
         place: Place<'_>,
-        verify_checksum: bool,
+        policy: &Policy,
         driver: &mut D,
         counters: &mut Counters,
     ) -> Result<(), DropReason> {
+        if !policy.merge {
+            return alone(place, driver, counters);
+        }
         let bytes = &place.buf[place.start..place.start + place.len];
-        match Class::of(bytes, verify_checksum) {
+        match Class::of(bytes, policy.verify_inner_checksum) {
             Class::Flow(candidate) => self.push_flow(&candidate, place, driver, counters),
             Class::Fragment => {
                 self.flush(driver, counters);

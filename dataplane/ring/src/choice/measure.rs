@@ -186,8 +186,12 @@ impl<B: Backend> Candidate<B> {
             waker: None,
         })
         .map_err(Failure::Driver)?;
-        let options =
-            UdpOptions { ipv4: Some(Ipv4Addr::LOCALHOST), ipv6: None, ..UdpOptions::default() };
+        let options = UdpOptions {
+            ipv4: Some(Ipv4Addr::LOCALHOST),
+            ipv6: None,
+            gro: features.udp_gro,
+            ..UdpOptions::default()
+        };
         let sockets = UdpSockets::bind(&options).map_err(io::Error::other)?;
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, sockets.port()));
         driver.set_sockets(Some(sockets))?;

@@ -71,7 +71,7 @@ impl UdpGroup {
         let [mut ipv4, mut ipv6] = [ipv4, ipv6].map(Members::by_core);
         let sockets = (0..cores).map(|_| {
             let ([v4, more_v4], [v6, more_v6]) = (ipv4(), ipv6());
-            let sockets = UdpSockets::made([v4, v6], [more_v4, more_v6], port);
+            let sockets = UdpSockets::made([v4, v6], [more_v4, more_v6], port, options.gro);
             if options.mark != 0 {
                 sockets.set_mark(options.mark)?;
             }

@@ -77,6 +77,8 @@ pub struct UdpOptions {
     pub path_mtu: PathMtu,
     /// Kernel buffer per direction, in bytes.
     pub buffer_bytes: usize,
+    /// Receive datagrams together that arrive together (UDP_GRO), where the kernel can.
+    pub gro: bool,
 }
 
 impl Default for UdpOptions {
@@ -89,6 +91,7 @@ impl Default for UdpOptions {
             mark: 0,
             path_mtu: PathMtu::default(),
             buffer_bytes: SOCKET_BUFFER_BYTES,
+            gro: true,
         }
     }
 }

@@ -51,7 +51,7 @@ impl UdpSockets {
         if ipv4.is_none() && ipv6.is_none() {
             return Err(ListenError::NoFamily);
         }
-        let sockets = Self::made([ipv4, ipv6], [None, None], port);
+        let sockets = Self::made([ipv4, ipv6], [None, None], port, options.gro);
         if options.mark != 0 {
             sockets.set_mark(options.mark)?;
         }
@@ -79,12 +79,12 @@ impl UdpSockets {
                 port = bound_port(fd)?;
             }
         }
-        Ok(Self::made(data, initiations, port))
+        Ok(Self::made(data, initiations, port, options.gro))
     }
 
-    pub(super) fn made(data: Bank, initiations: Bank, port: u16) -> Self {
+    pub(super) fn made(data: Bank, initiations: Bank, port: u16, gro: bool) -> Self {
         let mut sockets = Self { data, initiations, port, gro: false, dropped_before: [0; 4] };
-        sockets.gro = sockets.enable_gro();
+        sockets.gro = sockets.set_gro(gro) && gro;
         let [[ipv4, ipv6], [more_ipv4, more_ipv6]] = [sockets.descriptors(), sockets.initiations()];
         sockets.dropped_before = [ipv4, ipv6, more_ipv4, more_ipv6]
             .map(|fd| fd.and_then(|fd| sys::dropped(fd).ok()).unwrap_or(0));
@@ -189,9 +189,11 @@ impl UdpSockets {
         self.dropped_before
     }
 
-    fn enable_gro(&self) -> bool {
+    /// Switches UDP_GRO on or off: it is the socket's, whichever process has it. Returns whether
+    /// the kernel did as it was told.
+    pub fn set_gro(&self, on: bool) -> bool {
         let mut fds = self.descriptors().into_iter().chain(self.initiations()).flatten();
-        fds.all(|fd| sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok())
+        fds.all(|fd| sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, on.into()).is_ok())
     }
 }
 

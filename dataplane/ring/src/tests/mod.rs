@@ -22,6 +22,7 @@ mod epoll;
 mod lifecycle;
 mod loopback;
 pub(crate) mod net;
+mod plain;
 mod tun;
 mod uring;
 

@@ -39,14 +39,14 @@ fn with_tun_at<B: Backend>(sizes: PoolSizes, address: Ipv4Addr) -> B {
     driver
 }
 
-fn sum(bytes: &[u8]) -> u32 {
+pub(super) fn sum(bytes: &[u8]) -> u32 {
     bytes
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
         .sum()
 }
 
-fn fold(mut sum: u32) -> u16 {
+pub(super) fn fold(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -81,7 +81,7 @@ fn write<B: Backend>(driver: &mut B, fill: impl FnOnce(&mut TunWrite)) {
 }
 
 /// The next UDP packet for the peer's port; the kernel also sends router solicitations and such.
-fn udp_from_kernel<B: Backend>(driver: &mut B, port: u16) -> Inside {
+pub(super) fn udp_from_kernel<B: Backend>(driver: &mut B, port: u16) -> Inside {
     let mut found = None;
     turn_until(driver, |received| {
         if let Some(Received::Inside(inside)) = received {
