@@ -133,16 +133,10 @@ pub fn conditions(programs: &[Program], client: Program) -> String {
 #[must_use]
 pub fn missing(programs: &[Program]) -> Vec<String> {
     let mut lines = Vec::new();
-    for peer in Program::PEERS.into_iter().filter(|peer| !programs.contains(peer)) {
+    let peers = Program::PEERS.into_iter().chain(Program::OTHERS);
+    for peer in peers.filter(|peer| !programs.contains(peer)) {
         let why = if peer.find().is_some() { "not asked for" } else { "not installed" };
         lines.push(format!("{peer} ({why})"));
-    }
-    for other in ["openvpn", "ocserv"] {
-        let why = match find_in_path(&[other]) {
-            Some(_) => "installed, but it speaks no WireGuard and has no driver here",
-            None => "not in PATH",
-        };
-        lines.push(format!("{other} ({why})"));
     }
     if find_in_path(&["netperf"]).is_none() {
         lines.push("netperf's view of the round trips (not installed)".to_owned());

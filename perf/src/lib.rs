@@ -10,6 +10,7 @@
 //! | [`process`], [`netns`], [`wait`] | owners that clean up; waiting for states |
 //! | [`wg`], [`programs`] | keys, configuration, the WireGuard programs behind one driver |
 //! | [`topology`] | client – gateway – destination |
+//! | [`others`] | OpenVPN and ocserv in the place of both tunnels |
 //! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`] | traffic |
 //! | [`fleet`] | very many clients, an attacker, and the far end of their datagrams |
 //! | [`uapi`], [`stats`] | our gateway's configuration socket and counters |
@@ -37,6 +38,7 @@ pub mod model;
 pub mod netns;
 pub mod nonce;
 pub mod order;
+pub mod others;
 pub mod ping;
 pub mod plot;
 pub mod process;

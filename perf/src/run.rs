@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use ringway_perf::compare::Earlier;
 use ringway_perf::folder::{Folder, conditions, host, missing, readme};
@@ -146,6 +146,7 @@ impl RunArgs {
             peers.truncate(1);
         } else {
             servers.extend(Program::VARIANTS);
+            peers.extend(Program::OTHERS.into_iter().filter(|program| program.find().is_some()));
         }
         servers.extend(peers);
         Ok(servers)
@@ -184,7 +185,9 @@ fn left(elapsed: Duration, done: usize, all: usize) -> String {
 
 fn chosen_client(name: Option<&str>) -> Result<Program> {
     if let Some(name) = name {
-        return Program::named(name);
+        let client = Program::named(name)?;
+        ensure!(client.is_wireguard(), "{client} cannot be the client of WireGuard servers");
+        return Ok(client);
     }
     // The old wireguard-go of the distribution sends single datagrams: behind it every server looks
     // slow. Ours is no neutral client, but the same one for all.

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::programs::Program;
-use crate::report::{Better, Results};
+use crate::report::{Better, Results, is_rival};
 
 /// Where more than this share of what was offered arrived, the load was the limit, however busy the
 /// core: with little to do at a time a packet costs more, so that a core is full long before its
@@ -108,7 +108,7 @@ pub fn table(results: &Results) -> String {
          the best peer carry over. \"load's limit\": all but 2 % of what was offered arrived, so the \
          rate is a lower bound and the cost an upper one. Retransmits count whoever caused them, \
          client and ends included. \"of N\": so many peers were measured; the best of fewer is no \
-         best.\n\n",
+         best. Peers are those that speak WireGuard; for round trips the others too.\n\n",
     );
     text
 }
@@ -120,7 +120,7 @@ impl Target {
         let ours = results.spread(scenario, Program::Ringway, figure);
         let best = results.best_peer(scenario, figure, better);
         let programs = results.programs();
-        let peers = programs.iter().filter(|one| !one.is_ours());
+        let peers = programs.iter().filter(|one| is_rival(scenario, **one));
         let has_it = |peer: &&Program| results.spread(scenario, **peer, figure).is_some();
         let measured = peers.filter(has_it).count();
         let peer = best.map_or_else(

@@ -7,6 +7,7 @@ mod datagrams;
 mod latency;
 mod memory;
 mod order;
+mod path;
 mod setting;
 mod tcp;
 
@@ -48,6 +49,11 @@ pub enum Scenario {
     Tcp {
         /// Parallel streams.
         streams: u32,
+        /// Which way.
+        direction: Direction,
+    },
+    /// `paced-up`, `paced-down`: one stream of 0.4 Gbit/s through a stock client.
+    Paced {
         /// Which way.
         direction: Direction,
     },
@@ -108,6 +114,7 @@ impl Scenario {
         for streams in [1, 4] {
             all.extend(both_ways.map(|direction| Self::Tcp { streams, direction }));
         }
+        all.extend(both_ways.map(|direction| Self::Paced { direction }));
         for checksum in [true, false] {
             for regime in [Regime::Merged, Regime::Single] {
                 let sizes: &[usize] = if checksum { &[64, 256, 512, 1_360] } else { &[64, 1_360] };
@@ -132,6 +139,7 @@ impl Scenario {
     pub fn name(&self) -> String {
         match self {
             Self::Tcp { streams, direction } => format!("tcp-{streams}-{}", direction.name()),
+            Self::Paced { direction } => format!("paced-{}", direction.name()),
             Self::Flood { size, regime, checksum } => {
                 let suffix = if *checksum { "" } else { "-nosum" };
                 format!("flood-{size}-{}{suffix}", regime.name())
@@ -154,6 +162,7 @@ impl Scenario {
     pub const fn about(&self) -> &'static str {
         match self {
             Self::Tcp { .. } => "iperf3 streams through the client; retransmits, RSS afterwards",
+            Self::Paced { .. } => "one TCP stream of 0.4 Gbit/s: nobody may lose anything",
             Self::Flood { .. } => "a generator saturates the server, which decrypts",
             Self::Imix { .. } => "as flood, 64, 576 and 1360 bytes as 7:4:1",
             Self::Encrypt { .. } => "single packets from dst, one per TUN read, encrypted",
@@ -177,6 +186,7 @@ impl Scenario {
             Self::Sessions { count } => *count > 1_000,
             Self::Flood { checksum, .. } => !*checksum,
             Self::Tcp { .. }
+            | Self::Paced { .. }
             | Self::Imix { .. }
             | Self::Encrypt { .. }
             | Self::RoundTrips { .. }
@@ -198,6 +208,12 @@ impl Scenario {
             | Program::WireguardGoNew
             | Program::Boringtun
             | Program::Gotatun => !is_large,
+            Program::OpenVpn | Program::Ocserv => matches!(
+                self,
+                Self::Tcp { .. }
+                    | Self::Paced { .. }
+                    | Self::RoundTrips { beside: Beside::Nothing, .. }
+            ),
             Program::RingwayUring | Program::RingwayEpoll => matches!(
                 self,
                 Self::Tcp { streams: 4, .. }
@@ -218,7 +234,12 @@ impl Scenario {
     /// When a program fails or no traffic passes.
     pub fn measure(&self, server: Program, settings: &Settings) -> Result<Vec<Figure>> {
         let measure = || match *self {
-            Self::Tcp { streams, direction } => tcp::measure(server, settings, streams, direction),
+            Self::Tcp { streams, direction } => {
+                tcp::measure(server, settings, streams, direction, None)
+            }
+            Self::Paced { direction } => {
+                tcp::measure(server, settings, 1, direction, Some(latency::STREAM_BITS_PER_S))
+            }
             Self::Flood { size, regime, checksum } => {
                 datagrams::flood(server, settings, size, regime, checksum)
             }
