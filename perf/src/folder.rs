@@ -135,7 +135,13 @@ pub fn missing(programs: &[Program]) -> Vec<String> {
     let mut lines = Vec::new();
     let peers = Program::PEERS.into_iter().chain(Program::OTHERS);
     for peer in peers.filter(|peer| !programs.contains(peer)) {
-        let why = if peer.find().is_some() { "not asked for" } else { "not installed" };
+        let superseded =
+            peer == Program::WireguardGo && programs.contains(&Program::WireguardGoNew);
+        let why = match peer.find() {
+            Some(_) if superseded => "there is a newer one",
+            Some(_) => "not asked for",
+            None => "not installed",
+        };
         lines.push(format!("{peer} ({why})"));
     }
     if find_in_path(&["netperf"]).is_none() {

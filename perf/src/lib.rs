@@ -11,7 +11,7 @@
 //! | [`wg`], [`programs`] | keys, configuration, the WireGuard programs behind one driver |
 //! | [`topology`] | client – gateway – destination |
 //! | [`others`] | OpenVPN and ocserv in the place of both tunnels |
-//! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`] | traffic |
+//! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`], [`frames`] | traffic |
 //! | [`fleet`] | very many clients, an attacker, and the far end of their datagrams |
 //! | [`uapi`], [`stats`] | our gateway's configuration socket and counters |
 //! | [`sink`], [`cpu`] | what arrived, and what it cost |
@@ -31,6 +31,7 @@ pub mod emulator;
 pub mod fleet;
 pub mod flood;
 pub mod folder;
+pub mod frames;
 pub mod impair;
 pub mod inner;
 pub mod iperf;

@@ -52,6 +52,20 @@ impl Program {
     pub const PEERS: [Self; 4] =
         [Self::WireguardGoNew, Self::WireguardGo, Self::Boringtun, Self::Gotatun];
 
+    /// What is measured when nobody chooses: what is installed, with ours first. Of two
+    /// wireguard-go it is the newer one.
+    #[must_use]
+    pub fn by_default() -> Vec<Self> {
+        let ours = [Self::Ringway].into_iter().chain(Self::VARIANTS);
+        let others = Self::PEERS.into_iter().chain(Self::OTHERS);
+        let mut all: Vec<Self> =
+            ours.chain(others.filter(|other| other.find().is_some())).collect();
+        if all.contains(&Self::WireguardGoNew) {
+            all.retain(|program| *program != Self::WireguardGo);
+        }
+        all
+    }
+
     /// Servers of other protocols: as servers between namespaces like any other, but never in the
     /// place of a WireGuard program.
     pub const OTHERS: [Self; 2] = [Self::OpenVpn, Self::Ocserv];

@@ -33,7 +33,7 @@ pub(super) const STREAM_BITS_PER_S: u64 = 400_000_000;
 const FLOOD: &str = "--mix 1360x16 --per-s 50000";
 
 /// Seconds that a load runs beyond what it is beside.
-const LEAD_S: u32 = 3;
+pub(super) const LEAD_S: u32 = 3;
 
 pub(super) fn measure(
     server: Program,
