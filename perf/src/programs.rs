@@ -137,9 +137,11 @@ impl Program {
             Self::Ringway | Self::RingwayUring | Self::RingwayEpoll | Self::RingwayTwo => {
                 find_ringway()
             }
-            Self::WireguardGo | Self::WireguardGoNew | Self::OpenVpn | Self::Ocserv => {
+            Self::WireguardGo | Self::WireguardGoNew | Self::OpenVpn => {
                 find_in_path(&[self.name()])
             }
+            // Nobody but its client talks to it.
+            Self::Ocserv => find_in_path(&["openconnect"]).and_then(|_| find_in_path(&["ocserv"])),
             Self::Boringtun => find_in_path(&["boringtun-cli"]),
             Self::Gotatun => find_in_path(&["gotatun-cli", "gotatun"]),
         }

@@ -204,7 +204,7 @@ impl Results {
         figure: &str,
         better: Better,
     ) -> Option<(Program, Spread)> {
-        let peers = self.programs().into_iter().filter(|program| is_rival(scenario, *program));
+        let peers = self.programs().into_iter().filter(|program| is_rival(*program));
         let all = peers.filter_map(|peer| Some((peer, self.spread(scenario, peer, figure)?)));
         let by_median =
             |a: &(Program, Spread), b: &(Program, Spread)| a.1.median.total_cmp(&b.1.median);
@@ -276,29 +276,29 @@ fn table(scenario: &str, rows: &[Row]) -> String {
         }
         text.push('\n');
     }
-    for line in verdicts(scenario, rows) {
+    for line in verdicts(rows) {
         let _ = writeln!(text, "\n{line}");
     }
     text.push('\n');
     text
 }
 
-/// Whether ours is compared with this program. A round trip is the same for who waits for it,
-/// whatever the protocol; what bytes cost is compared where the same is done to them.
+/// Whether ours is compared with this program: the others have clients of their own, whose part in
+/// what bytes cost and how long they take is not ours.
 #[must_use]
-pub fn is_rival(scenario: &str, program: Program) -> bool {
-    !program.is_ours() && (program.is_wireguard() || scenario.starts_with("rr-"))
+pub const fn is_rival(program: Program) -> bool {
+    !program.is_ours() && program.is_wireguard()
 }
 
 /// For each compared figure: ours beside the best rival's median.
 #[must_use]
-pub fn verdicts(scenario: &str, rows: &[Row]) -> Vec<String> {
+pub fn verdicts(rows: &[Row]) -> Vec<String> {
     let Some(ours) = rows.iter().find(|row| row.program == Program::Ringway) else {
         return Vec::new();
     };
     let mut lines = Vec::new();
     for (name, better, spread) in &ours.cells {
-        let rivals = rows.iter().filter(|row| is_rival(scenario, row.program));
+        let rivals = rows.iter().filter(|row| is_rival(row.program));
         let peers = rivals.filter_map(|row| {
             let cell = row.cells.iter().find(|(other, ..)| other == name)?;
             Some((row.program, cell.2.median))
@@ -353,10 +353,7 @@ mod tests {
             results.push(sample(Program::Gotatun, repetition, 2.2 + noise));
         }
         results.push(sample(Program::Ocserv, 1, 1.9));
-        let rows = results.rows("tcp");
-        assert_eq!(verdicts("tcp", &rows), ["CPU-s/GB: ringway / gotatun = 0.50 (better)"]);
-        // Who waits for a byte does not care for the protocol.
-        assert_eq!(verdicts("rr-tcp", &rows), ["CPU-s/GB: ringway / ocserv = 0.63 (better)"]);
+        assert_eq!(verdicts(&results.rows("tcp")), ["CPU-s/GB: ringway / gotatun = 0.50 (better)"]);
         assert!(results.markdown().contains("| ringway | 1.20 (1.10–1.30) | 1.00 |"));
     }
 }

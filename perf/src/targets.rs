@@ -137,8 +137,7 @@ pub fn table(results: &Results) -> String {
          the best peer carry over. \"load's limit\": all but 2 % of what was offered arrived, so the \
          rate is a lower bound and the cost an upper one. Retransmits count whoever caused them, \
          client and ends included. \"of N\": so many peers were measured; the best of fewer is no \
-         best. Peers are those that speak WireGuard; for round trips the others too. Costs by sessions are divided by our \
-         own.\n\n",
+         best. Peers are those that speak WireGuard. Costs by sessions are divided by our own.\n\n",
     );
     text
 }
@@ -150,7 +149,7 @@ impl Target {
         let ours = results.spread(scenario, Program::Ringway, figure);
         let best = results.best_peer(scenario, figure, better);
         let programs = results.programs();
-        let peers = programs.iter().filter(|one| is_rival(scenario, **one));
+        let peers = programs.iter().filter(|one| is_rival(**one));
         let has_it = |peer: &&Program| results.spread(scenario, **peer, figure).is_some();
         let measured = peers.filter(has_it).count();
         let peer = best.map_or_else(
