@@ -4,6 +4,7 @@
 use crate::plot::{Chart, Points, Series};
 use crate::programs::Program;
 use crate::report::{Better, Results, Spread};
+use crate::scenarios::SPREAD_COUNTS;
 
 /// A plot as a file.
 #[derive(Clone, Debug)]
@@ -170,12 +171,55 @@ const COUNTS: [u32; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
 #[must_use]
 pub fn all(results: &Results) -> Vec<Drawn> {
     let mut drawn: Vec<Drawn> = PLANS.iter().filter_map(|plan| plan.draw(results)).collect();
-    let cost = "100,000 single datagrams of 1,360 bytes per second, spread over so many sessions";
-    drawn.extend(by_sessions(results, "sessions-cost.svg", cost, "µs/packet", false));
-    let memory = "Resident memory with so many live sessions";
-    drawn.extend(by_sessions(results, "sessions-memory.svg", memory, "RSS MB", true));
+    drawn.extend(SPREADS.iter().filter_map(|plan| plan.draw(results)));
     drawn
 }
+
+/// A figure by the number of sessions.
+struct SpreadPlan {
+    file: &'static str,
+    title: &'static str,
+    /// The scenario is called so, with the count between.
+    name: (&'static str, &'static str),
+    figure: &'static str,
+    log: bool,
+    counts: &'static [u32],
+}
+
+const SPREADS: [SpreadPlan; 4] = [
+    SpreadPlan {
+        file: "sessions-cost.svg",
+        title: "100,000 single datagrams of 1,360 bytes per second, spread over so many sessions",
+        name: ("sessions-", ""),
+        figure: "µs/packet",
+        log: false,
+        counts: &COUNTS,
+    },
+    SpreadPlan {
+        file: "sessions-memory.svg",
+        title: "Resident memory with so many live sessions",
+        name: ("sessions-", ""),
+        figure: "RSS MB",
+        log: true,
+        counts: &COUNTS,
+    },
+    SpreadPlan {
+        file: "sessions-decrypt.svg",
+        title: "Decryption, saturated: single datagrams of 1,360 bytes of so many sessions in turn",
+        name: ("flood-sessions-", "-single"),
+        figure: "µs/packet",
+        log: false,
+        counts: &SPREAD_COUNTS,
+    },
+    SpreadPlan {
+        file: "sessions-encrypt.svg",
+        title: "Encryption, saturated: single packets of 1,360 bytes to so many clients in turn",
+        name: ("encrypt-sessions-", ""),
+        figure: "µs/packet",
+        log: false,
+        counts: &SPREAD_COUNTS,
+    },
+];
 
 impl Plan {
     fn draw(&self, results: &Results) -> Option<Drawn> {
@@ -193,20 +237,21 @@ impl Plan {
     }
 }
 
-fn by_sessions(
-    results: &Results,
-    file: &'static str,
-    title: &str,
-    figure: &'static str,
-    log: bool,
-) -> Option<Drawn> {
-    let series = series(results, |program| {
-        let at = |count: &u32| results.spread(&format!("sessions-{count}"), program, figure);
-        COUNTS.iter().map(at).collect()
-    });
-    let points = Points::Counts("sessions", COUNTS.to_vec());
-    let (title, better) = (title.to_owned(), Better::Lower);
-    drawn(file, Chart { title, unit: figure, better, log, points, series })
+impl SpreadPlan {
+    fn scenario(&self, count: u32) -> String {
+        format!("{}{count}{}", self.name.0, self.name.1)
+    }
+
+    fn draw(&self, results: &Results) -> Option<Drawn> {
+        let Self { file, title, figure, log, counts, .. } = *self;
+        let series = series(results, |program| {
+            let at = |count: &u32| results.spread(&self.scenario(*count), program, figure);
+            counts.iter().map(at).collect()
+        });
+        let points = Points::Counts("sessions", counts.to_vec());
+        let (title, better) = (title.to_owned(), Better::Lower);
+        drawn(file, Chart { title, unit: figure, better, log, points, series })
+    }
 }
 
 fn drawn(file: &'static str, chart: Chart) -> Option<Drawn> {
@@ -233,8 +278,11 @@ mod tests {
         for (_, scenario, _) in PLANS.iter().flat_map(|plan| plan.points) {
             assert!(names.iter().any(|name| name == scenario), "{scenario}");
         }
-        for count in COUNTS {
-            assert!(names.contains(&format!("sessions-{count}")));
+        for plan in SPREADS {
+            for count in plan.counts {
+                let name = plan.scenario(*count);
+                assert!(names.contains(&name), "{name}");
+            }
         }
     }
 

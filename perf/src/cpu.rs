@@ -15,12 +15,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 #[must_use]
 pub fn seconds_of(pid: u32) -> f64 {
     let all = all_processes();
-    let mut family = vec![pid];
-    let mut next = 0;
-    while let Some(&parent) = family.get(next) {
-        family.extend(all.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
-        next += 1;
-    }
+    let family = family_of(pid, &all);
     let ticks: u64 = all.iter().filter(|(pid, _)| family.contains(pid)).map(|(_, s)| s.ticks).sum();
     to_seconds(ticks)
 }
@@ -32,6 +27,23 @@ pub fn resident_bytes_of(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
     kib * 1024
+}
+
+/// Resident memory of `pid` and its living descendants in bytes, what they share counted for each.
+#[must_use]
+pub fn resident_bytes_of_family(pid: u32) -> u64 {
+    family_of(pid, &all_processes()).into_iter().map(resident_bytes_of).sum()
+}
+
+/// A process and its living descendants.
+fn family_of(pid: u32, all: &[(u32, Stat)]) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = family.get(next) {
+        family.extend(all.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    family
 }
 
 struct Stat {

@@ -133,16 +133,16 @@ pub fn conditions(programs: &[Program], client: Program) -> String {
 #[must_use]
 pub fn missing(programs: &[Program]) -> Vec<String> {
     let mut lines = Vec::new();
-    for peer in Program::PEERS.into_iter().filter(|peer| !programs.contains(peer)) {
-        let why = if peer.find().is_some() { "not asked for" } else { "not installed" };
-        lines.push(format!("{peer} ({why})"));
-    }
-    for other in ["openvpn", "ocserv"] {
-        let why = match find_in_path(&[other]) {
-            Some(_) => "installed, but it speaks no WireGuard and has no driver here",
-            None => "not in PATH",
+    let peers = Program::PEERS.into_iter().chain(Program::OTHERS);
+    for peer in peers.filter(|peer| !programs.contains(peer)) {
+        let superseded =
+            peer == Program::WireguardGo && programs.contains(&Program::WireguardGoNew);
+        let why = match peer.find() {
+            Some(_) if superseded => "there is a newer one",
+            Some(_) => "not asked for",
+            None => "not installed",
         };
-        lines.push(format!("{other} ({why})"));
+        lines.push(format!("{peer} ({why})"));
     }
     if find_in_path(&["netperf"]).is_none() {
         lines.push("netperf's view of the round trips (not installed)".to_owned());

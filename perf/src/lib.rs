@@ -10,7 +10,8 @@
 //! | [`process`], [`netns`], [`wait`] | owners that clean up; waiting for states |
 //! | [`wg`], [`programs`] | keys, configuration, the WireGuard programs behind one driver |
 //! | [`topology`] | client – gateway – destination |
-//! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`] | traffic |
+//! | [`others`] | OpenVPN and ocserv in the place of both tunnels |
+//! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`], [`frames`] | traffic |
 //! | [`fleet`] | very many clients, an attacker, and the far end of their datagrams |
 //! | [`uapi`], [`stats`] | our gateway's configuration socket and counters |
 //! | [`sink`], [`cpu`], [`profile`] | what arrived, what it cost, and where that went |
@@ -30,6 +31,7 @@ pub mod emulator;
 pub mod fleet;
 pub mod flood;
 pub mod folder;
+pub mod frames;
 pub mod impair;
 pub mod inner;
 pub mod iperf;
@@ -37,6 +39,7 @@ pub mod model;
 pub mod netns;
 pub mod nonce;
 pub mod order;
+pub mod others;
 pub mod ping;
 pub mod plot;
 pub mod process;

@@ -14,7 +14,6 @@ use clap::{Parser, Subcommand};
 
 use ringway_perf::folder::{Folder, conditions_of_shards};
 use ringway_perf::netns;
-use ringway_perf::scenarios::Scenario;
 use ringway_perf::shards::report::Outcomes;
 use ringway_perf::shards::{Outcome, Scenario as Shards, Settings as ShardSettings, Size};
 
@@ -72,9 +71,7 @@ fn main() -> Result<()> {
         Command::Shards(args) => shards(&args),
         Command::Profile(args) => args.run(),
         Command::List => {
-            for scenario in Scenario::all() {
-                println!("{:<22} {}", scenario.name(), scenario.about());
-            }
+            run::list();
             Shards::ALL.iter().for_each(|scenario| println!("shards {}", scenario.name()));
             Ok(())
         }

@@ -32,12 +32,20 @@ pub struct Launch {
     netns: Option<String>,
     cpus: Option<String>,
     env: Vec<(String, String)>,
+    input: Option<PathBuf>,
 }
 
 impl Launch {
     /// Runs `program`, found as the shell would find it.
     pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), netns: None, cpus: None, env: Vec::new() }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            netns: None,
+            cpus: None,
+            env: Vec::new(),
+            input: None,
+        }
     }
 
     /// Adds one argument.
@@ -81,6 +89,13 @@ impl Launch {
         self
     }
 
+    /// Gives it a file to read from standard input, which is empty otherwise.
+    #[must_use]
+    pub fn input(mut self, path: impl Into<PathBuf>) -> Self {
+        self.input = Some(path.into());
+        self
+    }
+
     /// Starts it; it ends with its owner.
     ///
     /// # Errors
@@ -94,9 +109,15 @@ impl Launch {
         let base = scratch()?.join(format!("{serial:05}-{title}"));
         let (out, err) = (base.with_extension("out"), base.with_extension("err"));
 
+        let input = match &self.input {
+            Some(path) => {
+                File::open(path).with_context(|| format!("Opening {}", path.display()))?.into()
+            }
+            None => Stdio::null(),
+        };
         let mut command = self.command();
         command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(File::create(&out).with_context(|| format!("Creating {}", out.display()))?)
             .stderr(File::create(&err).with_context(|| format!("Creating {}", err.display()))?);
         let child = command.spawn().with_context(|| format!("Starting {self}"))?;

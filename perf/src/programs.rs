@@ -1,8 +1,10 @@
 //! The WireGuard programs behind one driver: start in a namespace, configure with stock `wg`, stop.
+//! OpenVPN and ocserv are named here too, so that they have a place in tables; what drives them is
+//! [`crate::others`].
 //!
-//! All of them follow the contract `PROGRAM [-f] INTERFACE`: make a TUN device of that name, then a
-//! configuration socket. The socket's folder is shared by all namespaces, so interface names are
-//! unique per process.
+//! The WireGuard programs follow the contract `PROGRAM [-f] INTERFACE`: make a TUN device of that
+//! name, then a configuration socket. The socket's folder is shared by all namespaces, so interface
+//! names are unique per process.
 
 use std::fmt;
 use std::os::unix::net::UnixStream;
@@ -20,7 +22,7 @@ use crate::wg::{self, Config, PeerStatus};
 /// Limit for a daemon to make its interface and socket; it normally takes some 20 ms.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// A WireGuard implementation in user space.
+/// A VPN server in user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Program {
     /// This project's gateway, as `ringway wg -f`.
@@ -39,16 +41,34 @@ pub enum Program {
     Boringtun,
     /// gotatun-cli.
     Gotatun,
+    /// OpenVPN, which speaks a protocol of its own.
+    OpenVpn,
+    /// ocserv, which speaks OpenConnect's protocol: TLS and DTLS.
+    Ocserv,
 }
 
 impl Program {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Ringway, Self::WireguardGoNew, Self::WireguardGo, Self::Boringtun, Self::Gotatun];
-
-    /// The stock peers, without ours.
+    /// The stock peers that speak WireGuard.
     pub const PEERS: [Self; 4] =
         [Self::WireguardGoNew, Self::WireguardGo, Self::Boringtun, Self::Gotatun];
+
+    /// What is measured when nobody chooses: what is installed, with ours first. Of two
+    /// wireguard-go it is the newer one.
+    #[must_use]
+    pub fn by_default() -> Vec<Self> {
+        let ours = [Self::Ringway].into_iter().chain(Self::VARIANTS);
+        let others = Self::PEERS.into_iter().chain(Self::OTHERS);
+        let mut all: Vec<Self> =
+            ours.chain(others.filter(|other| other.find().is_some())).collect();
+        if all.contains(&Self::WireguardGoNew) {
+            all.retain(|program| *program != Self::WireguardGo);
+        }
+        all
+    }
+
+    /// Servers of other protocols: as servers between namespaces like any other, but never in the
+    /// place of a WireGuard program.
+    pub const OTHERS: [Self; 2] = [Self::OpenVpn, Self::Ocserv];
 
     /// Our gateway in other shapes than the default one.
     pub const VARIANTS: [Self; 3] = [Self::RingwayUring, Self::RingwayEpoll, Self::RingwayTwo];
@@ -58,8 +78,19 @@ impl Program {
     pub const fn is_ours(self) -> bool {
         match self {
             Self::Ringway | Self::RingwayUring | Self::RingwayEpoll | Self::RingwayTwo => true,
-            Self::WireguardGo | Self::WireguardGoNew | Self::Boringtun | Self::Gotatun => false,
+            Self::WireguardGo
+            | Self::WireguardGoNew
+            | Self::Boringtun
+            | Self::Gotatun
+            | Self::OpenVpn
+            | Self::Ocserv => false,
         }
+    }
+
+    /// Whether it speaks WireGuard.
+    #[must_use]
+    pub const fn is_wireguard(self) -> bool {
+        !matches!(self, Self::OpenVpn | Self::Ocserv)
     }
 
     /// How many processors it is meant to fill.
@@ -80,6 +111,8 @@ impl Program {
             Self::RingwayUring => "ringway-uring",
             Self::RingwayEpoll => "ringway-epoll",
             Self::RingwayTwo => "ringway-2-workers",
+            Self::OpenVpn => "openvpn",
+            Self::Ocserv => "ocserv",
         }
     }
 
@@ -88,7 +121,8 @@ impl Program {
     /// # Errors
     /// Lists the names there are.
     pub fn named(name: &str) -> Result<Self> {
-        let all = || Self::ALL.into_iter().chain(Self::VARIANTS);
+        let ours = || [Self::Ringway].into_iter().chain(Self::VARIANTS);
+        let all = || ours().chain(Self::PEERS).chain(Self::OTHERS);
         let names = all().map(Self::name).collect::<Vec<_>>().join(", ");
         all()
             .find(|program| program.name() == name)
@@ -103,7 +137,11 @@ impl Program {
             Self::Ringway | Self::RingwayUring | Self::RingwayEpoll | Self::RingwayTwo => {
                 find_ringway()
             }
-            Self::WireguardGo | Self::WireguardGoNew => find_in_path(&[self.name()]),
+            Self::WireguardGo | Self::WireguardGoNew | Self::OpenVpn => {
+                find_in_path(&[self.name()])
+            }
+            // Nobody but its client talks to it.
+            Self::Ocserv => find_in_path(&["openconnect"]).and_then(|_| find_in_path(&["ocserv"])),
             Self::Boringtun => find_in_path(&["boringtun-cli"]),
             Self::Gotatun => find_in_path(&["gotatun-cli", "gotatun"]),
         }
@@ -113,7 +151,12 @@ impl Program {
     #[must_use]
     pub fn version(self) -> String {
         let Some(path) = self.find() else { return "not installed".to_owned() };
-        let text = Launch::new(path).arg("--version").run().unwrap_or_default();
+        // Some say it as an error, and fail.
+        let asked = Launch::new(path).arg("--version").spawn().and_then(|mut process| {
+            process.wait(Duration::from_secs(10))?;
+            Ok(format!("{}{}", process.output(), process.errors()))
+        });
+        let text = asked.unwrap_or_default();
         text.lines().next().unwrap_or("unknown").trim().to_owned()
     }
 
@@ -131,6 +174,7 @@ impl Program {
             Self::Boringtun | Self::Gotatun => {
                 launch.args(["-f", "--disable-drop-privileges", interface])
             }
+            Self::OpenVpn | Self::Ocserv => bail!("{self} speaks no WireGuard"),
         })
     }
 }

@@ -196,7 +196,7 @@ impl Results {
         Spread::of(&values)
     }
 
-    /// The peer with the best median of a figure.
+    /// The rival with the best median of a figure.
     #[must_use]
     pub fn best_peer(
         &self,
@@ -204,7 +204,7 @@ impl Results {
         figure: &str,
         better: Better,
     ) -> Option<(Program, Spread)> {
-        let peers = Program::PEERS.into_iter();
+        let peers = self.programs().into_iter().filter(|program| is_rival(*program));
         let all = peers.filter_map(|peer| Some((peer, self.spread(scenario, peer, figure)?)));
         let by_median =
             |a: &(Program, Spread), b: &(Program, Spread)| a.1.median.total_cmp(&b.1.median);
@@ -283,7 +283,14 @@ fn table(scenario: &str, rows: &[Row]) -> String {
     text
 }
 
-/// For each compared figure: ours beside the best peer's median.
+/// Whether ours is compared with this program: the others have clients of their own, whose part in
+/// what bytes cost and how long they take is not ours.
+#[must_use]
+pub const fn is_rival(program: Program) -> bool {
+    !program.is_ours() && program.is_wireguard()
+}
+
+/// For each compared figure: ours beside the best rival's median.
 #[must_use]
 pub fn verdicts(rows: &[Row]) -> Vec<String> {
     let Some(ours) = rows.iter().find(|row| row.program == Program::Ringway) else {
@@ -291,7 +298,8 @@ pub fn verdicts(rows: &[Row]) -> Vec<String> {
     };
     let mut lines = Vec::new();
     for (name, better, spread) in &ours.cells {
-        let peers = rows.iter().filter(|row| !row.program.is_ours()).filter_map(|row| {
+        let rivals = rows.iter().filter(|row| is_rival(row.program));
+        let peers = rivals.filter_map(|row| {
             let cell = row.cells.iter().find(|(other, ..)| other == name)?;
             Some((row.program, cell.2.median))
         });
@@ -344,6 +352,7 @@ mod tests {
             results.push(sample(Program::Boringtun, repetition, 4.2 + noise));
             results.push(sample(Program::Gotatun, repetition, 2.2 + noise));
         }
+        results.push(sample(Program::Ocserv, 1, 1.9));
         assert_eq!(verdicts(&results.rows("tcp")), ["CPU-s/GB: ringway / gotatun = 0.50 (better)"]);
         assert!(results.markdown().contains("| ringway | 1.20 (1.10–1.30) | 1.00 |"));
     }

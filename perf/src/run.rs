@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use ringway_perf::compare::Earlier;
 use ringway_perf::folder::{Folder, conditions, host, missing, readme};
@@ -17,7 +17,7 @@ use ringway_perf::topology::Family;
 const QUICK: &str = "\n**A smoke run: seconds instead of minutes, one peer. It shows that the \
                      scenarios run; its figures are no result.**\n";
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct RunArgs {
     /// Scenario names or their beginnings (`tcp`, `tcp-4`); all when none is given.
     scenarios: Vec<String>,
@@ -34,9 +34,9 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     client: Option<String>,
     /// Seconds of warm-up of each measurement.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = OMITTED_S)]
     omit: u32,
-    /// Seconds measured, 5 by default.
+    /// Seconds measured, 2 by default.
     #[arg(long)]
     seconds: Option<u32>,
     /// IPv6 outside, where a stock client or the generator is the client.
@@ -55,6 +55,11 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     dry: bool,
 }
+
+/// Repetitions and seconds of a complete run, so that it takes an hour.
+const REPETITIONS: u32 = 3;
+const MEASURED_S: u32 = 2;
+const OMITTED_S: u32 = 1;
 
 /// One measurement that is to be made.
 #[derive(Clone, Copy)]
@@ -84,10 +89,14 @@ impl RunArgs {
             let conditions = conditions(&servers, settings.client);
             readme(&format!("{conditions}{quick}"), settings.client, results, earlier.as_ref())
         };
+        let estimates: Vec<f64> =
+            steps.iter().map(|step| step.scenario.estimate_s(step.program, &settings)).collect();
+        let minutes = estimates.iter().sum::<f64>() / 60.0;
+        println!("{} measurements, about {minutes:.0} minutes", steps.len());
         let start = Instant::now();
         for (done, step) in steps.iter().enumerate() {
-            let left = left(start.elapsed(), done, steps.len());
-            print!("[{:>3}/{}, {left}] ", done + 1, steps.len());
+            let left = left(start.elapsed(), estimates.split_at(done));
+            print!("[{:>3}/{}, {left:.0} min left] ", done + 1, steps.len());
             step.measure(&settings, &mut results);
             if let Some(folder) = &folder {
                 folder.write(&results, &text(&results))?;
@@ -105,25 +114,31 @@ impl RunArgs {
     }
 
     fn settings(&self) -> Result<Settings> {
+        Ok(self.settings_for(chosen_client(self.client.as_deref())?))
+    }
+
+    fn settings_for(&self, client: Program) -> Settings {
         let family = |v6| if v6 { Family::V6 } else { Family::V4 };
-        Ok(Settings {
-            client: chosen_client(self.client.as_deref())?,
+        Settings {
+            client,
             omitted_s: self.omit,
-            measured_s: self.seconds.unwrap_or(if self.quick { 1 } else { 5 }).max(1),
+            measured_s: self.seconds.unwrap_or(if self.quick { 1 } else { MEASURED_S }).max(1),
             outside: family(self.outside_v6),
             inside: family(self.inside_v6),
             quick: self.quick,
-        })
+        }
     }
 
     /// All measurements in their order: programs interleaved in each scenario, and the whole again.
     fn steps(&self, servers: &[Program]) -> Result<Vec<Step>> {
         let scenarios = chosen_scenarios(&self.scenarios, self.quick)?;
-        let repetitions = self.repetitions.unwrap_or(if self.quick { 1 } else { 3 });
+        let repetitions = self.repetitions.unwrap_or(if self.quick { 1 } else { REPETITIONS });
         let mut steps = Vec::new();
         for repetition in 1..=repetitions {
             for &scenario in &scenarios {
-                let able = servers.iter().filter(|program| scenario.is_for(**program));
+                let able = servers
+                    .iter()
+                    .filter(|program| times(scenario, **program, repetitions) >= repetition);
                 steps.extend(able.map(|&program| Step { repetition, scenario, program }));
             }
         }
@@ -137,17 +152,14 @@ impl RunArgs {
         if !self.servers.is_empty() {
             return self.servers.iter().map(|name| Program::named(name)).collect();
         }
-        let mut peers: Vec<Program> =
-            Program::PEERS.into_iter().filter(|program| program.find().is_some()).collect();
-        let mut servers = vec![Program::Ringway];
+        let mut servers = Program::by_default();
         if self.quick {
-            // The one that is hardest to beat without merging.
+            // Beside ours the one that is hardest to beat without merging.
+            let mut peers = Program::PEERS.to_vec();
+            peers.retain(|peer| peer.find().is_some());
             peers.sort_by_key(|peer| *peer != Program::Boringtun);
-            peers.truncate(1);
-        } else {
-            servers.extend(Program::VARIANTS);
+            servers = [Program::Ringway].into_iter().chain(peers.into_iter().take(1)).collect();
         }
-        servers.extend(peers);
         Ok(servers)
     }
 }
@@ -155,14 +167,16 @@ impl RunArgs {
 impl Step {
     fn measure(&self, settings: &Settings, results: &mut Results) {
         let Self { repetition, scenario, program } = *self;
-        let (name, server) = (scenario.name(), program.name());
+        let (name, server, start) = (scenario.name(), program.name(), Instant::now());
         match scenario.measure(program, settings) {
             Ok(figures) => {
-                println!("{repetition} {name:<22} {server:<17}{}", told(&figures));
+                let took_s = start.elapsed().as_secs_f64();
+                let told = told(&figures);
+                println!("{repetition} {name:<28} {server:<17} {took_s:.1} s:{told}");
                 results.push(Sample { scenario: name, program, repetition, figures });
             }
             Err(error) => {
-                println!("{repetition} {name:<22} {server:<17} FAILED {error:#}");
+                println!("{repetition} {name:<28} {server:<17} FAILED {error:#}");
                 results.fail(format!("{name} with {program}, repetition {repetition}: {error:#}"));
             }
         }
@@ -173,18 +187,45 @@ fn told(figures: &[Figure]) -> String {
     figures.iter().map(|figure| format!(" {} {:.2};", figure.name, figure.value)).collect()
 }
 
-/// What is left, if the rest takes as long as what was done.
-fn left(elapsed: Duration, done: usize, all: usize) -> String {
-    if done == 0 {
-        return "?".to_owned();
+/// Minutes that are left, if the rest deviates from what was estimated as what was done did.
+fn left(elapsed: Duration, (done, rest): (&[f64], &[f64])) -> f64 {
+    let estimated: f64 = done.iter().sum();
+    let slower = if estimated > 0.0 { elapsed.as_secs_f64() / estimated } else { 1.0 };
+    rest.iter().sum::<f64>() * slower / 60.0
+}
+
+/// All scenarios with what a complete run spends on each, in minutes.
+pub(crate) fn list() {
+    let usual = RunArgs { omit: OMITTED_S, ..RunArgs::default() };
+    let settings = usual.settings_for(Program::Ringway);
+    let servers = Program::by_default();
+    let mut minutes_in_all = 0.0;
+    for scenario in Scenario::all() {
+        let seconds_with = |server: &Program| {
+            let times = times(scenario, *server, REPETITIONS);
+            f64::from(times) * scenario.estimate_s(*server, &settings)
+        };
+        let minutes = servers.iter().map(seconds_with).sum::<f64>() / 60.0;
+        minutes_in_all += minutes;
+        println!("{:<28} {minutes:>4.1} min  {}", scenario.name(), scenario.about());
     }
-    let minutes = elapsed.as_secs_f64() / 60.0 * (all - done) as f64 / done as f64;
-    format!("{minutes:.0} min left")
+    println!("{:<28} {minutes_in_all:>4.0} min  with {} programs", "all", servers.len());
+}
+
+/// How often a program is measured.
+const fn times(scenario: Scenario, program: Program, repetitions: u32) -> u32 {
+    match (scenario.is_for(program), scenario.is_once(program)) {
+        (false, _) => 0,
+        (true, true) => 1,
+        (true, false) => repetitions,
+    }
 }
 
 pub(crate) fn chosen_client(name: Option<&str>) -> Result<Program> {
     if let Some(name) = name {
-        return Program::named(name);
+        let client = Program::named(name)?;
+        ensure!(client.is_wireguard(), "{client} cannot be the client of WireGuard servers");
+        return Ok(client);
     }
     // The old wireguard-go of the distribution sends single datagrams: behind it every server looks
     // slow. Ours is no neutral client, but the same one for all.

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::programs::Program;
-use crate::report::{Better, Results};
+use crate::report::{Better, Results, is_rival};
 
 /// Where more than this share of what was offered arrived, the load was the limit, however busy the
 /// core: with little to do at a time a packet costs more, so that a core is full long before its
@@ -22,6 +22,8 @@ enum Measure {
     Saturated,
     /// Divided by the best peer's.
     OfBestPeer,
+    /// Divided by our own in another scenario, which shows whether a cost stays what it is.
+    OfOwn(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +64,13 @@ const fn of_best(what: &'static str, figure: &'static str) -> Target {
     Target { measure: Measure::OfBestPeer, ..at_most(what, ("rr-tcp", figure), 0.8, 0.6) }
 }
 
-const TARGETS: [Target; 20] = [
+/// What a packet may cost with very many sessions, of what it costs with `few`.
+const fn of_few(what: &'static str, scenario: &'static str, few: &'static str) -> Target {
+    let measure = Measure::OfOwn(few);
+    Target { measure, ..at_most(what, (scenario, "µs/packet"), 1.3, 1.1) }
+}
+
+const TARGETS: [Target; 25] = [
     at_most("TCP, 4 streams up, CPU-s/GB", ("tcp-4-up", "CPU-s/GB"), 1.2, 0.9),
     at_most("TCP, 4 streams down, CPU-s/GB", ("tcp-4-down", "CPU-s/GB"), 1.2, 0.9),
     saturated("decrypt 1360 B merged, kpps", "flood-1360-merged", 600.0, 900.0),
@@ -90,7 +98,28 @@ const TARGETS: [Target; 20] = [
     at_most("doubled datagrams, down", ("order-down", "doubles"), 0.0, 0.0),
     at_most("TCP retransmits, 4 streams up", ("tcp-4-up", "retransmits"), 0.0, 0.0),
     at_most("TCP retransmits, 4 streams down", ("tcp-4-down", "retransmits"), 0.0, 0.0),
-    at_most("retransmits of a paced stream", ("rr-tcp-stream", "stream retransmits"), 0.0, 0.0),
+    at_most("retransmits of a paced stream, up", ("paced-up", "retransmits"), 0.0, 0.0),
+    at_most("retransmits of a paced stream, down", ("paced-down", "retransmits"), 0.0, 0.0),
+    of_few(
+        "decrypt, cost at 100,000 sessions / at 1",
+        "flood-sessions-100000-single",
+        "flood-sessions-1-single",
+    ),
+    of_few(
+        "decrypt, cost at 100,000 sessions / at 100",
+        "flood-sessions-100000-single",
+        "flood-sessions-100-single",
+    ),
+    of_few(
+        "encrypt, cost at 100,000 sessions / at 1",
+        "encrypt-sessions-100000",
+        "encrypt-sessions-1",
+    ),
+    of_few(
+        "encrypt, cost at 100,000 sessions / at 100",
+        "encrypt-sessions-100000",
+        "encrypt-sessions-100",
+    ),
 ];
 
 /// The table of all targets, also of those that were not measured.
@@ -108,7 +137,7 @@ pub fn table(results: &Results) -> String {
          the best peer carry over. \"load's limit\": all but 2 % of what was offered arrived, so the \
          rate is a lower bound and the cost an upper one. Retransmits count whoever caused them, \
          client and ends included. \"of N\": so many peers were measured; the best of fewer is no \
-         best.\n\n",
+         best. Peers are those that speak WireGuard. Costs by sessions are divided by our own.\n\n",
     );
     text
 }
@@ -120,7 +149,7 @@ impl Target {
         let ours = results.spread(scenario, Program::Ringway, figure);
         let best = results.best_peer(scenario, figure, better);
         let programs = results.programs();
-        let peers = programs.iter().filter(|one| !one.is_ours());
+        let peers = programs.iter().filter(|one| is_rival(**one));
         let has_it = |peer: &&Program| results.spread(scenario, **peer, figure).is_some();
         let measured = peers.filter(has_it).count();
         let peer = best.map_or_else(
@@ -141,6 +170,15 @@ impl Target {
                 }
                 Some(_) | None => (format!("{ours}, no peer"), None),
             },
+            (Some(ours), Measure::OfOwn(other)) => {
+                match results.spread(other, Program::Ringway, figure) {
+                    Some(one) if one.median > 0.0 => {
+                        let ratio = ours.median / one.median;
+                        (format!("{ratio:.2} ({ours} / {one} µs)"), Some(ratio))
+                    }
+                    Some(_) | None => (format!("{ours}, nothing to compare with"), None),
+                }
+            }
         };
         let met = value.map_or("unknown", |value| self.verdict(value, bounded));
         let _ =
@@ -216,10 +254,15 @@ mod tests {
             ("rr-tcp", Program::Ringway, &rr),
             ("rr-tcp", Program::Gotatun, &peer),
             ("flood-1360-merged", Program::Ringway, &flood),
+            ("flood-sessions-100-single", Program::Ringway, &[Figure::lower("µs/packet", 4.0)]),
+            ("flood-sessions-100000-single", Program::Ringway, &[Figure::lower("µs/packet", 5.0)]),
         ]));
         assert!(line_of(&table, "p50 / best").contains("| 0.50 (120) |"), "{table}");
         assert!(line_of(&table, "p50 / best").ends_with("| goal |"));
         assert!(line_of(&table, "p99 / best").ends_with("| **not met** |"));
+        let many = line_of(&table, "decrypt, cost at 100,000 sessions / at 100");
+        assert!(many.contains("| 1.25 (5.00 / 4.00 µs) | not measured |"), "{many}");
+        assert!(many.ends_with("| must |"));
         let merged = line_of(&table, "1360 B merged");
         assert!(merged.contains("700, load's limit") && merged.ends_with("| must, or better |"));
     }

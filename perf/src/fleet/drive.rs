@@ -15,11 +15,11 @@ use crate::order::{OrderCheck, OrderReport};
 use crate::rr::RoundTrips;
 
 /// Room around the plaintext: 16 bytes of header, 16 of tag.
-const HEADER_BYTES: usize = 16;
-const OVERHEAD_BYTES: usize = 32;
+pub(super) const HEADER_BYTES: usize = 16;
+pub(super) const OVERHEAD_BYTES: usize = 32;
 
 /// Inner source port of every flow.
-const PORT: u16 = 7_000;
+pub(super) const PORT: u16 = 7_000;
 
 /// How long answers may take after the last datagram.
 const SETTLE: Duration = Duration::from_millis(300);

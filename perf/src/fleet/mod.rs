@@ -7,8 +7,9 @@
 //!
 //! [`Fleet::shake`] runs handshakes (all at once or a few at a time), [`Fleet::hold`] keeps
 //! sessions alive, [`Fleet::drive`] sends numbered datagrams over them and judges what the far end
-//! sends back ([`far`]). [`Forger`] is the attacker: initiations that look right, from anywhere.
-//! [`Grounds`] are the namespaces it all happens in.
+//! sends back ([`far`]); [`Fleet::seal_volley`] seals first and leaves sending to others.
+//! [`Forger`] is the attacker: initiations that look right, from anywhere. [`Grounds`] are the
+//! namespaces it all happens in.
 //!
 //! IPv4 outside and inside; a fleet does not roam and must not know the insides of the gateway.
 
@@ -18,6 +19,7 @@ pub mod far;
 mod forge;
 mod grounds;
 mod roster;
+mod volley;
 mod wire;
 
 use std::cmp::Reverse;
@@ -41,6 +43,7 @@ pub use drive::{Driven, Load};
 pub use forge::{Forged, Forger, Forgery};
 pub use grounds::{Grounds, OUTER_PREFIX, cpu_count, hurry_this_thread, pin_this_thread};
 pub use roster::Roster;
+pub use volley::carrier_bytes;
 
 /// Longest sleep of the loop, so that timers of clients are at most so late.
 const NAP_MAX: Duration = Duration::from_millis(1);

@@ -27,7 +27,7 @@ const BATCH_MAX: usize = 64;
 const SLOT_BYTES: usize = 1_500;
 
 /// Bytes of IP and UDP headers.
-const HEADERS_BYTES: usize = 28;
+pub(super) const HEADERS_BYTES: usize = 28;
 
 /// What may wait in a socket while the fleet computes.
 const BUFFER_BYTES: usize = 64 << 20;
@@ -73,6 +73,21 @@ impl Wire {
     /// The UDP port of a receiving socket.
     pub(super) fn port(&self, socket: usize) -> u16 {
         self.sockets[socket].local_addr().map_or(0, |address| address.port())
+    }
+
+    /// Where everything goes.
+    pub(super) const fn to(&self) -> SocketAddrV4 {
+        self.to
+    }
+
+    /// Makes the sockets so small, and trains so unwelcome, that each datagram that arrives unread
+    /// is a drop of its own; returns their ports.
+    pub(super) fn deafen(&mut self) -> Result<Vec<u16>> {
+        for socket in &self.sockets {
+            setsockopt(socket, sockopt::UdpGroSegment, &false)?;
+            setsockopt(socket, sockopt::RcvBuf, &0).context("Shrinking a buffer")?;
+        }
+        Ok((0..self.sockets.len()).map(|socket| self.port(socket)).collect())
     }
 
     /// Queues one datagram.

@@ -22,6 +22,8 @@ pub const fn colour(program: Program) -> &'static str {
         Program::WireguardGoNew => "#b35806",
         Program::Boringtun => "#8073ac",
         Program::Gotatun => "#35978f",
+        Program::OpenVpn => "#969696",
+        Program::Ocserv => "#525252",
     }
 }
 

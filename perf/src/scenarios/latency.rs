@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::datagrams::{Initiator, SINK_PORT, START_LIMIT, port_of};
+use super::path::Path;
 use super::{Beside, Busy, Settings, own_tool, to_float};
 use crate::iperf::{self, Amount, Direction, Run, Server};
 use crate::process::Process;
@@ -18,7 +19,7 @@ use crate::programs::Program;
 use crate::report::Figure;
 use crate::rr::Transport;
 use crate::sink::Sink;
-use crate::topology::{Family, Line, Place, Site};
+use crate::topology::{Family, Line, Pinning, Place, Site};
 use crate::wait::{wait_for, wait_until};
 use crate::wg::{KeyPair, Peer};
 
@@ -26,13 +27,13 @@ const PORT: u16 = 9_001;
 const NETPERF_PORT: u16 = 12_865;
 
 /// Half of what the slowest peer carries through one client.
-const STREAM_BITS_PER_S: u64 = 400_000_000;
+pub(super) const STREAM_BITS_PER_S: u64 = 400_000_000;
 
 /// Datagrams of 1,360 bytes per second, in trains of 16: 0.54 Gbit/s.
 const FLOOD: &str = "--mix 1360x16 --per-s 50000";
 
 /// Seconds that a load runs beyond what it is beside.
-const LEAD_S: u32 = 3;
+pub(super) const LEAD_S: u32 = 3;
 
 pub(super) fn measure(
     server: Program,
@@ -40,25 +41,23 @@ pub(super) fn measure(
     transport: Transport,
     beside: Beside,
 ) -> Result<Vec<Figure>> {
-    let site = Line::new(1500)?.connect(settings.plan(server))?;
-    site.await_traffic(settings.inside)?;
-
-    let ends = site.plan.pinning.ends;
+    let path = Path::open(server, settings)?;
+    let (line, ends) = (path.line(), Pinning::MEASURE.ends);
     let at = SocketAddr::new(Place::Destination.address(settings.inside), PORT);
     let _answers =
-        own_tool(&format!("rr-serve {at}"))?.within(site.line.dst.name()).on_cpus(ends).spawn()?;
+        own_tool(&format!("rr-serve {at}"))?.within(line.dst.name()).on_cpus(ends).spawn()?;
     let udp = if transport == Transport::Udp { "--udp" } else { "" };
     let ask = |seconds: u32| {
         let asked = own_tool(&format!("rr {at} {udp} --seconds {seconds}"))?
-            .within(site.line.cli.name())
+            .within(line.cli.name())
             .on_cpus(ends);
         asked.output(Duration::from_secs(u64::from(seconds) + 20))
     };
     wait_until("the answering end", Duration::from_secs(10), || ask(0).ok())?;
     let (answer, told) = match beside {
-        Beside::Nothing => alone(&site, settings, transport, ask)?,
-        Beside::Stream => with_stream(&site, settings, ask)?,
-        Beside::Flood => with_flood(&site, settings, ask)?,
+        Beside::Nothing => alone(&path, settings, transport, ask)?,
+        Beside::Stream => with_stream(path.wireguard()?, settings, ask)?,
+        Beside::Flood => with_flood(path.wireguard()?, settings, ask)?,
     };
     let trips: Value = serde_json::from_str(&answer)?;
     let number = |name: &str| trips[name].as_f64().with_context(|| format!("rr told no {name}"));
@@ -75,37 +74,37 @@ pub(super) fn measure(
 
 /// Nothing else goes on: what that costs the gateway is told too.
 fn alone(
-    site: &Site,
+    path: &Path,
     settings: &Settings,
     transport: Transport,
     ask: impl Fn(u32) -> Result<String>,
 ) -> Result<(String, Vec<Figure>)> {
-    let gateway = Busy::since_now(site.gateway.tunnel.pid());
+    let gateway = Busy::since_now(path.server_pid());
     let answer = ask(settings.measured_s)?;
     let mut told = vec![Figure::told("core used", gateway.used().cores())];
-    told.extend(netperf(site, settings, transport)?);
+    told.extend(netperf(path.line(), settings, transport)?);
     Ok((answer, told))
 }
 
 /// The same by netperf, where it is installed: a second opinion on our own tool.
-fn netperf(site: &Site, settings: &Settings, transport: Transport) -> Result<Vec<Figure>> {
+fn netperf(line: &Line, settings: &Settings, transport: Transport) -> Result<Vec<Figure>> {
     if crate::programs::find_in_path(&["netperf"]).is_none() {
         return Ok(Vec::new());
     }
     let at = Place::Destination.address(settings.inside);
-    let ends = site.plan.pinning.ends;
+    let ends = Pinning::MEASURE.ends;
     let words = format!("-D -L {at} -p {NETPERF_PORT}");
-    let server = site.line.dst.launch("netserver").words(&words).on_cpus(ends);
+    let server = line.dst.launch("netserver").words(&words).on_cpus(ends);
     let _server = server.spawn()?;
     let test = match transport {
         Transport::Tcp => "TCP_RR",
         Transport::Udp => "UDP_RR",
     };
     let seconds = settings.measured_s;
-    let line = format!(
+    let words = format!(
         "-H {at} -p {NETPERF_PORT} -t {test} -l {seconds} -P 0 -- -r 1,1 -o p50_latency,p99_latency"
     );
-    let client = site.line.cli.launch("netperf").words(&line).on_cpus(ends);
+    let client = line.cli.launch("netperf").words(&words).on_cpus(ends);
     let limit = Duration::from_secs(u64::from(seconds) + 20);
     let told = wait_until("netserver", START_LIMIT, || client.output(limit).ok())?;
     let (p50, p99) = read_netperf(&told).with_context(|| format!("netperf said {told:?}"))?;

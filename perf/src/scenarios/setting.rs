@@ -28,7 +28,7 @@ pub struct Settings {
 }
 
 /// Seconds the generators run beyond the window, for starting and stopping.
-const MARGIN_S: u32 = 2;
+const MARGIN_S: u32 = 1;
 
 impl Settings {
     /// Server alone on CPU 1, or on both where it has two workers; all else on CPU 0.
