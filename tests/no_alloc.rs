@@ -2,7 +2,7 @@
 //!
 //! The program's allocator counts; the guard panics at the place of the first allocation.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringway_alloc::guard::{Counting, Mimalloc, count_allocs, deny_alloc};
@@ -11,6 +11,7 @@ use ringway_proto::CoreId;
 use ringway_ring::Ecn;
 use ringway_tests::client::Client;
 use ringway_tests::cluster::{Cluster, Steering};
+use ringway_tests::driver::Pools;
 use ringway_tests::gateway::{Gateway, Setup, change_of};
 use ringway_tests::packets::{TcpPacket, udp};
 use ringway_tests::pair::{Families, Pair, SEED};
@@ -67,6 +68,52 @@ fn single_datagrams_reach_the_tun_without_allocating() {
         }
         assert_eq!(pair.gateway.all_drops(), 0);
     }
+}
+
+#[test]
+fn lone_packets_of_many_sessions_take_both_ways_without_allocating() {
+    const CLIENTS: u8 = 100;
+    let mut gateway =
+        Gateway::new(SEED, Families::V4.gateway(), Pools { receive: 256, ..Pools::default() });
+    let inside = |number: u8| IpAddr::from([10, 0, 0, 2 + number]);
+    let beyond = Families::V4.beyond();
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|number| {
+            let from = SocketAddr::from(([203, 0, 113, 5], 40_000 + u16::from(number)));
+            let key = Gateway::public_of(SEED);
+            let mut client = Client::new(1_000 + u64::from(number), key, from, [0; 32]);
+            gateway.add_peer(client.public(), &[&format!("{}/32", inside(number))]);
+            let mut waiting = client.send(&udp(inside(number), beyond, b"first"), gateway.now);
+            while !waiting.is_empty() {
+                let sent = gateway.receive(&waiting, from);
+                let now = gateway.now;
+                waiting = sent.iter().flat_map(|sent| client.receive(&sent.bytes, now)).collect();
+            }
+            client
+        })
+        .collect();
+    for round in 0..50_u8 {
+        for (number, client) in (0..).zip(&mut clients) {
+            let len = 40 + usize::from(number % 3) * 500;
+            let packet = udp(inside(number), beyond, &vec![round; len]);
+            let datagrams = client.send(&packet, gateway.now);
+            gateway.deliver(&datagrams, client.address, gateway.ip(), Ecn(0));
+            let packet = udp(beyond, inside(number), &vec![round; len]);
+            gateway.shard.driver_mut().inject_packet(&packet);
+        }
+        let now = gateway.now;
+        deny_alloc(|| {
+            // More than a turn takes.
+            for _ in 0..4 {
+                gateway.shard.turn(now);
+                gateway.shard.driver_mut().swallow();
+            }
+        });
+    }
+    assert_eq!(gateway.all_drops(), 0);
+    let counters = gateway.shard.counters_mut();
+    let expected = u64::from(CLIENTS) * 50;
+    assert_eq!((counters.to_exit_packets, counters.to_client_packets), (expected + 100, expected));
 }
 
 #[test]

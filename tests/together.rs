@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ringway_dataplane::counters::{Counters, Histogram};
 use ringway_proto::DropReason;
 use ringway_proto::wireguard::messages::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
 use ringway_ring::Ecn;
@@ -80,12 +81,34 @@ impl Crowd {
         packets.collect()
     }
 
-    /// Datagrams of the largest batch, down to a power of two.
-    fn opened_together(&mut self) -> u64 {
-        let counts = self.gateway.shard.counters_mut().run_packets.counts();
-        let largest = counts.iter().rposition(|count| *count > 0).expect("some");
-        1 << (largest - 1)
+    /// A new handshake of a client, without what it says first under the new key: that is returned.
+    fn renew(&mut self, number: usize) -> Vec<u8> {
+        self.gateway.advance(Duration::from_secs(6));
+        let initiation = self.initiation(number);
+        let address = self.clients[number].address;
+        let answers = self.gateway.receive(&[initiation], address);
+        let now = self.gateway.now;
+        let mut said = self.clients[number].receive(&answers[0].bytes, now);
+        assert_eq!(said.len(), 1);
+        said.remove(0)
     }
+
+    fn initiation(&mut self, number: usize) -> Vec<u8> {
+        let now = self.gateway.now;
+        self.clients[number].tunnel().want_handshake(now);
+        let initiation = self.clients[number].output(now).pop().expect("an initiation");
+        assert_eq!(initiation[0], 1);
+        initiation
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        self.gateway.shard.counters_mut()
+    }
+}
+
+/// What was done together at the most, down to a power of two.
+fn largest(batches: &Histogram) -> u64 {
+    1 << (batches.counts().iter().rposition(|count| *count > 0).expect("some") - 1)
 }
 
 fn payload(number: usize) -> Vec<u8> {
@@ -108,7 +131,7 @@ fn lone_datagrams_of_many_sessions_all_arrive_in_their_order() {
     let expected = (0..120).map(|n| ((n % 60) * 7 + n / 60) % 60);
     assert_eq!(arrived, expected.map(|n| (n, payload(n))).collect::<Vec<_>>());
     assert_eq!(crowd.gateway.all_drops(), 0);
-    assert_eq!(crowd.opened_together(), 64);
+    assert_eq!(largest(&crowd.counters().run_packets), 64);
 }
 
 #[test]
@@ -145,17 +168,27 @@ fn what_is_forged_or_repeated_costs_only_itself() {
 #[test]
 fn who_forges_from_elsewhere_moves_nobody() {
     let mut crowd = Crowd::new(10);
-    let at_home = crowd.gateway.peers();
+    let endpoints = |crowd: &mut Crowd| -> Vec<_> {
+        crowd.gateway.peers().iter().map(|peer| peer.endpoint).collect()
+    };
+    let at_home = endpoints(&mut crowd);
     for number in 0..10 {
-        let mut datagram = crowd.sealed(number, b"from elsewhere");
-        datagram[20] ^= 1;
-        crowd.deliver((number + 1) % 10, &[datagram]);
+        let mut forged = crowd.sealed(number, b"from elsewhere");
+        forged[20] ^= 1;
+        // Beside a genuine one from home, before it or behind.
+        let genuine = crowd.sealed(number, b"from home");
+        if number % 2 == 0 {
+            crowd.deliver(number, std::slice::from_ref(&genuine));
+        }
+        crowd.deliver((number + 1) % 10, &[forged]);
+        if number % 2 == 1 {
+            crowd.deliver(number, &[genuine]);
+        }
     }
     crowd.gateway.run();
-    let endpoints = |peers: &[ringway_dataplane::PeerStatus]| -> Vec<_> {
-        peers.iter().map(|peer| peer.endpoint).collect()
-    };
-    assert_eq!(endpoints(&crowd.gateway.peers()), endpoints(&at_home));
+    assert_eq!(crowd.arrived().len(), 10);
+    assert_eq!(crowd.gateway.drops(DropReason::DataUndecryptable), 10);
+    assert_eq!(endpoints(&mut crowd), at_home);
 }
 
 #[test]
@@ -183,38 +216,77 @@ fn a_client_that_moves_in_the_middle_is_followed_to_where_it_was_last() {
 }
 
 #[test]
-fn an_initiation_among_them_costs_no_data_that_came_before() {
+fn an_initiation_among_them_costs_nothing_that_came_before() {
     let mut crowd = Crowd::new(3);
+    let confirmations: Vec<Vec<u8>> = (0..3).map(|number| crowd.renew(number)).collect();
     crowd.gateway.advance(Duration::from_secs(6));
-    for client in &mut crowd.clients {
-        client.wake(crowd.gateway.now);
-    }
-    let mut expected = Vec::new();
-    for number in 0..3 {
-        let data = crowd.sealed(number, b"under the old key");
-        let now = crowd.gateway.now;
-        crowd.clients[number].tunnel().want_handshake(now);
-        let initiation = crowd.clients[number].output(now).pop().expect("an initiation");
-        assert_eq!(initiation[0], 1);
-        crowd.deliver(number, &[data]);
+    let before = crowd.counters().keepalives_received;
+    for (number, confirmation) in confirmations.into_iter().enumerate() {
+        // Its answer ends the key that was not confirmed yet.
+        let initiation = crowd.initiation(number);
+        crowd.deliver(number, &[confirmation]);
         crowd.deliver(number, &[initiation]);
-        let data = crowd.sealed(number, b"still under the old key");
+        let data = crowd.sealed(number, b"under the key before");
         crowd.deliver(number, &[data]);
-        expected.push((number, b"under the old key".to_vec()));
-        expected.push((number, b"still under the old key".to_vec()));
     }
     let answers = crowd.gateway.run();
     assert_eq!(answers.iter().filter(|sent| sent.bytes[0] == 2).count(), 3);
-    let mut arrived = crowd.arrived();
-    arrived.sort_by_key(|(number, _)| *number);
-    assert_eq!(arrived, expected);
+    assert_eq!(crowd.counters().keepalives_received - before, 3);
+    assert_eq!(crowd.arrived().len(), 3);
     assert_eq!(crowd.gateway.all_drops(), 0);
 }
 
 #[test]
-fn lone_packets_for_many_clients_are_sealed_together_and_each_reaches_its_own() {
+fn datagrams_under_three_keys_of_a_session_are_told_apart() {
+    for confirmed_first in [true, false] {
+        let mut crowd = Crowd::new(2);
+        // Ended by the answer to the second handshake.
+        let oldest = crowd.sealed(0, b"oldest");
+        let confirmation = crowd.renew(0);
+        crowd.deliver(0, &[confirmation]);
+        crowd.gateway.run();
+        let middle = crowd.sealed(0, b"middle");
+        let confirmation = crowd.renew(0);
+        let newest = crowd.sealed(0, b"newest");
+        let other = crowd.sealed(1, b"other");
+        let mut turn = vec![(0, confirmation), (1, other), (0, oldest), (0, middle), (0, newest)];
+        if !confirmed_first {
+            turn.rotate_left(1);
+            turn.swap(3, 4);
+        }
+        turn.into_iter().for_each(|(number, datagram)| crowd.deliver(number, &[datagram]));
+        crowd.gateway.run();
+        // Packets of one flow are merged again.
+        let text: Vec<u8> = crowd.arrived().into_iter().flat_map(|(_, bytes)| bytes).collect();
+        assert_eq!(String::from_utf8_lossy(&text), "othermiddlenewest", "{confirmed_first}");
+        assert_eq!(crowd.gateway.drops(DropReason::IndexUnknown), 1);
+        assert_eq!(crowd.gateway.all_drops(), 1);
+    }
+}
+
+#[test]
+fn strangers_do_not_part_what_is_opened_together() {
     let mut crowd = Crowd::new(60);
     for number in 0..60 {
+        let datagram = crowd.sealed(number, b"genuine");
+        crowd.deliver(number, &[datagram]);
+        crowd.deliver(number, &[vec![0xff; 40]]);
+        let mut unknown = vec![0; 48];
+        unknown[0] = 4;
+        unknown[4..8].copy_from_slice(&(number as u32).to_le_bytes());
+        crowd.deliver(number, &[unknown]);
+    }
+    crowd.gateway.run();
+    assert_eq!(crowd.arrived().len(), 60);
+    assert_eq!(crowd.gateway.all_drops(), 120);
+    assert_eq!(largest(&crowd.counters().run_packets), 32, "120 or so buffers a turn");
+}
+
+#[test]
+fn lone_packets_for_many_clients_are_sealed_together_and_each_reaches_its_own() {
+    const CLIENTS: usize = 100;
+    let mut crowd = Crowd::new(CLIENTS);
+    for number in 0..CLIENTS {
         let packet = udp4(BEYOND, inside(number), &payload(number));
         crowd.gateway.shard.driver_mut().inject_packet(&packet);
     }
@@ -235,6 +307,20 @@ fn lone_packets_for_many_clients_are_sealed_together_and_each_reaches_its_own() 
         assert_eq!(client.received.len(), 1 + several);
         assert_eq!((client.refused, &client.received[0]), (0, &expected));
     }
+    assert_eq!(largest(&crowd.counters().seal_packets), 64);
+}
+
+#[test]
+fn a_packet_for_a_client_whose_first_datagram_waits_is_not_staged() {
+    let mut crowd = Crowd::new(1);
+    let confirmation = crowd.renew(0);
+    crowd.deliver(0, &[confirmation]);
+    let packet = udp4(BEYOND, inside(0), b"answer");
+    crowd.gateway.shard.driver_mut().inject_packet(&packet);
+    let sent = crowd.gateway.run();
+    let now = crowd.gateway.now;
+    sent.iter().for_each(|sent| drop(crowd.clients[0].receive(&sent.bytes, now)));
+    assert_eq!((crowd.clients[0].refused, &crowd.clients[0].received[..]), (0, &[packet][..]));
 }
 
 #[test]

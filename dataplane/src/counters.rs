@@ -155,6 +155,7 @@ counters! {
     trains_sent: u64, Counter, "UDP sends; one may carry many datagrams.";
     receive_packets: Histogram, Histogram, "Datagrams received with one completion.";
     run_packets: Histogram, Histogram, "Datagrams opened together.";
+    seal_packets: Histogram, Histogram, "Packets sealed together.";
     tun_packets: Histogram, Histogram, "Inner packets written to the TUN with one write.";
     train_packets: Histogram, Histogram, "Datagrams sent with one UDP send.";
     crossed_out_datagrams: u64, Counter, "Datagrams handed to the core that owns their session.";
@@ -224,6 +225,7 @@ impl Default for Counters {
             trains_sent: 0,
             receive_packets: Histogram::default(),
             run_packets: Histogram::default(),
+            seal_packets: Histogram::default(),
             tun_packets: Histogram::default(),
             train_packets: Histogram::default(),
             crossed_out_datagrams: 0,

@@ -1,9 +1,10 @@
 //! Datagrams that came alone, or few together, and are opened together.
 //!
-//! Eight messages are opened for little more than the price of one ([`ringway_proto::crypto`]), and
-//! they need not have one key. So a receive buffer with a short run waits until enough have come,
-//! or something comes that must not overtake it, or nothing else is there: never beyond the turn.
-//! Then each pass of `wireguard::data` is done over all of them. Order is that of arrival.
+//! Eight messages are opened for the price of two or three short ones, or of six full ones
+//! (`ringway_simd`), and they need not have one key. So a receive buffer with a short run waits
+//! until enough have come, or something comes that must not overtake it, or nothing else is there:
+//! never beyond the turn. Then each pass of `wireguard::data` is done over all of them. Order is
+//! that of arrival. What other cores hand over does not wait: it lies in buffers of theirs.
 
 use std::ops::Range;
 
@@ -32,6 +33,16 @@ struct Group {
     /// Which of the buffers.
     buffers: Range<usize>,
     datagrams: usize,
+}
+
+/// When a buffer is carried.
+enum Place {
+    /// With others: all its datagrams are data of one session of this core, and few.
+    Waits { receiver: ReceiverIndex, peer: PeerId },
+    /// At once, behind what waits.
+    Behind,
+    /// At once: it concerns nobody who waits.
+    Apart,
 }
 
 /// What waits to be opened. Nothing in it is allocated after its start.
@@ -72,9 +83,10 @@ impl Opening {
 
     fn put(&mut self, outside: Outside, receiver: ReceiverIndex, peer: PeerId, datagrams: usize) {
         let at = self.buffers.len();
-        let alike = self.buffers.last().is_some_and(|last| {
-            last.from == outside.from && last.to == outside.to && last.ecn == outside.ecn
-        });
+        let alike = self
+            .buffers
+            .last()
+            .is_some_and(|last| last.from == outside.from && last.to == outside.to);
         match self.groups.last_mut().filter(|group| alike && group.receiver == receiver) {
             Some(group) => {
                 group.buffers.end = at + 1;
@@ -90,35 +102,43 @@ impl Opening {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Takes a buffer that may wait; gives back one that may not, before which nothing waits any
-    /// more.
+    /// Takes a buffer that may wait; gives back one that is to be carried at once. If that has data
+    /// of a session of this core, nothing waits before it any more.
     pub(crate) fn put_off(&mut self, outside: Outside, now: Now) -> Option<Outside> {
         let datagrams = outside.len.div_ceil(outside.stride.max(1));
-        let Some((receiver, peer)) = self.short_run(&outside, datagrams) else {
-            self.open_waiting(now);
-            return Some(outside);
-        };
-        if !self.opening.has_room(datagrams) {
-            self.open_waiting(now);
+        match self.place_of(&outside, datagrams) {
+            Place::Waits { receiver, peer } => {
+                if !self.opening.has_room(datagrams) {
+                    self.open_waiting(now);
+                }
+                self.opening.put(outside, receiver, peer, datagrams);
+                return None;
+            }
+            Place::Behind => self.open_waiting(now),
+            Place::Apart => {}
         }
-        self.opening.put(outside, receiver, peer, datagrams);
-        None
+        Some(outside)
     }
 
-    /// Whose datagrams these are, if all are data of one session of this core, and few.
-    fn short_run(&self, outside: &Outside, datagrams: usize) -> Option<(ReceiverIndex, PeerId)> {
-        if datagrams > SHORT_MAX || datagrams == 0 {
-            return None;
-        }
+    fn place_of(&self, outside: &Outside, datagrams: usize) -> Place {
         let bytes = &outside.buf[outside.start..outside.start + outside.len];
-        let run = classify::next_run(bytes, outside.stride);
-        let Ok(Message::Data { receiver, .. }) = run.message else { return None };
-        if run.count != datagrams {
-            return None;
+        if bytes.is_empty() {
+            return Place::Apart;
         }
+        let run = classify::next_run(bytes, outside.stride);
+        if run.count != datagrams {
+            return Place::Behind;
+        }
+        // Handshake messages are only queued here, and what is dropped or another core's overtakes
+        // nobody: a stranger must not be able to part what is better opened together.
+        let Ok(Message::Data { receiver, .. }) = run.message else { return Place::Apart };
         let last = self.opening.last_peer(receiver);
-        let peer = last.or_else(|| self.indices.lookup(receiver))?;
-        (!self.is_mute(peer)).then_some((receiver, peer))
+        match last.or_else(|| self.indices.lookup(receiver)) {
+            Some(peer) if self.is_mute(peer) => Place::Apart,
+            Some(_) if datagrams > SHORT_MAX => Place::Behind,
+            Some(peer) => Place::Waits { receiver, peer },
+            None => Place::Apart,
+        }
     }
 
     /// Opens and carries all that waits.

@@ -42,6 +42,10 @@ impl<D: Driver> Shard<D> {
             (Route::Core(_), Arrival::Crossed) => return Err(DropReason::CrossedTwice),
         };
         let mute = self.is_mute(id);
+        if self.peers.get(id).is_some_and(|peer| peer.tunnel.is_half_open()) {
+            // The datagram that confirms the session may be waiting in this turn.
+            self.open_waiting(now);
+        }
         let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
         if peer.endpoint.is_none() {
             return Err(DropReason::InsideNoEndpoint);

@@ -1,7 +1,8 @@
 //! Client → exit: what arrived on the UDP sockets.
 //!
-//! Every branch of this direction is here; the callees are straight-line. [`Shard::outside`] splits
-//! a receive buffer into runs; [`Shard::to_exit`] opens a run in place and commits its packets to
+//! Every branch of this direction is here, and in `opening.rs` for datagrams that came alone; the
+//! callees are straight-line. [`Shard::carry_outside`] splits a receive buffer into runs;
+//! [`Shard::to_exit`] opens a run in place and commits its packets to
 //! the TUN by reference: after the kernel's copy into the buffer no byte moves again. The mirror
 //! image is `to_client.rs`.
 

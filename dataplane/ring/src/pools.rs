@@ -41,7 +41,8 @@ impl Default for PoolSizes {
 const OUTSIDE_BUFFERS: u32 = 64 // lent to the kernel: two sockets, 32 datagrams each per poll round
     + 64 // completed and waiting for the shard: one more round that came in while it worked
     + 64 // waiting on an overloaded core, because their session has had its share
-    + 64; // referred to by TUN writes of this turn, which end at the next submission
+    + 64; // waiting to be opened together, then referred to by TUN writes of this turn, which end
+// at the next submission
 
 /// Receive buffers of the bank of initiations: few, because what waits longer does so in the
 /// sockets' own buffers, and a flood is to be dropped there.

@@ -44,7 +44,8 @@
 //! read, nothing is allocated. A core that is not pressed adds up the work of a turn and does
 //! nothing else. The receiver index of a datagram can be copied by whoever sees the traffic: only
 //! datagrams from where the session was last heard are on its account, all others share one, parted
-//! by where they come from.
+//! by where they come from. (Who moves is known there once the first datagram was opened, at the
+//! end of the turn at the latest.)
 
 mod shares;
 

@@ -16,7 +16,7 @@ use ringway_ring::{Driver, Ecn, Train};
 use crate::counters::Counters;
 use crate::peers::Peers;
 
-/// Trains open at once. More destinations than this in one turn close the oldest; at 64 the linear
+/// Trains open at once. More destinations than this in one turn close all of them; at 64 the linear
 /// search stays cheap.
 const OPEN_MAX: usize = 64;
 
@@ -40,6 +40,8 @@ struct Open {
 enum Content {
     /// Packets with room around them: never to be sent.
     Plain,
+    /// The same with headers, whose counters are given out.
+    Prepared,
     /// Datagrams.
     Sealed,
     /// What will never be sealed.
@@ -152,9 +154,8 @@ impl Trains {
         out: &mut Departure<'_, D>,
     ) -> Result<usize, DropReason> {
         if self.open.len() == OPEN_MAX {
-            let oldest = self.open.remove(0);
-            note(&mut self.departed, oldest.peer);
-            out.depart(oldest);
+            // All, not the oldest alone, which would be sealed alone.
+            self.flush(out);
         }
         let buf = out.driver.reserve_train().ok_or(DropReason::TransmitExhausted)?;
         self.open.push(Open {
@@ -205,7 +206,7 @@ impl<D: Driver> Departure<'_, D> {
         let mut run: [Plain<'_>; N] = std::array::from_fn(|_| Plain { bytes: Default::default() });
         let mut peers: [Option<PeerId>; N] = [None; N];
         let mut begin = 0;
-        for open in trains {
+        for open in &mut *trains {
             let span = begin..begin + open.count;
             begin = span.end;
             let run = &mut run[span.clone()];
@@ -214,7 +215,7 @@ impl<D: Driver> Departure<'_, D> {
             match self.prepare(open.peer, run) {
                 Ok(()) => {
                     peers[span].fill(Some(open.peer));
-                    open.content = Content::Sealed;
+                    open.content = Content::Prepared;
                 }
                 Err(reason) => open.content = Content::Refused(reason),
             }
@@ -229,6 +230,9 @@ impl<D: Driver> Departure<'_, D> {
             *key = last.1;
         }
         seal_batch(&keys[..packets], &mut run[..packets]);
+        self.counters.seal_packets.record(packets as u64);
+        let prepared = trains.iter_mut().filter(|open| open.content == Content::Prepared);
+        prepared.for_each(|open| open.content = Content::Sealed);
     }
 
     fn prepare(&mut self, id: PeerId, run: &mut [Plain<'_>]) -> Result<(), DropReason> {
@@ -240,7 +244,9 @@ impl<D: Driver> Departure<'_, D> {
     fn send(&mut self, open: Open) {
         let endpoint = match open.content {
             Content::Sealed => self.peers.get(open.peer).and_then(|peer| peer.endpoint),
-            Content::Plain => None,
+            Content::Plain | Content::Prepared => {
+                unreachable!("a train is sealed before it leaves")
+            }
             Content::Refused(reason) => return self.drop_all(open.count, reason),
         };
         let Some(endpoint) = endpoint else {

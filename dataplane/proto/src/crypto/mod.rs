@@ -123,10 +123,11 @@ impl AeadKey {
         }
     }
 
-    /// Erases the key.
+    /// Erases the key. It neither seals nor opens any more, in no way.
     pub fn erase(&mut self) {
         self.bytes.zeroize();
         self.ready = None;
+        self.batch = None;
     }
 
     /// The 32 bytes, for export and for a batch implementation.

@@ -30,10 +30,11 @@ pub fn open_batch(keys: &[Option<&AeadKey>], run: &mut [Datagram<'_>]) {
 }
 
 /// Encrypts every packet in place, behind its header, which says the counter, each under its own of
-/// `keys`; those without one are left alone.
+/// `keys`; those without one are left alone, and the caller must not send them.
 ///
 /// # Panics
-/// If there are not as many keys as packets: the caller's invariant.
+/// If there are not as many keys as packets, or a packet has no room for its tag: the caller's
+/// invariants.
 pub fn seal_batch(keys: &[Option<&AeadKey>], run: &mut [Plain<'_>]) {
     assert!(keys.len() == run.len(), "a place for the key of each packet");
     if run.len() <= FEW {
@@ -109,10 +110,9 @@ fn open_one(key: &AeadKey, datagram: &mut Datagram<'_>) {
 
 fn seal_one(key: &AeadKey, packet: &mut Plain<'_>) {
     let counter = counter_of(packet.bytes);
-    let body = &mut packet.bytes[DATA_HEADER_BYTES..];
-    if let Some((text, tag)) = body.split_last_chunk_mut::<TAG_BYTES>() {
-        *tag = key.seal(counter, &[], text);
-    }
+    let body = packet.bytes[DATA_HEADER_BYTES..].split_last_chunk_mut::<TAG_BYTES>();
+    let (text, tag) = body.expect("a packet has room for its tag");
+    *tag = key.seal(counter, &[], text);
 }
 
 #[cfg(test)]
@@ -187,6 +187,39 @@ mod tests {
                     assert!(expected != Outcome::Pending || is_plain, "{at} of {count}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn each_message_has_the_key_at_its_place() {
+        let keys: Vec<AeadKey> = (0..20)
+            .map(|number| match number % 4 {
+                // Some as on a machine without batches.
+                0 => AeadKey::new(&[number; 32]).without_batch(),
+                _ => AeadKey::for_data(&[number; 32]),
+            })
+            .collect();
+        let key_at = |at: usize| (at % 5 != 3).then(|| &keys[at % keys.len()]);
+        let places: Vec<Option<&AeadKey>> = (0..70).map(key_at).collect();
+        let unsealed: Vec<Vec<u8>> = run(70, 9, &AeadKey::for_data(&[99; 32]));
+        let mut sealed = unsealed.clone();
+        let mut plain: Vec<Plain<'_>> = sealed.iter_mut().map(|bytes| Plain { bytes }).collect();
+        seal_batch(&places, &mut plain);
+        for (at, key) in places.iter().enumerate() {
+            assert_eq!(sealed[at] == unsealed[at], key.is_none(), "{at}");
+        }
+        let opened = |keys: &[Option<&AeadKey>]| -> Vec<Outcome> {
+            let mut bytes = sealed.clone();
+            let mut run: Vec<Datagram<'_>> = bytes.iter_mut().map(|it| Datagram::new(it)).collect();
+            open_batch(keys, &mut run);
+            run.iter().map(|datagram| datagram.outcome).collect()
+        };
+        assert_eq!(opened(&places), [Outcome::Pending; 70]);
+        let mut swapped = places.clone();
+        swapped.swap(10, 11);
+        for (at, outcome) in opened(&swapped).into_iter().enumerate() {
+            let refused = outcome == Outcome::Dropped(DropReason::DataUndecryptable);
+            assert_eq!(refused, at == 10 || at == 11, "{at}");
         }
     }
 }

@@ -23,8 +23,8 @@ pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
 /// Both keys of one session, with their counters.
 ///
-/// Of many sessions hardly one is in the cache when a packet comes, so what a packet needs lies on
-/// few lines: to open it the first two and one of the window, to seal it the second and the last.
+/// Of many sessions hardly one is in the cache when a packet comes, so what a packet needs lies
+/// together: the key that opens it and the numbers around it on two lines, the window behind them.
 #[repr(C, align(64))]
 pub(super) struct Keypair {
     pub(super) receive: AeadKey,
@@ -39,9 +39,10 @@ pub(super) struct Keypair {
     pub(super) send: AeadKey,
 }
 
-const LINE: usize = 64;
-const _: () = assert!(size_of::<AeadKey>() <= LINE);
-const _: () = assert!(offset_of!(Keypair, replay) + size_of::<u64>() <= 2 * LINE);
+/// Two lines of a cache. A provider may keep its context in the key, which then takes a little
+/// more.
+const LINES: usize = 128;
+const _: () = assert!(offset_of!(Keypair, replay) + size_of::<u64>() <= LINES);
 
 impl Keypair {
     /// A keypair that neither sends nor receives yet. It is filled where it stays, so that no copy

@@ -2,7 +2,7 @@
 //!
 //! Its methods are in three files: here what it is made of, time and what timers do; `handshake.rs`
 //! what goes in and out of a handshake; `data.rs` transport messages. After any method that is
-//! given a message, a time or a configuration, and after [`Tunnel::seal_run`], the caller asks
+//! given a message, a time or a configuration, and after [`Tunnel::prepare_run`], the caller asks
 //! [`Tunnel::has_output`] (then [`Tunnel::poll_transmit`] until it is exhausted, but staged packets
 //! first) and [`Tunnel::poll_timeout`].
 //!
