@@ -53,7 +53,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "the network behind: forwarding, and the other ends in the same interrupt",
-        kernel: &["process_backlog", "__napi_poll", "net_rx_action"],
+        kernel: &["process_backlog", "__napi_poll", "net_rx_action", "netif_receive_skb"],
         program: &[],
     },
     Stage {

@@ -135,7 +135,8 @@ pub fn table(results: &Results) -> String {
         "\nJudged by the median. The absolute ones were set for a two-core Sapphire Rapids machine and \
          a client that sends and takes merged datagrams; on another processor only the ratios to \
          the best peer carry over. \"load's limit\": all but 2 % of what was offered arrived, so the \
-         rate is a lower bound and the cost an upper one. Retransmits count whoever caused them, \
+         rate is the load's, and is judged divided by the share of the core that it took; a cost is \
+         an upper bound then. Retransmits count whoever caused them, \
          client and ends included. \"of N\": so many peers were measured; the best of fewer is no \
          best. Peers are those that speak WireGuard. Costs by sessions are divided by our own.\n\n",
     );
@@ -160,8 +161,13 @@ impl Target {
         let (found, value) = match (ours, self.measure) {
             (None, _) => ("not measured".to_owned(), None),
             (Some(ours), Measure::Itself | Measure::Saturated) => {
-                let note = if bounded { ", load's limit" } else { "" };
-                (format!("{ours}{note}"), Some(ours.median))
+                let rate = bounded.then(|| of_full_core(results, scenario, figure)).flatten();
+                let note = match rate {
+                    Some(rate) => format!(", load's limit; {rate:.0} of a full core"),
+                    None if bounded => ", load's limit".to_owned(),
+                    None => String::new(),
+                };
+                (format!("{ours}{note}"), Some(rate.unwrap_or(ours.median)))
             }
             (Some(ours), Measure::OfBestPeer) => match best {
                 Some((_, peer)) if peer.median > 0.0 => {
@@ -199,6 +205,14 @@ impl Target {
             (false, false, true) => "unknown",
         }
     }
+}
+
+/// A rate that was the load's, by the share of the core that it took: what a full core carries at
+/// the least, since a packet costs more where there is little to do at a time.
+fn of_full_core(results: &Results, scenario: &str, figure: &str) -> Option<f64> {
+    let median = |figure| Some(results.spread(scenario, Program::Ringway, figure)?.median);
+    let used = median("core used").filter(|used| *used > 0.0)?;
+    (figure == "kpps").then_some(median(figure)? / used.min(1.0))
 }
 
 /// Whether all that was offered to ours arrived.
@@ -250,7 +264,13 @@ mod tests {
         let rr = [Figure::lower("p50 µs", 120.0), Figure::lower("p99 µs", 300.0)];
         let peer = [Figure::lower("p50 µs", 240.0), Figure::lower("p99 µs", 310.0)];
         let flood = [Figure::higher("kpps", 700.0), Figure::told("offered kpps", 701.0)];
+        let some = [
+            Figure::higher("kpps", 590.0),
+            Figure::told("offered kpps", 591.0),
+            Figure::told("core used", 0.8),
+        ];
         let table = table(&results(&[
+            ("flood-64-single", Program::Ringway, &some),
             ("rr-tcp", Program::Ringway, &rr),
             ("rr-tcp", Program::Gotatun, &peer),
             ("flood-1360-merged", Program::Ringway, &flood),
@@ -265,5 +285,7 @@ mod tests {
         assert!(many.ends_with("| must |"));
         let merged = line_of(&table, "1360 B merged");
         assert!(merged.contains("700, load's limit") && merged.ends_with("| must, or better |"));
+        let single = line_of(&table, "64 B single");
+        assert!(single.contains("590, load's limit; 738 of a full core"), "{single}");
     }
 }
