@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 use super::chacha::{CONSTANTS, everywhere, keys_in_rows, sixteen_blocks};
 use super::poly::{CLAMP, END_BIT, Limbs, Multiplier, Product, number};
 use super::vector::{
-    BLOCK, first, load, load_part, of_numbers, of_words, store, store_part, to_numbers,
+    BLOCK, expect, first, load, load_part, of_numbers, of_words, store, store_part, to_numbers,
     transpose_numbers,
 };
 use crate::{KEY_BYTES, LANES, NO_KEY, Packet, TAG_BYTES};
@@ -60,6 +60,11 @@ struct Lane<'a> {
     rest: &'a mut [u8],
 }
 
+/// Blocks of each text that are asked for before it is their turn. Packets were just written by
+/// somebody else and lie in an outer cache; eight short streams at a time are not guessed by the
+/// processor, and between two of their loads there is too much to do for it to look ahead.
+const AHEAD: usize = 4;
+
 /// What belongs to the texts.
 struct Heads<'a> {
     keys: [&'a [u8; KEY_BYTES]; LANES],
@@ -96,6 +101,9 @@ fn crypt<const SEAL: bool>(packets: &mut [Packet<'_>]) -> [__m512i; 2] {
         additional_bytes = additional_bytes.max(packet.additional.len());
         steps = steps.max(len.div_ceil(BLOCK));
         let (whole, rest) = packet.bytes[..len].as_chunks_mut();
+        for block in whole.iter().take(AHEAD) {
+            expect(block);
+        }
         lanes[at] = Lane { whole, rest };
     }
 
@@ -161,6 +169,9 @@ fn crypt_step<const SEAL: bool>(
 ) -> [__m512i; LANES] {
     let mut cipher = [_mm512_setzero_si512(); LANES];
     for ((lane, keystream), cipher) in lanes.iter_mut().zip(keystream).zip(&mut cipher) {
+        if let Some(ahead) = lane.whole.get(step + AHEAD) {
+            expect(ahead);
+        }
         if let Some(block) = lane.whole.get_mut(step) {
             let before = load(block);
             let after = _mm512_xor_si512(before, *keystream);

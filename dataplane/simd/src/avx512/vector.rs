@@ -7,9 +7,10 @@
 #![allow(unsafe_code, reason = "loads and stores take raw pointers")]
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_loadu_si256, _mm512_broadcast_i64x4, _mm512_castsi256_si512,
-    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
-    _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+    __m256i, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256, _mm512_broadcast_i64x4,
+    _mm512_castsi256_si512, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_storeu_epi8,
+    _mm512_maskz_loadu_epi8, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi64,
 };
 
 /// Bytes of a vector, and of a block of ChaCha20.
@@ -29,6 +30,13 @@ pub(super) fn load(bytes: &[u8; BLOCK]) -> __m512i {
 pub(super) fn store(bytes: &mut [u8; BLOCK], vector: __m512i) {
     // SAFETY: the exclusive reference covers all 64 bytes; the instruction needs no alignment.
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
+}
+
+/// Asks for the line that 64 bytes begin in, before they are needed.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,avx512vbmi2")]
+pub(super) fn expect(bytes: &[u8; BLOCK]) {
+    _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast());
 }
 
 /// A mask of the first `len` bytes of a vector.
