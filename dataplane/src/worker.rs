@@ -303,7 +303,8 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
             let worked = clock::boot_ns() - now.mono.as_nanos();
             shard.counters_mut().turn_ns.record(worked);
         }
-        let looks_on = link.spin.goes_on(now.mono, turn.worked, shard.counters_mut());
+        let counters = shard.counters_mut();
+        let looks_on = link.spin.goes_on(now.mono, turn.worked, clock::preemptions, counters);
         if turn.publish || turn.stop {
             let stats = *shard.driver_mut().stats();
             page::publish(shard.counters_mut(), &stats, &mut words);

@@ -1,7 +1,7 @@
 //! The kernel's clocks and its entropy, for the loop around a shard. Protocol code gets both as
 //! arguments.
 
-#![allow(unsafe_code, reason = "two kernel calls without a safe wrapper in std")]
+#![allow(unsafe_code, reason = "kernel calls without a safe wrapper in std")]
 
 use std::time::Duration;
 
@@ -16,6 +16,17 @@ pub fn boot_ns() -> u64 {
 #[must_use]
 pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID).as_nanos() as u64
+}
+
+/// How often the calling thread has had to leave the CPU to another one (`ru_nivcsw`), 0 if the
+/// kernel does not say. A system call.
+#[must_use]
+pub fn preemptions() -> u64 {
+    // SAFETY: all zeros is a valid answer.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is a valid place for the answer.
+    let status = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    if status == 0 { usage.ru_nivcsw.cast_unsigned() } else { 0 }
 }
 
 /// Time since the Unix epoch. May jump.

@@ -199,6 +199,8 @@ fn threads(list: &mut List) -> Result<(), Refusal> {
     for signal in [libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS] {
         list.when(libc::SYS_rt_sigaction, &[equal(0, signal)])?;
     }
+    // Whether it was another thread that had the CPU.
+    list.when(libc::SYS_getrusage, &[equal(0, libc::RUSAGE_THREAD)])?;
     let own = std::process::id() as i32;
     list.when(libc::SYS_tgkill, &[equal(0, own), equal(2, libc::SIGABRT)])
 }
