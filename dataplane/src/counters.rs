@@ -170,7 +170,7 @@ counters! {
     turns: u64, Counter, "Turns of the loop.";
     spins_hit: u64, Counter, "Times the core looked for work before sleeping, and some came.";
     spins_missed: u64, Counter, "Times it looked for work before sleeping, and none came.";
-    spins_interrupted: u64, Counter, "Times something else needed the CPU while it looked for work.";
+    spins_interrupted: u64, Counter, "Times another thread needed the CPU while it looked for work.";
     spin_ns: u64, Counter, "Nanoseconds for which it looked for work before sleeping.";
     commands_applied: u64, Counter, "Commands of control that took effect.";
     commands_refused: u64, Counter, "Commands of control that were refused.";

@@ -127,7 +127,7 @@ impl<D: Driver> Shard<D> {
         }
         let run = classify::next_run(bytes, outside.stride);
         if run.count != datagrams {
-            return Place::Behind;
+            return self.place_of_mixed(bytes, outside.stride);
         }
         // Handshake messages are only queued here, and what is dropped or another core's overtakes
         // nobody: a stranger must not be able to part what is better opened together.
@@ -139,6 +139,20 @@ impl<D: Driver> Shard<D> {
             Some(peer) => Place::Waits { receiver, peer },
             None => Place::Apart,
         }
+    }
+
+    /// Several runs: behind what waits if one of them is a session's of this core.
+    fn place_of_mixed(&self, mut bytes: &[u8], stride: usize) -> Place {
+        while !bytes.is_empty() {
+            let run = classify::next_run(bytes, stride);
+            if let Ok(Message::Data { receiver, .. }) = run.message
+                && self.indices.lookup(receiver).is_some()
+            {
+                return Place::Behind;
+            }
+            bytes = &bytes[run.bytes..];
+        }
+        Place::Apart
     }
 
     /// Opens and carries all that waits.

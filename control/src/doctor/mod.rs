@@ -16,9 +16,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ringway_ring::Features;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::gateway::without;
 
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,8 +78,11 @@ impl Finding {
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
     let files = Files::default();
+    // What workers would get: nothing that is left out is tried or named as used.
+    let mut features = Features::probe();
+    without::hide(&mut features, config.workers.without);
     let mut findings = kernel::examine();
-    findings.extend(workers::examine(config));
+    findings.extend(workers::examine(config, &features));
     findings.extend(host::examine(&files, config));
     findings.extend(machine::examine(&files, config));
     findings

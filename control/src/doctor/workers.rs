@@ -25,9 +25,10 @@ const ALLOW_BPF: &str = "run as root, or grant CAP_BPF: AmbientCapabilities=CAP_
                          unit (also in CapabilityBoundingSet), or setcap cap_bpf+ep beside what \
                          the program has";
 
-pub(super) fn examine(config: &Config) -> Vec<Finding> {
+/// `features` are those of the kernel without what the configuration leaves out.
+pub(super) fn examine(config: &Config, features: &Features) -> Vec<Finding> {
     let wanted = config.workers.driver.into();
-    let mut findings = vec![driver(wanted, &ringway_ring::choose(wanted, &Features::probe()))];
+    let mut findings = vec![driver(wanted, &ringway_ring::choose(wanted, features))];
     findings.extend(steerings(config));
     findings.push(fast_paths(config.workers.without));
     findings.extend(sandboxes(config, sandbox::rehearse));

@@ -28,7 +28,7 @@ impl Setup {
 }
 
 /// Makes the kernel look as if it lacked what is left out, and this process do without the rest.
-pub(super) fn hide(features: &mut Features, without: FastPaths) {
+pub(crate) fn hide(features: &mut Features, without: FastPaths) {
     features.udp_gro &= !without.has(FastPath::Gro);
     if without.has(FastPath::Gso) {
         features.udp_segments_max = 1;

@@ -132,6 +132,8 @@ pub async fn hand_over(
             Outcome::HandedOver(rival)
         }
         Err(why) => {
+            // Before the cores carry again, and once more when the other process has let go.
+            started.restore_offloads();
             let outcome = go_on(&mut wire, &started.desk, &rival, progress, why).await;
             started.restore_offloads();
             if progress == Progress::Committed {

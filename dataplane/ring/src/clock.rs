@@ -18,15 +18,15 @@ pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID).as_nanos() as u64
 }
 
-/// How often the calling thread has had to leave the CPU to another one (`ru_nivcsw`), 0 if the
-/// kernel does not say. A system call.
+/// How often the calling thread has had to leave the CPU to another one (`ru_nivcsw`); `None` if
+/// the kernel does not say. A system call.
 #[must_use]
-pub fn preemptions() -> u64 {
+pub fn preemptions() -> Option<u64> {
     // SAFETY: all zeros is a valid answer.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` is a valid place for the answer.
     let status = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
-    if status == 0 { usage.ru_nivcsw.cast_unsigned() } else { 0 }
+    (status == 0).then(|| usage.ru_nivcsw.cast_unsigned())
 }
 
 /// Time since the Unix epoch. May jump.

@@ -156,8 +156,8 @@ pub(crate) const fn empty_message() -> libc::msghdr {
     unsafe { mem::zeroed() }
 }
 
-// The calls of a turn go to the kernel directly. The C library lets a thread be cancelled in each
-// of them, and says so before and after by a locked instruction; nobody cancels a worker.
+// The calls that packets take go to the kernel directly. The C library lets a thread be cancelled
+// in each of them, and says so before and after by a locked instruction; nobody cancels a worker.
 
 /// How much a call did, or what the kernel said.
 fn many(result: libc::c_long) -> io::Result<usize> {

@@ -163,7 +163,7 @@ impl Batch {
     }
 }
 
-// What the two ways cost, in nanoseconds at 2.97 GHz (Sapphire Rapids, 2026-11, `benches/aead.rs`).
+// What the two ways cost, in nanoseconds at 2.97 GHz (Sapphire Rapids, 2026-11, `benches/aead`).
 // Only their relation matters: it decides which packets go together.
 
 /// A group, whatever is in it: set-up, keys of the authenticator, tags.

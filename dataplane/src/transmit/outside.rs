@@ -230,7 +230,10 @@ impl<D: Driver> Departure<'_, D> {
             *key = last.1;
         }
         seal_batch(&keys[..packets], &mut run[..packets]);
-        self.counters.seal_packets.record(packets as u64);
+        let sealed = keys.iter().flatten().count();
+        if sealed > 0 {
+            self.counters.seal_packets.record(sealed as u64);
+        }
         let prepared = trains.iter_mut().filter(|open| open.content == Content::Prepared);
         prepared.for_each(|open| open.content = Content::Sealed);
     }

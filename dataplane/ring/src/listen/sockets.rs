@@ -192,8 +192,10 @@ impl UdpSockets {
     /// Switches UDP_GRO on or off: it is the socket's, whichever process has it. Returns whether
     /// the kernel did as it was told.
     pub fn set_gro(&self, on: bool) -> bool {
-        let mut fds = self.descriptors().into_iter().chain(self.initiations()).flatten();
-        fds.all(|fd| sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, on.into()).is_ok())
+        let fds = self.descriptors().into_iter().chain(self.initiations()).flatten();
+        // Each, also after one that refused.
+        let set = |fd| sys::set_option(fd, libc::SOL_UDP, libc::UDP_GRO, on.into()).is_ok();
+        fds.filter(|fd| !set(*fd)).count() == 0
     }
 }
 
