@@ -122,7 +122,8 @@ impl<D: Driver> Shard<D> {
 
     fn place_of(&self, outside: &Outside, datagrams: usize) -> Place {
         let bytes = &outside.buf[outside.start..outside.start + outside.len];
-        if bytes.is_empty() {
+        // Long buffers are mostly the only ones: nothing is looked at twice then.
+        if bytes.is_empty() || datagrams > SHORT_MAX && self.opening.datagrams == 0 {
             return Place::Apart;
         }
         let run = classify::next_run(bytes, outside.stride);

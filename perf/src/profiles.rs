@@ -64,7 +64,9 @@ impl ProfileArgs {
         let usual = USUAL.map(String::from);
         let names = if self.scenarios.is_empty() { &usual[..] } else { &self.scenarios };
         let folder = Folder::create(&self.results)?;
-        let mut text = format!("{}\n{ABOUT}", conditions(&servers, client));
+        let conditions = conditions(&servers, client);
+        let conditions = conditions.replacen("`tools/perf ", "`tools/perf profile ", 1);
+        let mut text = format!("{conditions}\n{ABOUT}");
         profile::want();
         for scenario in chosen_scenarios(names, false)? {
             for &server in servers.iter().filter(|server| scenario.is_for(**server)) {
