@@ -24,6 +24,7 @@ pub mod plane;
 pub mod ready;
 pub mod run;
 pub mod stats;
+pub mod store;
 pub mod uapi;
 pub mod upgrade;
 pub mod watch;
