@@ -17,7 +17,7 @@ macro_rules! ids {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(transparent)]
-        pub struct $name(#[schema(value_type = String, format = Uuid)] pub Uuid);
+        pub struct $name(pub Uuid);
 
         impl $name {
             /// A new one, later than all before.
@@ -112,7 +112,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error| D::Error::custom(format!("not a time as RFC 3339 writes it: {error}")))
+        text.parse()
+            .map_err(|error| D::Error::custom(format!("not a time as RFC 3339 writes it: {error}")))
     }
 }
 
