@@ -10,6 +10,7 @@
 
 pub mod chain;
 pub mod clock;
+pub mod ledger;
 pub mod people;
 pub mod projection;
 pub mod sessions;

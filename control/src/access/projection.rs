@@ -266,7 +266,7 @@ impl Projection {
     fn leave(&mut self, client: &Client, place: &mut Place, user: UserId, why: Out, now: Moment) {
         if place.stand == Stand::In {
             self.expel(client);
-            if let Some(session) = self.sessions.end(client.id) {
+            if let Some(session) = self.sessions.end(&client.public) {
                 self.notes.push(Note::Disconnected(Box::new(session), Some(why)));
             }
             let ends_access = why.ends_access();
@@ -369,6 +369,11 @@ impl Projection {
 }
 
 impl Entry {
+    /// One of the user's devices.
+    fn client(&self, device: DeviceId) -> Option<&Client> {
+        self.person.clients.iter().find(|client| client.id == device)
+    }
+
     /// Why the quota keeps the user out, if it does.
     fn quota_out(&self) -> Option<Out> {
         let ends = self.person.rules.quota?.action == QuotaAction::Disconnect;

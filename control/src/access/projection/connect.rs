@@ -10,27 +10,36 @@ use crate::access::sessions::{Counted, Seen};
 use crate::store::records::{DeviceId, Excess, UserId};
 
 impl Projection {
-    /// Takes in what a core says of a peer.
+    /// Takes in what a core says of a peer, also of one that only the configuration file knows.
     pub fn see(&mut self, public: &PublicKey, seen: Seen, now: Moment) {
-        let Some(device) = self.keys.get(public).copied() else { return };
-        let Some(user) = self.owners.get(&device).copied() else { return };
-        if self.stand(device) != Some(Stand::In) {
+        let owner = self.keys.get(public).and_then(|device| {
+            let user = self.owners.get(device)?;
+            Some((*user, *device))
+        });
+        if owner.is_some_and(|(_, device)| self.stand(device) != Some(Stand::In)) {
             return;
         }
-        match (self.sessions.of(device).is_some(), seen.state.is_session()) {
-            (true, true) => self.sessions.see(device, seen, now.wall),
-            (true, false) => {
-                if let Some(session) = self.sessions.end(device) {
-                    self.notes.push(Note::Disconnected(Box::new(session), None));
-                }
-                self.release_held(user, now);
-            }
+        match (self.sessions.of(public).is_some(), seen.state.is_session()) {
+            (true, true) => self.sessions.see(public, seen, now.wall),
+            (true, false) => self.gone(public, now),
             (false, true) => {
-                let session = self.sessions.begin(user, device, seen, now.wall).clone();
+                let session = self.sessions.begin(*public, owner, seen, now.wall).clone();
                 self.notes.push(Note::Connected(Box::new(session)));
-                self.keep_to_sessions_max(user, device, now);
+                if let Some((user, device)) = owner {
+                    self.keep_to_sessions_max(user, device, now);
+                }
             }
             (false, false) => {}
+        }
+    }
+
+    /// A peer is not connected any more, or not there at all.
+    pub fn gone(&mut self, public: &PublicKey, now: Moment) {
+        let Some(session) = self.sessions.end(public) else { return };
+        let owner = session.owner;
+        self.notes.push(Note::Disconnected(Box::new(session), None));
+        if let Some((user, _)) = owner {
+            self.release_held(user, now);
         }
     }
 
@@ -39,8 +48,10 @@ impl Projection {
     pub fn count(&mut self, number: Number, more: Counted, period_ms: u64, now: Moment) {
         let Some(Subject::Device(device)) = self.numbers.subject(number) else { return };
         let Some(user) = self.owners.get(&device).copied() else { return };
-        self.sessions.count(device, more, period_ms, now.wall);
         let Some(entry) = self.users.get_mut(&user) else { return };
+        if let Some(client) = entry.client(device) {
+            self.sessions.count(&client.public, more, period_ms, now.wall);
+        }
         if more.up_packets > 0
             && let Some(place) = entry.places.get_mut(&device)
         {
@@ -56,8 +67,9 @@ impl Projection {
     fn keep_to_sessions_max(&mut self, user: UserId, newest: DeviceId, now: Moment) {
         let Some(entry) = self.users.get(&user) else { return };
         let (most, excess) = (entry.person.rules.sessions_max as usize, entry.person.rules.excess);
+        let keys = entry.person.clients.iter().map(|client| (client.id, client.public));
         let mut live: Vec<_> =
-            entry.places.keys().filter_map(|device| self.sessions.of(*device)).collect();
+            keys.filter_map(|(id, key)| Some((id, self.sessions.of(&key)?))).collect();
         if live.len() <= most {
             return;
         }
@@ -71,10 +83,9 @@ impl Projection {
                 self.refresh(user, now);
             }
             Excess::KickOldest => {
-                live.sort_by_key(|session| (session.device == newest, session.since, session.id));
+                live.sort_by_key(|(id, session)| (*id == newest, session.since, session.id));
                 let many = live.len() - most;
-                let oldest: Vec<DeviceId> =
-                    live.iter().take(many).map(|session| session.device).collect();
+                let oldest: Vec<DeviceId> = live.iter().take(many).map(|(id, _)| *id).collect();
                 for device in oldest {
                     self.end_access(device, Out::Displaced, now);
                 }
@@ -88,8 +99,8 @@ impl Projection {
         if !entry.places.values().any(|place| place.held) {
             return;
         }
-        let live =
-            entry.places.keys().filter(|device| self.sessions.of(**device).is_some()).count();
+        let keys = entry.person.clients.iter().map(|client| client.public);
+        let live = keys.filter(|key| self.sessions.of(key).is_some()).count();
         if live >= entry.person.rules.sessions_max as usize {
             return;
         }

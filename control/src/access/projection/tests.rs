@@ -58,6 +58,7 @@ fn seen(state: State) -> Seen {
         last_received: None,
         path_mtu: 1420,
         core: 0,
+        outer_bytes: (0, 0),
     }
 }
 
@@ -463,7 +464,11 @@ proptest! {
                 Act::Remove(user) => projection.remove_person(person(user, &[]).id, at(now)),
                 Act::See(device, live) => {
                     let state = if live { State::Online } else { State::Disconnected };
-                    projection.see(&PublicKey([device; 32]), seen(state), at(now));
+                    let key = PublicKey([device; 32]);
+                    // Others are peers of the file.
+                    if projection.device_of(&key).is_some() {
+                        projection.see(&key, seen(state), at(now));
+                    }
                 }
                 Act::Count(device, bytes) => {
                     let more = Counted { up_bytes: bytes, up_packets: 1, ..Counted::default() };
@@ -492,10 +497,11 @@ proptest! {
             let peers: BTreeSet<PublicKey> = cores.peers.keys().copied().collect();
             prop_assert_eq!(&is_in, &peers);
             for session in projection.sessions().after(None) {
-                prop_assert_eq!(projection.stand(session.device), Some(Stand::In));
+                prop_assert_eq!(projection.stand(session.owner.unwrap().1), Some(Stand::In));
             }
             for entry in projection.users.values() {
-                let live = entry.places.keys().filter(|id| projection.sessions().of(**id).is_some());
+                let keys = entry.person.clients.iter().map(|client| client.public);
+                let live = keys.filter(|key| projection.sessions().of(key).is_some());
                 prop_assert!(live.count() <= entry.person.rules.sessions_max.max(2) as usize);
             }
             for (number, plan) in &cores.accounts {
