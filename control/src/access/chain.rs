@@ -1,8 +1,8 @@
 //! Limits as the cores know them: numbered accounts, each below the next larger one.
 //!
 //! A session draws on the account of its device, that on its user's, that on its group's, that on
-//! the gateway's. Numbers are dense, because the cores keep them in tables, and are used again. This
-//! module must not know why a limit is what it is.
+//! the gateway's. Numbers are dense, because the cores keep them in tables, and are used again.
+//! This module must not know why a limit is what it is.
 
 use std::collections::BTreeMap;
 

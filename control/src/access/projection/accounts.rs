@@ -1,7 +1,7 @@
 //! Which accounts there are: the difference to what the cores were told.
 //!
-//! Accounts exist while somebody draws on them. One that is given up keeps its number until its last
-//! bytes have been counted: whoever counts says so with [`Projection::retired`].
+//! Accounts exist while somebody draws on them. One that is given up keeps its number until its
+//! last bytes have been counted: whoever counts says so with [`Projection::retired`].
 
 use ringway_proto::crypto::PublicKey;
 
