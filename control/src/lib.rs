@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod api;
 pub mod cli;
 pub mod client_io;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod events;
 pub mod exit;
 pub mod failure;
 pub mod gateway;

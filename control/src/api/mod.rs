@@ -1,0 +1,54 @@
+//! The HTTP API of the gateway: its frame.
+//!
+//! The frame decides who may call what ([`needs`], [`caller`]), reads requests strictly ([`json`],
+//! [`query`]) and refuses in one way ([`problem`], [`reason`]). Resources are thin: they read, call
+//! what does the work, and show. A part of the API is a [`Part`]: its routes with their
+//! documentation, and its lines of the table of needs; [`router`] joins the parts. Nothing here
+//! runs on a core or on the control thread.
+
+pub mod caller;
+pub mod json;
+pub mod live;
+pub mod needs;
+pub mod paged;
+pub mod problem;
+pub mod query;
+pub mod reason;
+pub mod sign_in;
+pub mod state;
+
+use axum::Router;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use caller::{Caller, Proof, Source};
+pub use json::StrictJson;
+pub use live::{Live, LiveError};
+pub use needs::{Need, Needs, Who};
+pub use paged::Paged;
+pub use problem::{FieldError, Problem, ProblemBody};
+pub use query::StrictQuery;
+pub use reason::Reason;
+pub use sign_in::{SignIn, SignInAttempt, SignInOutcome};
+pub use state::{ApiState, Parts};
+
+/// Some routes of the API. What they need beyond [`ApiState`] (the directory) they bring along as
+/// a layer: `router.layer(axum::Extension(directory))`.
+pub struct Part {
+    /// Routes with full paths (`/api/v1/users/{user}`), registered with `routes!`, so that each is
+    /// in the OpenAPI document.
+    pub router: OpenApiRouter<ApiState>,
+    /// What each asks of its caller.
+    pub needs: &'static [Need],
+}
+
+/// Joins the parts to the whole API, with everything in front of them.
+#[must_use]
+pub fn router(state: ApiState, parts: Vec<Part>) -> (Router, OpenApi) {
+    let mut all = OpenApiRouter::new();
+    for part in parts {
+        all = all.merge(part.router);
+    }
+    let (router, openapi) = all.split_for_parts();
+    (router.with_state(state), openapi)
+}

@@ -1,0 +1,227 @@
+//! What happens, told to whoever listens: sessions, users, limits, configuration.
+//!
+//! A hub keeps the last [`KEPT`] events and hands each to all listeners. Publishing never waits and
+//! takes no lock for longer than a push; a listener that does not keep up is told how many it
+//! missed. Nothing may depend on an event having been heard: it is news, not a record.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::watch;
+use utoipa::ToSchema;
+
+use crate::store::ids::Timestamp;
+
+/// Events that a listener may ask for again, by `Last-Event-ID`. A thousand covers a page that
+/// reconnects after seconds; at some hundred bytes each they cost a few hundred kilobytes.
+pub const KEPT: usize = 1024;
+
+macro_rules! kinds {
+    ($($variant:ident $word:literal $doc:literal,)*) => {
+        /// What an event is about: a closed list, `KIND.VERB`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
+        pub enum Kind { $(#[doc = $doc] #[serde(rename = $word)] $variant,)* }
+
+        impl Kind {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// What `word` stands for.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.word() == word)
+            }
+
+            /// What it means.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    SessionStarted "session.started" "A client connected.",
+    SessionEnded "session.ended" "A client's session ended; the detail has the reason.",
+    SessionMoved "session.moved" "A client's address changed.",
+    SignInAccepted "sign-in.accepted" "Somebody signed in.",
+    SignInRefused "sign-in.refused" "Somebody was refused at sign-in.",
+    UserCreated "user.created" "A user was made.",
+    UserChanged "user.changed" "A user was changed.",
+    UserRemoved "user.removed" "A user was removed.",
+    DeviceCreated "device.created" "A device was added.",
+    DeviceChanged "device.changed" "A device was changed.",
+    DeviceRemoved "device.removed" "A device was removed.",
+    GroupCreated "group.created" "A group was made.",
+    GroupChanged "group.changed" "A group was changed.",
+    GroupRemoved "group.removed" "A group was removed.",
+    PolicyCreated "policy.created" "A policy was made.",
+    PolicyChanged "policy.changed" "A policy was changed.",
+    PolicyRemoved "policy.removed" "A policy was removed.",
+    PoolCreated "pool.created" "A pool was made.",
+    PoolChanged "pool.changed" "A pool was changed.",
+    PoolRemoved "pool.removed" "A pool was removed.",
+    TokenCreated "token.created" "An API token was made.",
+    TokenRemoved "token.removed" "An API token was revoked.",
+    EnrolmentCreated "enrolment.created" "An invitation was made.",
+    EnrolmentUsed "enrolment.used" "An invitation was used.",
+    EnrolmentRemoved "enrolment.removed" "An invitation was taken back.",
+    AccessGranted "access.granted" "A device got access.",
+    AccessEnded "access.ended" "A device's access ended.",
+    QuotaReached "quota.reached" "A user's quota is used up.",
+    QuotaReset "quota.reset" "A user's quota began anew.",
+    BanSet "ban.set" "Somebody is kept out for a while.",
+    BanLifted "ban.lifted" "A ban was lifted.",
+    ConfigApplied "config.applied" "A configuration took effect.",
+    ConfigRolledBack "config.rolled-back" "An earlier configuration took effect again.",
+    ConfigConfirmed "config.confirmed" "A configuration on trial was confirmed.",
+    DrainStarted "drain.started" "No new sessions are taken.",
+    DrainEnded "drain.ended" "New sessions are taken again, or all have left.",
+    NodeChanged "node.changed" "An exit was enabled, disabled, or changed its health.",
+    Warning "gateway.warning" "Something needs an operator's attention.",
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Event {
+    /// From 1 on since the start of the gateway, without gaps.
+    pub id: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What kind of thing.
+    pub kind: Kind,
+    /// What it happened to: a name or an identifier.
+    pub subject: String,
+    /// More about it; never a secret.
+    #[schema(value_type = Object)]
+    pub detail: serde_json::Value,
+}
+
+/// The place where events are published and heard. Clones are the same hub.
+#[derive(Clone, Debug)]
+pub struct Hub(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    ring: Mutex<Ring>,
+    /// Id of the newest event: wakes listeners, carries nothing else.
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    kept: VecDeque<Arc<Event>>,
+    newest: u64,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self(Arc::new(Shared { ring: Mutex::default(), newest: watch::Sender::new(0) }))
+    }
+}
+
+/// What a listener gets next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The next event.
+    Event(Arc<Event>),
+    /// So many events were missed: they are no longer kept.
+    Lagged(u64),
+}
+
+/// Hears events one by one.
+#[derive(Debug)]
+pub struct Listener {
+    hub: Hub,
+    newest: watch::Receiver<u64>,
+    /// The last one it was given.
+    last: u64,
+}
+
+impl Hub {
+    /// Tells everybody. Never waits; returns the id.
+    pub fn publish(
+        &self,
+        at: Timestamp,
+        kind: Kind,
+        subject: impl Into<String>,
+        detail: serde_json::Value,
+    ) -> u64 {
+        let mut ring = self.ring();
+        ring.newest += 1;
+        let id = ring.newest;
+        if ring.kept.len() == KEPT {
+            ring.kept.pop_front();
+        }
+        ring.kept.push_back(Arc::new(Event { id, at, kind, subject: subject.into(), detail }));
+        // Under the lock, so that the number never goes back.
+        self.0.newest.send_replace(id);
+        id
+    }
+
+    /// Listens to what comes from now on.
+    #[must_use]
+    pub fn listen(&self) -> Listener {
+        let last = self.ring().newest;
+        self.listen_after(last)
+    }
+
+    /// Listens to what came after the event `last`, as far as it is kept, and to what comes. A
+    /// number from before a restart (greater than the newest) starts at the oldest.
+    #[must_use]
+    pub fn listen_after(&self, last: u64) -> Listener {
+        let newest = self.ring().newest;
+        let last = if last > newest { 0 } else { last };
+        Listener { hub: self.clone(), newest: self.0.newest.subscribe(), last }
+    }
+
+    /// How many listen.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.0.newest.receiver_count()
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        // A push cannot leave the ring half-made, so a poisoned lock is as good as any.
+        self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener {
+    /// The next event; waits for one. None when the hub is gone.
+    pub async fn next(&mut self) -> Option<Heard> {
+        loop {
+            self.newest.borrow_and_update();
+            if let Some(heard) = self.try_next() {
+                return Some(heard);
+            }
+            self.newest.changed().await.ok()?;
+        }
+    }
+
+    /// The next event if there is one.
+    pub fn try_next(&mut self) -> Option<Heard> {
+        let ring = self.hub.ring();
+        let oldest = ring.kept.front()?.id;
+        let wanted = self.last + 1;
+        if wanted < oldest {
+            self.last = oldest - 1;
+            return Some(Heard::Lagged(oldest - wanted));
+        }
+        let event = Arc::clone(ring.kept.get(usize::try_from(wanted - oldest).ok()?)?);
+        self.last = wanted;
+        Some(Heard::Event(event))
+    }
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;
