@@ -8,8 +8,8 @@ use ringway_alloc::heap::SessionHeap;
 use ringway_flow::PathMtu;
 use ringway_proto::ip::Version;
 use ringway_proto::limits::{
-    COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX, PEERS_PER_PAGE_MAX, WALK_UNITS_KEY,
-    WALK_UNITS_PREFIX, WALK_UNITS_VISIT,
+    COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX, PEERS_PER_PAGE_MAX, WALK_UNITS_ACCOUNT,
+    WALK_UNITS_KEY, WALK_UNITS_PREFIX, WALK_UNITS_VISIT,
 };
 use ringway_proto::wireguard::{Identity, PeerConfig, SendState, Tunnel};
 use ringway_proto::{DropReason, Now, PeerId};
@@ -99,6 +99,19 @@ impl<D: Driver> Shard<D> {
                 self.read_peers(&mut page, now);
                 units.spend(page.peers.len() as u32 * WALK_UNITS_VISIT);
                 (Ok(()), Command::ReadPeers(page))
+            }
+            Command::PutAccount(change) => {
+                units.spend(WALK_UNITS_ACCOUNT);
+                (self.accounts.put(&change, now.mono), Command::PutAccount(change))
+            }
+            Command::RemoveAccount(account) => {
+                units.spend(WALK_UNITS_ACCOUNT);
+                (self.accounts.remove(account), Command::RemoveAccount(account))
+            }
+            Command::ReadAccounts(mut page) => {
+                self.accounts.read(&mut page, now.mono);
+                units.spend(page.accounts.len() as u32 * WALK_UNITS_VISIT);
+                (Ok(()), Command::ReadAccounts(page))
             }
             Command::ReplaceSockets(sockets) => match self.replace_sockets(sockets) {
                 Ok(work) => return walks(work),
@@ -197,6 +210,9 @@ impl<D: Driver> Shard<D> {
         if self.identity.as_deref().map(Identity::public) == Some(change.public) {
             return Err(Refusal::OwnKey);
         }
+        if change.account.flatten().is_some_and(|account| !self.accounts.knows(account)) {
+            return Err(Refusal::UnknownAccount);
+        }
         let id = match self.peers.by_key(&change.public) {
             Some(id) => id,
             None if change.update_only => return Err(Refusal::UnknownPeer),
@@ -217,6 +233,13 @@ impl<D: Driver> Shard<D> {
         }
         if let Some(seconds) = change.keepalive_s {
             peer.tunnel.set_keepalive(seconds, now);
+        }
+        if let Some(account) = change.account {
+            let before = std::mem::replace(&mut peer.account, account);
+            if before != account {
+                before.into_iter().for_each(|before| self.accounts.unbind(before));
+                account.into_iter().for_each(|after| self.accounts.bind(after, now.mono));
+            }
         }
         if change.replace_allowed_ips {
             self.allowed_ips.begin_replace(Route::Peer(id));
@@ -241,6 +264,7 @@ impl<D: Driver> Shard<D> {
             identity_number: self.identity_number,
             presence: Presence::default(),
             portion: Portion::default(),
+            account: None,
         });
         self.timers.admit(id);
         id
@@ -261,6 +285,9 @@ impl<D: Driver> Shard<D> {
         self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
         self.counters.drops[DropReason::PeerGone as usize] += lost;
         self.forget_removed(&mut peer);
+        if let Some(account) = peer.account {
+            self.accounts.unbind(account);
+        }
     }
 
     fn read_peers(&self, page: &mut PeerPage, now: Now) {
@@ -284,6 +311,22 @@ impl<D: Driver> Shard<D> {
                 heap_bytes: peer.heap.used() as u64,
             });
         }
+    }
+
+    /// Says of which accounts the volume is used up, while control has room for it. Returns
+    /// whether anything was said.
+    pub(crate) fn report_exhausted(&mut self) -> bool {
+        let mut said = false;
+        while let Some((account, volume)) = self.accounts.exhausted.last().copied() {
+            if self.unsent.is_some()
+                || self.reports.push(Report::AccountExhausted { account, volume }).is_err()
+            {
+                break;
+            }
+            self.accounts.exhausted.pop();
+            said = true;
+        }
+        said
     }
 
     /// Sends an answer, or keeps it until control has read some.

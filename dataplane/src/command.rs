@@ -8,12 +8,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringway_flow::Policy;
-use ringway_proto::CoreId;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
 use ringway_proto::wireguard::Identity;
+use ringway_proto::{AccountId, CoreId};
 use ringway_ring::UdpSockets;
 
+pub use crate::accounts::change::{
+    AccountChange, AccountPage, AccountStatus, Exhausted, HomeStatus, Volume, VolumeChange,
+};
+pub use crate::accounts::commands::ACCOUNTS_PER_PAGE_MAX;
 use crate::state::{Pending, StatePage};
 
 /// A command with the number under which it is answered.
@@ -36,6 +40,12 @@ pub enum Command {
     RemovePeer(PublicKey),
     /// Removes all peers.
     RemoveAllPeers,
+    /// Makes an account, or changes one. Every core is told of every account, before peers use it.
+    PutAccount(Box<AccountChange>),
+    /// Removes an account that no peer and no other account uses.
+    RemoveAccount(AccountId),
+    /// Fills the page with the state of the next accounts after its cursor.
+    ReadAccounts(Box<AccountPage>),
     /// Fills the page with the state of the next peers after its cursor.
     ReadPeers(Box<PeerPage>),
     /// Receives and sends through these sockets from now on (`None`: through none). The old ones
@@ -74,6 +84,8 @@ pub struct PeerChange {
     pub endpoint: Option<SocketAddr>,
     /// Seconds between persistent keepalives; 0 turns them off.
     pub keepalive_s: Option<u16>,
+    /// The account that limits and meters it, or that none does.
+    pub account: Option<Option<AccountId>>,
     /// Forget all allowed IPs of the peer before `allowed_ips` is applied.
     pub replace_allowed_ips: bool,
     /// Prefixes to give to the peer (taking them from whoever had them), or to take away.
@@ -90,6 +102,7 @@ impl PeerChange {
             preshared: None,
             endpoint: None,
             keepalive_s: None,
+            account: None,
             replace_allowed_ips: false,
             allowed_ips: Vec::new(),
         }
@@ -161,6 +174,14 @@ pub enum Report {
         /// The command itself, emptied of what the shard kept.
         spent: Command,
     },
+    /// The volume of an account is used up, and what it says of that holds. Said once of each
+    /// volume, by the home of the account.
+    AccountExhausted {
+        /// Which.
+        account: AccountId,
+        /// Number of the volume.
+        volume: u32,
+    },
     /// The shard has ended; nothing follows.
     Stopped {
         /// Why, if it was not asked to.
@@ -190,4 +211,17 @@ pub enum Refusal {
     /// The shard holds as many peers as it may.
     #[error("The shard holds as many peers as it may")]
     TooManyPeers,
+    /// A change names an account that is not there.
+    #[error("No such account")]
+    UnknownAccount,
+    /// Peers or other accounts use the account.
+    #[error("The account is in use")]
+    AccountInUse,
+    /// More than four accounts one above the other, one above itself, or one that others are below
+    /// is to move.
+    #[error("The account cannot be below that one")]
+    AccountChain,
+    /// The number of an account is too large.
+    #[error("There cannot be so many accounts")]
+    TooManyAccounts,
 }

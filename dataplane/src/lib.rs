@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod apply;
 pub mod classify;
 pub mod command;

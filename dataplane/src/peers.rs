@@ -10,9 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use ringway_alloc::heap::SessionHeap;
 use ringway_alloc::slab::{Key, Slab};
 use ringway_flow::PathMtu;
-use ringway_proto::PeerId;
 use ringway_proto::crypto::PublicKey;
 use ringway_proto::wireguard::Tunnel;
+use ringway_proto::{AccountId, PeerId};
 use ringway_ring::Local;
 
 use crate::fairness::Portion;
@@ -51,6 +51,8 @@ pub struct Peer {
     pub identity_number: u32,
     /// What it counts as, among sources and sessions.
     pub presence: Presence,
+    /// What limits and meters it.
+    pub account: Option<AccountId>,
     /// What it has left of its share when the core is overloaded.
     pub(crate) portion: Portion,
 }

@@ -20,6 +20,7 @@ use ringway_dataplane::owner::owner_of;
 use ringway_dataplane::shard::ShardConfig;
 use ringway_dataplane::{Command, Envelope, Report, Shard};
 use ringway_flow::Policy;
+use ringway_link::usage::UsageWriter;
 use ringway_link::{mesh, spsc, wake};
 use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::driver::VNET_HEADER_BYTES;
@@ -166,6 +167,7 @@ impl<D: Driver> Core<D> {
             commands: taken,
             reports: given,
             crossing: Crossing::new(port, (cores > 1).then_some(strays)),
+            usage: UsageWriter::in_memory(16).unwrap(),
         };
         let mut core = Self { shard: Shard::new(config, driver, now()), commands, reports };
         core.command(Command::SetIdentity(Some(Box::new(identity_of(SEED)))));

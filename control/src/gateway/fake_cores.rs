@@ -15,6 +15,7 @@ use ringway_dataplane::worker::PAGE_WORDS;
 use ringway_flow::Policy;
 use ringway_link::page::PageWriter;
 use ringway_link::spsc::{Receiver, Sender, channel};
+use ringway_link::usage::UsageWriter;
 use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_proto::CoreId;
 use ringway_proto::crypto::PublicKey;
@@ -60,7 +61,8 @@ pub(crate) fn desk(cores: u16) -> (Rc<Desk>, Rc<Told>) {
         let (wake, sleeper) = wake::pair().unwrap();
         let (wake_control, reports_ready) = wake::pair().unwrap();
         let page = PageWriter::new(PAGE_WORDS);
-        lines.push(CoreLine { commands, wake, page: page.reader() });
+        let usage = UsageWriter::in_memory(16).unwrap().reader();
+        lines.push(CoreLine { commands, wake, page: page.reader(), usage });
         reports.push((CoreId(core), from_core, Ready::new(reports_ready).unwrap()));
         let core = Core { core, from_control, to_control, wake_control, told: Rc::clone(&told) };
         spawn_local(core.run(Ready::new(sleeper).unwrap()));
@@ -163,8 +165,15 @@ impl Core {
                 self.told.counters_ahead.set(counters_ahead);
                 Command::Resume { counters_ahead }
             }
+            // There are none.
+            Command::ReadAccounts(mut page) => {
+                page.cursor = None;
+                Command::ReadAccounts(page)
+            }
             // Their sessions never end: each page is one from where it was asked for.
             command @ (Command::SetIdentity(_)
+            | Command::PutAccount(_)
+            | Command::RemoveAccount(_)
             | Command::PutRoutes(_)
             | Command::ExportPeers(_)
             | Command::ImportPeers(_)

@@ -1,0 +1,5 @@
+//! Accounts in the world: what peers on several cores may use together, to the byte.
+
+mod gang;
+mod rates;
+mod volumes;
