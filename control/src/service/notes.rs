@@ -1,0 +1,160 @@
+//! What happened, told to events, records and log.
+
+use serde_json::json;
+use tracing::{debug, info};
+
+use super::Service;
+use super::outbox::AccessEnd;
+use crate::access::people::Out;
+use crate::access::projection::Note;
+use crate::access::sessions::Session;
+use crate::access::{Moment, Stand};
+use crate::events::Kind;
+use crate::store::records::{ConnectionEntry, DeviceId, UserId};
+
+impl Service {
+    /// Tells what happened since this was last called.
+    pub(super) fn take_notes(&self, now: Moment) {
+        let notes = self.projection.borrow_mut().take_notes();
+        for note in notes {
+            match note {
+                Note::In { user, device } => {
+                    let subject = self.name_of(user, Some(device));
+                    self.hub.publish(now.wall, Kind::AccessGranted, subject, json!({}));
+                }
+                Note::Out { user, device, why, ends_access } => {
+                    self.tell_out(user, device, why, ends_access, now);
+                }
+                Note::Connected(session) => self.tell_connected(&session, now),
+                Note::Disconnected(session, why) => self.tell_disconnected(&session, why, now),
+                Note::QuotaReached { user, action } => {
+                    let subject = self.name_of(user, None);
+                    info!(user = %subject, action = action.word(), "A quota is used up");
+                    let detail = json!({ "action": action.word() });
+                    self.hub.publish(now.wall, Kind::QuotaReached, subject, detail);
+                }
+                Note::QuotaRenewed { user } => {
+                    let subject = self.name_of(user, None);
+                    self.hub.publish(now.wall, Kind::QuotaReset, subject, json!({}));
+                }
+            }
+        }
+        // Whatever was noted may have led to steps too.
+        self.steps.notify_one();
+    }
+
+    fn tell_out(&self, user: UserId, device: DeviceId, why: Out, ends_access: bool, now: Moment) {
+        let subject = self.name_of(user, Some(device));
+        info!(device = %subject, reason = why.code(), "A device may not connect any more");
+        let detail = json!({ "reason": why.code() });
+        self.hub.publish(now.wall, Kind::AccessEnded, subject, detail);
+        // That time is over everybody can see; what else ends an access only this gateway knows.
+        if !ends_access || why == Out::SessionTimeout {
+            return;
+        }
+        let from = self.with_projection(|projection| {
+            let person = projection.person(user)?;
+            person.clients.iter().find(|client| client.id == device)?.access_from
+        });
+        if let Some(from) = from {
+            let end = AccessEnd { device, from, until: now.steady };
+            self.outbox.borrow_mut().end_access(end);
+            self.urgent.notify_one();
+        }
+    }
+
+    fn tell_connected(&self, session: &Session, now: Moment) {
+        let subject = self.name_of_session(session);
+        debug!(device = %subject, session = session.id, "A client connected");
+        let detail = json!({ "session": session.id, "endpoint": self.endpoint(session) });
+        self.hub.publish(now.wall, Kind::SessionStarted, subject, detail);
+        self.log_connection(session, "connected", None, now);
+    }
+
+    fn tell_disconnected(&self, session: &Session, why: Option<Out>, now: Moment) {
+        let subject = self.name_of_session(session);
+        let reason = why.map_or("silent", Out::code);
+        debug!(device = %subject, session = session.id, reason, "A session ended");
+        let detail = json!({
+            "session": session.id,
+            "reason": reason,
+            "up_bytes": session.moved.up_bytes,
+            "down_bytes": session.moved.down_bytes,
+        });
+        self.hub.publish(now.wall, Kind::SessionEnded, subject, detail);
+        self.log_connection(session, "disconnected", Some(reason), now);
+        if let Some((_, device)) = session.owner.filter(|_| self.keeps_addresses) {
+            self.outbox.borrow_mut().seen(device, session.last_activity);
+        }
+    }
+
+    /// In no-log mode nothing is kept of who was connected when.
+    fn log_connection(&self, session: &Session, event: &str, reason: Option<&str>, now: Moment) {
+        let Some((user, device)) = session.owner.filter(|_| self.keeps_addresses) else { return };
+        let ended = event == "disconnected";
+        let lasted = u64::try_from(now.wall.since(session.since)).unwrap_or(0) / 1000;
+        self.outbox.borrow_mut().connection(ConnectionEntry {
+            at: now.wall,
+            user,
+            device,
+            event: event.to_owned(),
+            endpoint: self.endpoint(session),
+            reason: reason.map(str::to_owned),
+            duration_s: ended.then_some(lasted),
+            up_bytes: session.moved.up_bytes,
+            down_bytes: session.moved.down_bytes,
+        });
+    }
+
+    fn endpoint(&self, session: &Session) -> Option<String> {
+        let endpoint = session.seen.endpoint.filter(|_| self.keeps_addresses)?;
+        Some(crate::uapi::write::canonical(endpoint).to_string())
+    }
+
+    fn name_of_session(&self, session: &Session) -> String {
+        match session.owner {
+            Some((user, device)) => self.name_of(user, Some(device)),
+            None => crate::keys::show_public(&session.public),
+        }
+    }
+
+    /// `USER` or `USER/DEVICE`, as people call them.
+    pub(super) fn name_of(&self, user: UserId, device: Option<DeviceId>) -> String {
+        self.with_projection(|projection| {
+            let Some(person) = projection.person(user) else { return user.to_string() };
+            let Some(device) = device else { return person.name.clone() };
+            let client = person.clients.iter().find(|client| client.id == device);
+            let name = client.map_or_else(|| device.to_string(), |client| client.name.clone());
+            format!("{}/{name}", person.name)
+        })
+    }
+
+    /// Ends the access of a device and so its session. Returns whether it had any.
+    pub fn end_access(&self, device: DeviceId, why: Out) -> bool {
+        let now = self.now();
+        let ended = self.projection.borrow_mut().end_access(device, why, now);
+        self.take_notes(now);
+        ended
+    }
+
+    /// Whether a device may connect now.
+    #[must_use]
+    pub fn stand(&self, device: DeviceId) -> Option<Stand> {
+        self.with_projection(|projection| projection.stand(device))
+    }
+
+    pub(super) async fn hear_exhaustion(self: std::rc::Rc<Self>) {
+        use crate::access::chain::Subject;
+        let mut heard = self.desk.hear_exhaustion();
+        while let Some(exhaustion) = heard.recv().await {
+            let now = self.now();
+            let subject = self.with_projection(|known| known.subject(exhaustion.account.0));
+            if let Some(Subject::User(user)) = subject {
+                self.projection.borrow_mut().quota_may_be_reached(user, true, now);
+                self.take_notes(now);
+            }
+        }
+        // The desk has another listener, or is gone: with it everything ends.
+        std::future::pending::<()>().await;
+    }
+}
