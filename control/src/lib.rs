@@ -12,6 +12,7 @@ pub mod cli;
 pub mod client_io;
 pub mod config;
 pub mod daemon;
+pub mod directory;
 pub mod doctor;
 pub mod events;
 pub mod exit;
