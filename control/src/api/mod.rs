@@ -14,6 +14,7 @@ pub mod paged;
 pub mod problem;
 pub mod query;
 pub mod reason;
+pub mod resources;
 pub mod sign_in;
 pub mod state;
 

@@ -1,7 +1,5 @@
 //! `/api/v1/backup`: a copy of the records, on the gateway's own host.
 
-use std::path::PathBuf;
-
 use axum::Extension;
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -28,7 +26,7 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
 #[schema(example = json!({"path": "/var/backups/ringway.db"}))]
 struct NewBackup {
     /// A file that does not exist yet, from / on.
-    path: PathBuf,
+    path: String,
 }
 
 /// Writes a copy of the records to a file of the gateway's host. By the Unix socket only.
@@ -40,6 +38,6 @@ async fn make_backup(
     caller: Caller,
     StrictJson(form): StrictJson<NewBackup>,
 ) -> Result<StatusCode, Problem> {
-    directory.backup(&actor(&caller), form.path).await?;
+    directory.backup(&actor(&caller), form.path.into()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,9 +12,7 @@ use super::actor;
 use super::page::{At, page, paged};
 use super::refusals::Refusals;
 use super::versions::{IfMatch, Versioned};
-use crate::api::{
-    ApiState, Caller, Need, Paged, Problem, Reason, StrictJson, StrictQuery, Who,
-};
+use crate::api::{ApiState, Caller, Need, Paged, Problem, Reason, StrictJson, StrictQuery, Who};
 use crate::directory::input::{DevicePatch, NewDevice, RotateKey};
 use crate::directory::{AddedDevice, ClientText, DeviceView, Directory};
 use crate::store::query::DeviceFilter;
@@ -118,8 +116,7 @@ async fn list_devices(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<DevicesQuery>,
 ) -> Result<Json<Paged<DeviceView>>, Problem> {
-    let filter =
-        DeviceFilter { user: None, enabled: query.enabled, name_contains: query.name };
+    let filter = DeviceFilter { user: None, enabled: query.enabled, name_contains: query.name };
     let rows = directory.devices(filter, query.user, page(query.after, query.limit)).await?;
     Ok(Json(paged(rows)))
 }

@@ -14,7 +14,7 @@ use super::refusals::Refusals;
 use super::versions::{IfMatch, Versioned};
 use crate::api::{ApiState, Caller, Need, Paged, Problem, StrictJson, StrictQuery, Who};
 use crate::directory::Directory;
-use crate::directory::input::{NewGroup, GroupPatch};
+use crate::directory::input::{GroupPatch, NewGroup};
 use crate::store::records::{Group, Role};
 
 const TAG: &str = "groups";
@@ -28,9 +28,11 @@ pub(super) const NEEDS: &[Need] = &[
 ];
 
 pub(super) fn router() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_groups, create_group))
-        .routes(routes!(show_group, patch_group, delete_group))
+    OpenApiRouter::new().routes(routes!(list_groups, create_group)).routes(routes!(
+        show_group,
+        patch_group,
+        delete_group
+    ))
 }
 
 /// Which part of the list.

@@ -28,9 +28,11 @@ pub(super) const NEEDS: &[Need] = &[
 ];
 
 pub(super) fn router() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_policies, create_policy))
-        .routes(routes!(show_policy, patch_policy, delete_policy))
+    OpenApiRouter::new().routes(routes!(list_policies, create_policy)).routes(routes!(
+        show_policy,
+        patch_policy,
+        delete_policy
+    ))
 }
 
 /// Which part of the list.

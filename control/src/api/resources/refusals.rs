@@ -14,9 +14,8 @@ impl From<Refusal> for Problem {
         let text = refusal.to_string();
         match refusal {
             Refusal::Invalid(problems) => {
-                let error = |one: crate::directory::FieldProblem| {
-                    FieldError::new(one.pointer, one.message)
-                };
+                let error =
+                    |one: crate::directory::FieldProblem| FieldError::new(one.pointer, one.message);
                 Self::invalid(problems.into_iter().map(error).collect())
             }
             Refusal::NotFound { .. } => Self::new(Reason::NotFound, text),

@@ -89,7 +89,8 @@ mod tests {
         assert_eq!(read(&[]).await.unwrap(), IfMatch(None));
         assert_eq!(read(&["*"]).await.unwrap(), IfMatch(None));
         assert_eq!(read(&["\"17\""]).await.unwrap(), IfMatch(Some(17)));
-        for wrong in ["17", "W/\"17\"", "\"x\"", "\"\"", "\"1\", \"2\"", "\"99999999999999999999\""] {
+        for wrong in ["17", "W/\"17\"", "\"x\"", "\"\"", "\"1\", \"2\"", "\"99999999999999999999\""]
+        {
             assert_eq!(read(&[wrong]).await.unwrap_err().reason, Reason::BadRequest, "{wrong}");
         }
         assert!(read(&["\"1\"", "\"2\""]).await.is_err());
