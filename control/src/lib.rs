@@ -11,6 +11,7 @@ pub mod api;
 pub mod cli;
 pub mod client_io;
 pub mod config;
+pub mod configs;
 pub mod daemon;
 pub mod directory;
 pub mod doctor;
