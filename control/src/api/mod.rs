@@ -6,14 +6,24 @@
 //! documentation, and its lines of the table of needs; [`router`] joins the parts. Nothing here
 //! runs on a core or on the control thread.
 
+pub mod accounts;
 pub mod caller;
+pub mod document;
+pub mod first_start;
+mod front;
+pub mod gatekeeper;
 pub mod json;
 pub mod live;
+pub mod logins;
 pub mod needs;
 pub mod paged;
+pub mod pointer;
 pub mod problem;
 pub mod query;
+pub mod rate;
 pub mod reason;
+pub mod resources;
+mod routes;
 pub mod sign_in;
 pub mod state;
 
@@ -42,13 +52,20 @@ pub struct Part {
     pub needs: &'static [Need],
 }
 
-/// Joins the parts to the whole API, with everything in front of them.
+/// Joins the routes of the frame and `more` to the whole API, with everything in front of them, and
+/// gives the OpenAPI document beside it.
 #[must_use]
-pub fn router(state: ApiState, parts: Vec<Part>) -> (Router, OpenApi) {
-    let mut all = OpenApiRouter::new();
-    for part in parts {
+pub fn router(state: &ApiState, more: Vec<Part>) -> (Router, OpenApi) {
+    let mut all = OpenApiRouter::default();
+    let mut lines = vec![document::NEEDS];
+    for part in routes::parts().into_iter().chain(more) {
         all = all.merge(part.router);
+        lines.push(part.needs);
     }
-    let (router, openapi) = all.split_for_parts();
-    (router.with_state(state), openapi)
+    let needs = Needs::new(&lines);
+    let (router, mut openapi) = all.split_for_parts();
+    document::complete(&mut openapi, &needs);
+    state.set_needs(needs);
+    let router = router.merge(document::routes(&openapi)).with_state(state.clone());
+    (front::wrap(router, state), openapi)
 }

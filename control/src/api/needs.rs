@@ -54,6 +54,9 @@ impl Need {
 pub struct Needs(BTreeMap<(&'static str, &'static str), Need>);
 
 impl Needs {
+    /// A table without lines: everything is refused.
+    pub const NONE: Self = Self(BTreeMap::new());
+
     /// Joins the parts.
     #[must_use]
     pub fn new(parts: &[&[Need]]) -> Self {

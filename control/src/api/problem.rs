@@ -7,12 +7,14 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::live::LiveError;
 use super::reason::Reason;
+use crate::store::StoreError;
 
 /// Media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -151,3 +153,58 @@ pub fn render(problem: &Problem, instance: Option<String>) -> Response {
     }
     response
 }
+
+impl From<StoreError> for Problem {
+    /// What a request may be told. What is wrong with the store itself goes to the log only.
+    fn from(error: StoreError) -> Self {
+        let reason = match &error {
+            StoreError::NotFound { .. } => Reason::NotFound,
+            StoreError::Conflict { .. } => Reason::NameTaken,
+            StoreError::Stale { .. } => Reason::StaleVersion,
+            StoreError::InUse { .. } => Reason::InUse,
+            StoreError::Missing { .. } | StoreError::Invalid { .. } => Reason::Invalid,
+            StoreError::Busy { .. } | StoreError::Collision { .. } => Reason::StoreBusy,
+            StoreError::Timeout { .. } => Reason::StoreTimeout,
+            StoreError::Unavailable { .. } => Reason::StoreUnavailable,
+            StoreError::Full { .. } => Reason::StorageFull,
+            StoreError::Corrupt { .. } | StoreError::Newer { .. } => Reason::StoreCorrupt,
+        };
+        if !error.is_about_the_store() {
+            return Self::new(reason, error.to_string());
+        }
+        tracing::warn!(%error, "The store failed a request");
+        let problem = Self::new(reason, reason.title());
+        if reason.status() == StatusCode::SERVICE_UNAVAILABLE {
+            return problem.retry_after(STORE_RETRY_S);
+        }
+        problem
+    }
+}
+
+impl From<LiveError> for Problem {
+    fn from(error: LiveError) -> Self {
+        let text = error.to_string();
+        match error {
+            LiveError::NotFound(_) => Self::new(Reason::NotFound, text),
+            LiveError::Conflict(_) => Self::new(Reason::Conflict, text),
+            LiveError::Unavailable(why) => {
+                tracing::warn!(why, "The gateway did not answer a request");
+                let reason = Reason::GatewayUnavailable;
+                Self::new(reason, reason.title()).retry_after(STORE_RETRY_S)
+            }
+            LiveError::Invalid(pointer, message) if pointer.starts_with('?') => {
+                let detail = format!("{} {message}", &pointer[1..]);
+                let errors = vec![FieldError::new(pointer, message)];
+                Self { errors, ..Self::new(Reason::BadQuery, detail) }
+            }
+            LiveError::Invalid(pointer, message) => {
+                Self::invalid(vec![FieldError::new(pointer, message)])
+            }
+            LiveError::Failed(why) => Self::internal(&why),
+        }
+    }
+}
+
+/// When to try again if the store or the control thread had too much to do: most stalls (a backup,
+/// a burst of changes) are over by then.
+const STORE_RETRY_S: u32 = 2;

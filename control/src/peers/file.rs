@@ -65,8 +65,17 @@ impl Locked {
     /// # Errors
     /// A folder that cannot be written; the file is as before then.
     pub fn replace(self, text: &str) -> Result<(), Failure> {
+        let path = self.path.clone();
+        self.try_replace(text)
+            .map_err(|error| Failure::file("write the configuration", &path, &error))
+    }
+
+    /// The same for whoever tells a full disk from other errors.
+    ///
+    /// # Errors
+    /// What the system said; the file is as before then.
+    pub fn try_replace(self, text: &str) -> io::Result<()> {
         replace(&self.path, text.as_bytes())
-            .map_err(|error| Failure::file("write the configuration", &self.path, &error))
     }
 }
 

@@ -16,14 +16,13 @@ pub use super::ids::{
 };
 
 macro_rules! words {
-    ($(
-        $(#[$doc:meta])*
-        $name:ident { $($(#[$about:meta])* $variant:ident $word:literal,)* }
-    )*) => {$(
+    ($($(#[$doc:meta])* $name:ident {
+        $($(#[$variant_doc:meta])* $variant:ident $word:literal,)*
+    })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(Serialize, Deserialize, ToSchema)]
-        pub enum $name { $($(#[$about])* #[serde(rename = $word)] $variant,)* }
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)* }
 
         impl $name {
             /// All of them.

@@ -1,0 +1,127 @@
+//! What happens, while it happens: server-sent events.
+//!
+//! A reader is handed on from the hub's ring at its own speed. One that does not keep up gets one
+//! `lagged` and goes on with what is still there; one that takes nothing is cut by the server's
+//! limit for writing. A stream ends after [`LIFE`], so that whoever lost the right to listen does
+//! not go on for days; a browser comes back by itself, with `Last-Event-ID`.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event as Sse, KeepAlive};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::problem::FieldError;
+use crate::api::{ApiState, Need, Part, Problem, Reason, StrictQuery, Who};
+use crate::events::{Event, Heard, Kind, Listener};
+use crate::store::records::Role;
+
+const NEEDS: &[Need] =
+    &[Need::new("GET", "/api/v1/events", Who::Role(Role::Viewer), "events:read")];
+
+/// How long a stream lives.
+const LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// How often a comment is sent on a quiet stream: below the timeouts of proxies on the way.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) fn part() -> Part {
+    Part { router: OpenApiRouter::new().routes(routes!(listen)), needs: NEEDS }
+}
+
+/// Which events
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ListenQuery {
+    /// Only these kinds, separated by commas.
+    #[param(max_length = 2048, example = "session.started,session.ended")]
+    kind: Option<String>,
+}
+
+/// Listen to events
+///
+/// A stream of server-sent events. `Last-Event-ID` brings what came since, as far as it is kept;
+/// an event `lagged` says how many were missed. The stream ends after a quarter of an hour: listen
+/// again.
+#[utoipa::path(get, path = "/api/v1/events", operation_id = "listenToEvents", tag = "events",
+    params(ListenQuery, ("Last-Event-ID" = Option<u64>, Header,
+        description = "The last event that was heard")),
+    responses((status = 200, description = "Events as they come", body = Event,
+        content_type = "text/event-stream")))]
+async fn listen(
+    State(state): State<ApiState>,
+    StrictQuery(query): StrictQuery<ListenQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let kinds = query.kind.as_deref().map(read_kinds).transpose()?;
+    let Ok(place) = Arc::clone(state.listeners()).try_acquire_owned() else {
+        let detail = "As many listen to events as may: try again later";
+        return Err(Problem::new(Reason::Overloaded, detail).retry_after(30));
+    };
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok());
+    let listener = match last {
+        Some(last) => state.hub().listen_after(last),
+        None => state.hub().listen(),
+    };
+    let reader = Reader { listener, kinds, ends_at: Instant::now() + LIFE, _place: place };
+    let stream = stream::unfold(reader, |mut reader| async move {
+        let event = reader.next().await?;
+        Some((Ok::<_, Infallible>(event), reader))
+    });
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(axum::response::Sse::new(stream).keep_alive(keep_alive).into_response())
+}
+
+fn read_kinds(given: &str) -> Result<BTreeSet<Kind>, Problem> {
+    let read = |word: &str| {
+        Kind::from_word(word.trim()).ok_or_else(|| {
+            let message = format!("has {word:?}, which is no kind of event");
+            let errors = vec![FieldError::new("?kind", message.as_str())];
+            Problem { errors, ..Problem::new(Reason::BadQuery, format!("kind {message}")) }
+        })
+    };
+    given.split(',').map(read).collect()
+}
+
+struct Reader {
+    listener: Listener,
+    /// None for all.
+    kinds: Option<BTreeSet<Kind>>,
+    ends_at: Instant,
+    /// Gives the place back when the reader goes.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Sse> {
+        loop {
+            let heard = tokio::time::timeout_at(self.ends_at, self.listener.next());
+            match heard.await.ok()?? {
+                Heard::Lagged(missed) => {
+                    let data = format!("{{\"missed\":{missed}}}");
+                    return Some(Sse::default().event("lagged").data(data));
+                }
+                Heard::Event(event) => {
+                    if self.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&event.kind)) {
+                        continue;
+                    }
+                    let data = serde_json::to_string(&*event).unwrap_or_default();
+                    let sse = Sse::default().id(event.id.to_string()).event(event.kind.word());
+                    return Some(sse.data(data));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Signing in with a browser: a cookie, and a token against requests of foreign pages.
+
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use zeroize::Zeroizing;
+
+use crate::api::gatekeeper::{Door, Via, cookie, cookie_name};
+use crate::api::logins::{AGE_MS_MAX, Login, Secret, hex};
+use crate::api::problem::FieldError;
+use crate::api::sign_in::{SignInAttempt, SignInOutcome};
+use crate::api::{ApiState, Caller, Need, Part, Problem, Reason, StrictJson, Who};
+use crate::events::Kind;
+use crate::store::ids::{Timestamp, UserId};
+use crate::store::records::Role;
+
+const NEEDS: &[Need] = &[
+    Need::new("POST", "/api/v1/session", Who::Anybody, ""),
+    Need::new("GET", "/api/v1/session", Who::SignedIn, "session:read"),
+    Need::new("DELETE", "/api/v1/session", Who::SignedIn, "session:write"),
+];
+
+pub(super) fn part() -> Part {
+    Part { router: OpenApiRouter::new().routes(routes!(begin, show, end)), needs: NEEDS }
+}
+
+/// What somebody signs in with
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SignInInput {
+    /// Name of the user.
+    #[schema(max_length = 64, example = "anna")]
+    name: String,
+    /// Password.
+    #[serde(default)]
+    #[schema(max_length = 1024)]
+    password: Option<String>,
+    /// One-time password or recovery code.
+    #[serde(default)]
+    #[schema(max_length = 64)]
+    totp: Option<String>,
+    /// `continuation` of the challenge before.
+    #[serde(default)]
+    #[schema(max_length = 512)]
+    continuation: Option<String>,
+}
+
+/// Who is signed in
+#[derive(Debug, Serialize, ToSchema)]
+struct SessionState {
+    /// As the audit log writes it: `user:NAME`, `token:ID` or `local:UID`.
+    actor: String,
+    /// The user, unless it is root on the Unix socket.
+    user: Option<UserId>,
+    /// What it may do with the API.
+    role: Option<Role>,
+    /// To be repeated in the header X-CSRF-Token of every change; with a cookie only.
+    csrf_token: Option<String>,
+    /// When the login ends if nothing happens; with a cookie only.
+    ends_at: Option<Timestamp>,
+}
+
+/// One more factor is needed
+#[derive(Debug, Serialize, ToSchema)]
+struct ChallengeState {
+    /// What to ask the person for.
+    prompt: String,
+    /// To be sent back with the answer.
+    continuation: String,
+}
+
+/// Sign in
+///
+/// Sets a cookie that no script can read. Every refusal is the same, whatever is wrong.
+#[utoipa::path(post, path = "/api/v1/session", operation_id = "signIn", tag = "session",
+    request_body = SignInInput,
+    responses(
+        (status = 200, description = "Signed in", body = SessionState,
+            headers(("Set-Cookie" = String, description = "The session"))),
+        (status = 202, description = "One more factor is needed", body = ChallengeState)))]
+async fn begin(
+    State(state): State<ApiState>,
+    Extension(via): Extension<Via>,
+    StrictJson(input): StrictJson<SignInInput>,
+) -> Result<Response, Problem> {
+    check_lengths(&input)?;
+    let name = input.name.clone();
+    let attempt = SignInAttempt {
+        name: input.name,
+        password: input.password.map(Zeroizing::new),
+        totp: input.totp.map(Zeroizing::new),
+        continuation: input.continuation,
+        source: via.source,
+    };
+    let (user, name) = match state.sign_in().sign_in(attempt).await {
+        SignInOutcome::Accepted { user, name } => (user, name),
+        SignInOutcome::Challenge { prompt, continuation } => {
+            let challenge = ChallengeState { prompt, continuation };
+            return Ok((StatusCode::ACCEPTED, Json(challenge)).into_response());
+        }
+        SignInOutcome::Refused => return Err(refused(&state, name)),
+        SignInOutcome::TooMany { retry_after_s } => {
+            let detail = "Too many attempts: wait";
+            return Err(Problem::new(Reason::TooManyRequests, detail).retry_after(retry_after_s));
+        }
+        SignInOutcome::Unavailable { retry_after_s } => {
+            let detail = "Nobody can be signed in now: try again";
+            return Err(Problem::new(Reason::Overloaded, detail).retry_after(retry_after_s));
+        }
+    };
+    let account = state.accounts().by_id(user).await?;
+    let account = account.filter(|account| account.may_enter(state.now()));
+    let Some(account) = account else { return Err(refused(&state, name)) };
+    let (secret, csrf) = (random()?, random()?);
+    let begun = state
+        .logins()
+        .begin((user, name.clone(), account.password_print), &secret, csrf, state.now())
+        .cloned();
+    let login = begun
+        .map_err(|error| Problem::new(Reason::Overloaded, error.to_string()).retry_after(60))?;
+    state.hub().publish(state.now(), Kind::SignInAccepted, name.clone(), json!({ "by": "api" }));
+    let shown = SessionState {
+        actor: format!("user:{name}"),
+        user: Some(user),
+        role: account.user.role,
+        csrf_token: Some(login.csrf()),
+        ends_at: Some(login.ends_at()),
+    };
+    let cookie = set_cookie(via.door, &Zeroizing::new(hex(&secret)), AGE_MS_MAX / 1000)?;
+    Ok(([(header::SET_COOKIE, cookie)], Json(shown)).into_response())
+}
+
+fn check_lengths(input: &SignInInput) -> Result<(), Problem> {
+    let longer = |text: Option<&String>, most: usize| text.is_some_and(|text| text.len() > most);
+    let most = [
+        ("/name", Some(&input.name), 64),
+        ("/password", input.password.as_ref(), 1024),
+        ("/totp", input.totp.as_ref(), 64),
+        ("/continuation", input.continuation.as_ref(), 512),
+    ];
+    let errors: Vec<FieldError> = most
+        .iter()
+        .filter(|(_, text, most)| longer(*text, *most))
+        .map(|(pointer, _, most)| FieldError::new(*pointer, format!("may have {most} bytes")))
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+}
+
+fn refused(state: &ApiState, name: String) -> Problem {
+    state.hub().publish(state.now(), Kind::SignInRefused, name, json!({ "by": "api" }));
+    Problem::new(Reason::SignInRefused, Reason::SignInRefused.title())
+}
+
+fn random() -> Result<Secret, Problem> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| Problem::internal(&error))?;
+    Ok(secret)
+}
+
+fn set_cookie(door: Door, value: &str, seconds: i64) -> Result<HeaderValue, Problem> {
+    let (name, secure) = (cookie_name(door), if door == Door::Https { "; Secure" } else { "" });
+    let text =
+        format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    let mut cookie = HeaderValue::from_str(&text).map_err(|error| Problem::internal(&error))?;
+    cookie.set_sensitive(true);
+    Ok(cookie)
+}
+
+/// Who is signed in
+#[utoipa::path(get, path = "/api/v1/session", operation_id = "getSession", tag = "session",
+    responses((status = 200, description = "The caller", body = SessionState)))]
+async fn show(caller: Caller, login: Option<Extension<Login>>) -> Json<SessionState> {
+    Json(SessionState {
+        actor: caller.actor(),
+        user: caller.user(),
+        role: caller.role,
+        csrf_token: login.as_ref().map(|login| login.csrf()),
+        ends_at: login.as_ref().map(|login| login.ends_at()),
+    })
+}
+
+/// Sign out
+#[utoipa::path(delete, path = "/api/v1/session", operation_id = "signOut", tag = "session",
+    responses((status = 204, description = "Signed out")))]
+async fn end(
+    State(state): State<ApiState>,
+    Extension(via): Extension<Via>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if let Some(value) = cookie(&headers, cookie_name(via.door)) {
+        state.logins().end(value);
+    }
+    let cookie = set_cookie(via.door, "", 0)?;
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+}

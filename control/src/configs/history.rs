@@ -1,0 +1,91 @@
+//! Which configurations were in force, and who changed them.
+
+use std::sync::Arc;
+
+use super::Later;
+use crate::store::ids::Timestamp;
+use crate::store::query::{Page, Rows};
+use crate::store::records::ConfigVersion;
+use crate::store::{Store, StoreError};
+
+/// What is entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Since when.
+    pub at: Timestamp,
+    /// By whom.
+    pub actor: String,
+    /// Without preshared keys.
+    pub text: String,
+    /// SHA-256 of the text as it is.
+    pub hash: String,
+    /// For the audit log: `config.put`, `config.rollback`, ….
+    pub action: &'static str,
+}
+
+/// The history of the configuration.
+pub trait History: Send + Sync {
+    /// Enters a version and an audit entry, both or none; gives its number.
+    fn append(&self, entry: Entry) -> Later<Result<u64, StoreError>>;
+
+    /// The newest version.
+    fn last(&self) -> Later<Result<Option<ConfigVersion>, StoreError>>;
+
+    /// One version.
+    fn get(&self, number: u64) -> Later<Result<Option<ConfigVersion>, StoreError>>;
+
+    /// All versions, the newest first.
+    fn list(&self, page: Page) -> Later<Result<Rows<ConfigVersion>, StoreError>>;
+}
+
+/// The history in the store.
+#[derive(Clone)]
+pub struct StoreHistory(Store);
+
+impl StoreHistory {
+    /// Over `store`.
+    #[must_use]
+    pub fn shared(store: Store) -> Arc<dyn History> {
+        Arc::new(Self(store))
+    }
+}
+
+impl History for StoreHistory {
+    fn append(&self, entry: Entry) -> Later<Result<u64, StoreError>> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            let write = store.write(move |db| {
+                let last = db.config_versions(&Page { after: None, limit: 1 })?.items.pop();
+                let version = last.map_or(0, |last| last.version) + 1;
+                let Entry { at, actor, text, hash, action } = entry.clone();
+                let detail = serde_json::json!({ "version": version, "hash": hash });
+                db.append_audit(at, &actor, action, &format!("version {version}"), &detail)?;
+                db.append_config(&ConfigVersion { version, at, actor, text, hash })?;
+                Ok(version)
+            });
+            write.await
+        })
+    }
+
+    fn last(&self) -> Later<Result<Option<ConfigVersion>, StoreError>> {
+        let list = self.list(Page { after: None, limit: 1 });
+        Box::pin(async move { Ok(list.await?.items.pop()) })
+    }
+
+    fn get(&self, number: u64) -> Later<Result<Option<ConfigVersion>, StoreError>> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            let read = store.read(move |db| match db.config_version(number) {
+                Ok(version) => Ok(Some(version)),
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(other) => Err(other),
+            });
+            read.await
+        })
+    }
+
+    fn list(&self, page: Page) -> Later<Result<Rows<ConfigVersion>, StoreError>> {
+        let store = self.0.clone();
+        Box::pin(async move { store.read(move |db| db.config_versions(&page)).await })
+    }
+}

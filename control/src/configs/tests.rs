@@ -1,0 +1,367 @@
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use super::*;
+use crate::events::Kind;
+use crate::scratch::Scratch;
+use trial::Recovered;
+
+const PUBLIC: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
+const SHARED: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+
+fn text(peers: &[u8]) -> String {
+    let mut text =
+        "[interface]\nname = \"rw0\"\nlisten_port = 51820\npools = [\"10.9.0.0/16\"]\n".to_owned();
+    for number in peers {
+        let public = crate::keys::show_public(&ringway_proto::crypto::PublicKey([*number; 32]));
+        text.push_str(&format!(
+            "\n[[peer]]\nname = \"p{number}\"\npublic_key = \"{public}\"\n\
+             preshared_key = \"{SHARED}\"\nallowed_ips = [\"10.9.0.{number}/32\"]\n"
+        ));
+    }
+    text
+}
+
+/// A history in memory, which can be told to fail.
+#[derive(Default)]
+struct Memory {
+    versions: Mutex<Vec<ConfigVersion>>,
+    fails: AtomicBool,
+}
+
+impl History for Memory {
+    fn append(&self, entry: Entry) -> Later<Result<u64, StoreError>> {
+        if self.fails.load(Ordering::SeqCst) {
+            let error = StoreError::Busy { why: "told to".to_owned() };
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let mut versions = self.versions.lock().unwrap();
+        let version = versions.len() as u64 + 1;
+        let Entry { at, actor, text, hash, .. } = entry;
+        versions.push(ConfigVersion { version, at, actor, text, hash });
+        Box::pin(std::future::ready(Ok(version)))
+    }
+
+    fn last(&self) -> Later<Result<Option<ConfigVersion>, StoreError>> {
+        let last = self.versions.lock().unwrap().last().cloned();
+        Box::pin(std::future::ready(Ok(last)))
+    }
+
+    fn get(&self, number: u64) -> Later<Result<Option<ConfigVersion>, StoreError>> {
+        let found = self.versions.lock().unwrap().iter().find(|v| v.version == number).cloned();
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn list(&self, _: Page) -> Later<Result<Rows<ConfigVersion>, StoreError>> {
+        let items = self.versions.lock().unwrap().iter().rev().cloned().collect();
+        Box::pin(std::future::ready(Ok(Rows { items, next: None })))
+    }
+}
+
+/// A gateway that has what it read last, or refuses.
+struct Gateway {
+    file: PathBuf,
+    has: Mutex<String>,
+    refuses: AtomicBool,
+}
+
+impl Reloader for Gateway {
+    fn reload(&self) -> Later<Result<String, ReloadError>> {
+        let answer = if self.refuses.load(Ordering::SeqCst) {
+            Err(ReloadError::Refused("a core said no".to_owned()))
+        } else {
+            *self.has.lock().unwrap() = fs::read_to_string(&self.file).unwrap();
+            Ok("done".to_owned())
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+struct World {
+    folder: Scratch,
+    file: PathBuf,
+    now: Arc<AtomicI64>,
+    gateway: Arc<Gateway>,
+    history: Arc<Memory>,
+    hub: Hub,
+    configs: Arc<Configs>,
+}
+
+impl World {
+    async fn new(name: &str) -> Self {
+        let folder = Scratch::new(&format!("configs_{name}"));
+        let file = folder.path().join("ringway.toml");
+        fs::write(&file, text(&[2])).unwrap();
+        let now = Arc::new(AtomicI64::new(1_000_000));
+        let has = Mutex::new(text(&[2]));
+        let gateway =
+            Arc::new(Gateway { file: file.clone(), has, refuses: AtomicBool::new(false) });
+        let (history, hub) = (Arc::new(Memory::default()), Hub::default());
+        let configs = configs(folder.path(), &file, &now, &gateway, &history, &hub, None);
+        configs.note_file().await.unwrap();
+        Self { folder, file, now, gateway, history, hub, configs }
+    }
+
+    fn restart(&mut self) -> Recovered {
+        let now = Timestamp(self.now.load(Ordering::SeqCst));
+        let recovered = trial::recover(self.folder.path(), &self.file, now, |_| true).unwrap();
+        let trial = match &recovered {
+            Recovered::Continues(trial) => Some(trial.clone()),
+            Recovered::Nothing | Recovered::RolledBack(_) => None,
+        };
+        let (folder, file) = (self.folder.path(), &self.file);
+        self.configs =
+            configs(folder, file, &self.now, &self.gateway, &self.history, &self.hub, trial);
+        recovered
+    }
+
+    async fn put(&self, text: &str, confirm: Option<u32>) -> Result<Outcome, ConfigError> {
+        let tag = self.configs.current().await.unwrap().tag;
+        self.configs.put(wanted(text, &tag, confirm)).await
+    }
+
+    fn on_disk(&self) -> String {
+        fs::read_to_string(&self.file).unwrap()
+    }
+
+    fn in_force(&self) -> String {
+        self.gateway.has.lock().unwrap().clone()
+    }
+
+    fn pass(&self, ms: i64) {
+        self.now.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    fn has_journal(&self) -> bool {
+        self.folder.path().join(trial::FILE_NAME).exists()
+    }
+}
+
+fn configs(
+    folder: &Path,
+    file: &Path,
+    now: &Arc<AtomicI64>,
+    gateway: &Arc<Gateway>,
+    history: &Arc<Memory>,
+    hub: &Hub,
+    trial: Option<Trial>,
+) -> Arc<Configs> {
+    let now = Arc::clone(now);
+    Arc::new(Configs::new(ConfigParts {
+        file: file.to_owned(),
+        state_dir: folder.to_owned(),
+        overrides: Overrides::default(),
+        reloader: Arc::clone(gateway) as Arc<dyn Reloader>,
+        history: Arc::clone(history) as Arc<dyn History>,
+        hub: hub.clone(),
+        clock: Arc::new(move || Timestamp(now.load(Ordering::SeqCst))),
+        trial,
+    }))
+}
+
+fn wanted(text: &str, tag: &str, confirm_within_s: Option<u32>) -> Wanted {
+    Wanted {
+        text: Zeroizing::new(text.to_owned()),
+        tag: tag.to_owned(),
+        dry_run: false,
+        confirm_within_s,
+        actor: "user:anna".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_change_reaches_file_gateway_and_history_and_keys_stay_inside() {
+    let world = World::new("put").await;
+    let mut events = world.hub.listen();
+    let shown = world.configs.current().await.unwrap();
+    assert!(!shown.text.contains(SHARED) && shown.text.contains(redact::REDACTED));
+    // What was shown, with one more peer.
+    let added = format!(
+        "{}\n[[peer]]\nname = \"new\"\npublic_key = \"{PUBLIC}\"\nallowed_ips = [\"10.9.0.9/32\"]\n",
+        shown.text
+    );
+    let outcome = world.put(&added, None).await.unwrap();
+    assert_eq!((outcome.peers_added, outcome.peers_changed, outcome.version), (1, 0, Some(2)));
+    assert!(outcome.diff.contains("+name = \"new\"") && !outcome.diff.contains(SHARED));
+    assert!(world.on_disk().contains(SHARED), "the masked key is as it was");
+    assert_eq!(world.on_disk(), world.in_force());
+    assert_eq!(outcome.etag, world.configs.current().await.unwrap().tag);
+    let version = world.configs.version(2).await.unwrap();
+    assert!(!version.text.contains(SHARED));
+    assert_eq!((version.actor.as_str(), version.hash), ("user:anna", hash(&world.on_disk())));
+    assert!(matches!(events.try_next(),
+        Some(crate::events::Heard::Event(event)) if event.kind == Kind::ConfigApplied));
+}
+
+#[tokio::test]
+async fn a_change_of_something_older_is_refused() {
+    let world = World::new("stale").await;
+    let tag = world.configs.current().await.unwrap().tag;
+    world.put(&text(&[2, 3]), None).await.unwrap();
+    let error = world.configs.put(wanted(&text(&[2]), &tag, None)).await.unwrap_err();
+    assert!(matches!(error, ConfigError::Stale { .. }));
+    // Edited by hand, without a version of its own.
+    let tag = world.configs.current().await.unwrap().tag;
+    fs::write(&world.file, text(&[2, 3, 4])).unwrap();
+    let error = world.configs.put(wanted(&text(&[2]), &tag, None)).await.unwrap_err();
+    assert!(matches!(error, ConfigError::Stale { .. }));
+    assert_eq!(world.on_disk(), text(&[2, 3, 4]));
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_change_and_changes_nothing() {
+    let world = World::new("dry").await;
+    let wider = text(&[2]).replace("51820", "51821");
+    let tag = world.configs.current().await.unwrap().tag;
+    let run = Wanted { dry_run: true, ..wanted(&wider, &tag, None) };
+    let outcome = world.configs.put(run).await.unwrap();
+    assert_eq!(outcome.needs_restart.len(), 1);
+    assert!(!outcome.applied && outcome.diff.contains("+listen_port = 51821"));
+    let error = world.put(&wider, None).await.unwrap_err();
+    assert!(matches!(error, ConfigError::NeedsRestart(options) if options.len() == 1));
+    assert_eq!(world.on_disk(), text(&[2]));
+    assert_eq!(world.history.versions.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_wrong_text_is_refused_with_its_lines() {
+    let world = World::new("wrong").await;
+    let wrong = format!("{}[interfac]\nmtu = 1\n", text(&[2]));
+    let ConfigError::Invalid(problems) = world.put(&wrong, None).await.unwrap_err() else {
+        panic!("it is invalid")
+    };
+    assert_eq!(problems[0].0, wrong.lines().count() - 1);
+    let masked = text(&[2, 3]).replace(SHARED, redact::REDACTED);
+    let error = world.put(&masked, None).await.unwrap_err();
+    assert!(matches!(error, ConfigError::Invalid(list) if list[0].2.contains("peer p3")));
+    assert_eq!(world.on_disk(), text(&[2]));
+}
+
+#[tokio::test]
+async fn what_fails_on_the_way_leaves_everything_as_it_was() {
+    let world = World::new("fails").await;
+    for confirm in [None, Some(60)] {
+        world.gateway.refuses.store(true, Ordering::SeqCst);
+        let error = world.put(&text(&[2, 3]), confirm).await.unwrap_err();
+        assert!(matches!(error, ConfigError::Refused(_)));
+        world.gateway.refuses.store(false, Ordering::SeqCst);
+        world.history.fails.store(true, Ordering::SeqCst);
+        let error = world.put(&text(&[2, 3]), confirm).await.unwrap_err();
+        assert!(matches!(error, ConfigError::Store(StoreError::Busy { .. })));
+        world.history.fails.store(false, Ordering::SeqCst);
+        assert_eq!((world.on_disk(), world.in_force()), (text(&[2]), text(&[2])));
+        assert!(!world.has_journal());
+        assert!(world.configs.current().await.unwrap().on_trial.is_none());
+    }
+    // And it works afterwards.
+    world.put(&text(&[2, 3]), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_trial_that_nobody_confirms_takes_itself_back() {
+    let world = World::new("trial").await;
+    let outcome = world.put(&text(&[2, 3]), Some(60)).await.unwrap();
+    assert_eq!(outcome.confirm_by, Some(Timestamp(1_060_000)));
+    assert_eq!(world.in_force(), text(&[2, 3]));
+    assert!(matches!(world.put(&text(&[2]), None).await, Err(ConfigError::OnTrial { .. })));
+    world.pass(59_999);
+    world.configs.expire().await;
+    assert_eq!(world.in_force(), text(&[2, 3]), "not yet");
+    world.pass(1);
+    world.configs.expire().await;
+    assert_eq!((world.on_disk(), world.in_force()), (text(&[2]), text(&[2])));
+    assert!(!world.has_journal());
+    assert_eq!(world.configs.version(3).await.unwrap().actor, "gateway");
+    assert_eq!(world.configs.confirm("user:anna").await, Err(ConfigError::NoTrial));
+}
+
+#[tokio::test]
+async fn the_watch_takes_a_trial_back_by_itself() {
+    let world = World::new("watch").await;
+    let watch = tokio::spawn(Arc::clone(&world.configs).watch());
+    let mut events = world.hub.listen();
+    world.put(&text(&[2, 3]), Some(10)).await.unwrap();
+    // The clock is past the end when the watch looks for the first time.
+    world.pass(10_000);
+    while !matches!(events.next().await,
+        Some(crate::events::Heard::Event(event)) if event.kind == Kind::ConfigRolledBack)
+    {}
+    assert_eq!(world.in_force(), text(&[2]));
+    watch.abort();
+}
+
+#[tokio::test]
+async fn a_confirmed_trial_stays() {
+    let world = World::new("confirm").await;
+    world.put(&text(&[2, 3]), Some(60)).await.unwrap();
+    let current = world.configs.confirm("user:anna").await.unwrap();
+    assert_eq!(current.on_trial, None);
+    world.pass(900_000);
+    world.configs.expire().await;
+    assert_eq!(world.in_force(), text(&[2, 3]));
+    assert!(!world.has_journal());
+}
+
+#[tokio::test]
+async fn a_trial_survives_a_crash_and_is_taken_back_by_the_next_start_or_the_next_watch() {
+    let mut world = World::new("crash").await;
+    world.put(&text(&[2, 3]), Some(60)).await.unwrap();
+    world.pass(10_000);
+    assert!(matches!(world.restart(), Recovered::Continues(_)));
+    assert!(world.configs.current().await.unwrap().on_trial.is_some());
+    world.pass(50_000);
+    world.configs.expire().await;
+    assert_eq!(world.in_force(), text(&[2]));
+    world.put(&text(&[2, 3]), Some(60)).await.unwrap();
+    world.pass(60_000);
+    assert!(matches!(world.restart(), Recovered::RolledBack(_)));
+    assert_eq!(world.on_disk(), text(&[2]));
+}
+
+#[tokio::test]
+async fn one_goes_back_at_once_or_to_a_version() {
+    let world = World::new("back").await;
+    assert_eq!(world.configs.roll_back(None, "a").await, Err(ConfigError::NoTrial));
+    assert_eq!(world.configs.roll_back(Some(9), "a").await, Err(ConfigError::NoVersion(9)));
+    world.put(&text(&[2, 3]), Some(60)).await.unwrap();
+    let outcome = world.configs.roll_back(None, "user:anna").await.unwrap();
+    assert_eq!((outcome.version, outcome.peers_removed), (Some(3), 1));
+    world.put(&text(&[2, 4]), None).await.unwrap();
+    let outcome = world.configs.roll_back(Some(1), "user:anna").await.unwrap();
+    assert_eq!(outcome.version, Some(5));
+    assert_eq!(world.on_disk(), text(&[2]), "with the key that the history does not have");
+    // Version 2 had a peer whose key is kept nowhere any more.
+    let error = world.configs.roll_back(Some(2), "user:anna").await.unwrap_err();
+    assert!(matches!(error, ConfigError::Invalid(list) if list[0].2.contains("p3")));
+}
+
+#[tokio::test]
+async fn of_many_changes_at_once_from_the_same_version_one_wins() {
+    let world = World::new("race").await;
+    let tag = world.configs.current().await.unwrap().tag;
+    let tasks: Vec<_> = (3..11)
+        .map(|number| {
+            let (configs, tag) = (Arc::clone(&world.configs), tag.clone());
+            tokio::spawn(async move { configs.put(wanted(&text(&[2, number]), &tag, None)).await })
+        })
+        .collect();
+    let mut won = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(_) => won += 1,
+            Err(error) => assert!(matches!(error, ConfigError::Stale { .. }), "{error}"),
+        }
+    }
+    assert_eq!(won, 1);
+    assert_eq!(world.on_disk(), world.in_force());
+}
+
+#[tokio::test]
+async fn a_file_changed_by_hand_is_noted_once_at_the_start() {
+    let world = World::new("hand").await;
+    fs::write(&world.file, text(&[2, 5])).unwrap();
+    world.configs.note_file().await.unwrap();
+    world.configs.note_file().await.unwrap();
+    assert_eq!(world.history.versions.lock().unwrap().len(), 2);
+}
