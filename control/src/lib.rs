@@ -28,6 +28,7 @@ pub mod place;
 pub mod plane;
 pub mod ready;
 pub mod run;
+pub mod service;
 pub mod stats;
 pub mod store;
 pub mod uapi;

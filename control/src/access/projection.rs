@@ -138,6 +138,8 @@ pub struct Projection {
     retiring: BTreeSet<Number>,
     sessions: Sessions,
     deadlines: BTreeSet<(Timestamp, UserId)>,
+    /// Nobody may be connected.
+    drained: bool,
     steps: Vec<Step>,
     notes: Vec<Note>,
 }
@@ -224,7 +226,11 @@ impl Projection {
     /// Decides anew about all devices of a user, and when to do so again.
     fn refresh(&mut self, id: UserId, now: Moment) {
         let Some(mut entry) = self.users.remove(&id) else { return };
-        let person_out = entry.person.out(now).or_else(|| entry.quota_out());
+        let person_out = self
+            .drained
+            .then_some(Out::Drained)
+            .or_else(|| entry.person.out(now))
+            .or_else(|| entry.quota_out());
         for client in &entry.person.clients {
             let Some(place) = entry.places.get_mut(&client.id) else { continue };
             let why =
@@ -299,6 +305,15 @@ impl Projection {
         for id in ids {
             self.follow_quota(id, now);
             self.refresh(id, now);
+        }
+    }
+
+    /// Lets nobody be connected, or everybody again who may.
+    pub fn set_drained(&mut self, drained: bool, now: Moment) {
+        if self.drained != drained {
+            self.drained = drained;
+            let ids: Vec<UserId> = self.users.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.refresh(id, now));
         }
     }
 

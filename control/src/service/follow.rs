@@ -16,10 +16,9 @@ use crate::access::chain::{Subject, tag};
 use crate::access::projection::quota::bounds;
 use crate::access::{Client, Moment, Number, Person, Rules as InForce};
 use crate::directory::effective::{Candidates, Effective};
-use crate::store::records::{
-    DeviceId, Group, GroupId, Lease, Period, Policy, PolicyId, UserId,
-};
-use crate::store::{AccessRow, Page, StoreError};
+use crate::store::records::{DeviceId, Group, GroupId, Lease, Period, Policy, PolicyId, UserId};
+use crate::store::StoreError;
+use crate::store::query::{AccessRow, Page};
 
 /// How often changes are looked for that nobody rang for.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -31,6 +30,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const ROWS: u32 = 1_000;
 
 const DAY_MS: i64 = 86_400_000;
+
+/// The policy that holds where there is no other. The store always has one.
+const DEFAULT_POLICY: &str = "default";
 
 /// Policies and groups, and how far changes are known.
 #[derive(Debug, Default)]
@@ -98,7 +100,7 @@ impl Service {
             let there: BTreeSet<GroupId> = groups.iter().map(|group| group.id).collect();
             rules.groups.keys().filter(|id| !there.contains(id)).copied().collect()
         };
-        let default = policies.iter().find(|policy| policy.name == crate::directory::DEFAULT);
+        let default = policies.iter().find(|policy| policy.name == DEFAULT_POLICY);
         *rules = Rules {
             default: default.map(|policy| policy.id),
             policies: policies.into_iter().map(|policy| (policy.id, policy)).collect(),
@@ -113,8 +115,11 @@ impl Service {
         for row in rows {
             people.entry(row.user.id).or_default().push(row);
         }
-        let lost: Vec<UserId> =
-            projection.people().map(|person| person.id).filter(|id| !people.contains_key(id)).collect();
+        let lost: Vec<UserId> = projection
+            .people()
+            .map(|person| person.id)
+            .filter(|id| !people.contains_key(id))
+            .collect();
         lost.into_iter().for_each(|id| projection.remove_person(id, now));
         let count = people.len();
         for (id, rows) in people {
@@ -125,9 +130,9 @@ impl Service {
                 of_period.copied().unwrap_or(0) + self.measure.borrow().pending_of(id, day)
             });
             // What is known of somebody who is there already is newer.
-            let stored = stored.filter(|_| projection.person(id).is_none_or(|before| {
-                before.rules.quota != person.rules.quota
-            }));
+            let stored = stored.filter(|_| {
+                projection.person(id).is_none_or(|before| before.rules.quota != person.rules.quota)
+            });
             projection.put_person(person, stored, now);
         }
         gone.into_iter().for_each(|id| projection.remove_group(id));
@@ -281,9 +286,9 @@ impl Service {
         {
             let projection = self.projection.borrow();
             self.desk.with_plane(|plane| {
-                let peers = plane.peers().filter(|(public, peer)| {
-                    peer.account.is_some() && !projection.is_peer(public)
-                });
+                let peers = plane
+                    .peers()
+                    .filter(|(public, peer)| peer.account.is_some() && !projection.is_peer(public));
                 for (public, _) in peers {
                     steps.extend([
                         Operation::Peer(*public),
@@ -383,14 +388,15 @@ fn everything(
             break;
         }
     }
-    let used = days.iter().map(|(period, day)| Ok((*period, db.usage_sums(*day)?.into_iter().collect())));
+    let used =
+        days.iter().map(|(period, day)| Ok((*period, db.usage_sums(*day)?.into_iter().collect())));
     let used = used.collect::<Result<BTreeMap<_, _>, StoreError>>()?;
     Ok(Everything { revision, policies, groups, rows, used })
 }
 
 /// All pages of a list.
 fn all<T>(
-    mut page: impl FnMut(&Page) -> Result<crate::store::Rows<T>, StoreError>,
+    mut page: impl FnMut(&Page) -> Result<crate::store::query::Rows<T>, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
     let mut items = Vec::new();
     let mut after = None;

@@ -14,7 +14,8 @@ use crate::access::ledger::{Ledger, Mark, Slot};
 use crate::access::sessions::Counted;
 use crate::access::{Moment, Number, Projection, Step};
 use crate::store::records::{DeviceId, Timestamp, Usage, UserId};
-use crate::store::{StoreError, UsageMark};
+use crate::store::StoreError;
+use crate::store::query::UsageMark;
 
 /// Devices that a tick looks at, at least; ten ticks look at all.
 const DEVICES_PER_TICK: usize = 4_096;
@@ -98,9 +99,8 @@ impl Measure {
 
     /// What a user moved since a day that the store does not know of yet.
     pub(super) fn pending_of(&self, user: UserId, from_day: i32) -> u64 {
-        let of_user = self.pending.iter().filter(|((other, _, day), _)| {
-            *other == user && *day >= from_day
-        });
+        let of_user =
+            self.pending.iter().filter(|((other, _, day), _)| *other == user && *day >= from_day);
         of_user.map(|(_, counted)| counted.bytes()).sum()
     }
 
@@ -204,14 +204,15 @@ impl Service {
             names.iter().map(|page| db.usage_marks(page)).collect::<Result<Vec<_>, _>>()
         });
         let marks = marks.await?;
-        let same_life = marks.into_iter().zip(&readers).enumerate().flat_map(|(core, (marks, reader))| {
-            let epoch = reader.epoch();
-            marks.into_iter().filter(move |mark| mark.epoch == epoch).map(move |mark| {
-                let [up_bytes, down_bytes, up_packets, down_packets] = mark.seen;
-                let seen = Counted { up_bytes, down_bytes, up_packets, down_packets };
-                ((core as u16, mark.slot), Mark { tag: mark.tag, seen })
-            })
-        });
+        let same_life =
+            marks.into_iter().zip(&readers).enumerate().flat_map(|(core, (marks, reader))| {
+                let epoch = reader.epoch();
+                marks.into_iter().filter(move |mark| mark.epoch == epoch).map(move |mark| {
+                    let [up_bytes, down_bytes, up_packets, down_packets] = mark.seen;
+                    let seen = Counted { up_bytes, down_bytes, up_packets, down_packets };
+                    ((core as u16, mark.slot), Mark { tag: mark.tag, seen })
+                })
+            });
         let mut ledger = Ledger::resume(same_life);
         let mut found = Vec::new();
         for (core, reader) in readers.iter().enumerate() {
@@ -241,7 +242,8 @@ impl Service {
     /// The marks as the store keeps them.
     pub(super) fn marks(&self, marks: &[(Slot, Mark)]) -> Vec<UsageMark> {
         let measure = self.measure.borrow();
-        let epoch = |core: u16| measure.readers.get(usize::from(core)).map_or(0, UsageReader::epoch);
+        let epoch =
+            |core: u16| measure.readers.get(usize::from(core)).map_or(0, UsageReader::epoch);
         let stored = marks.iter().map(|((core, slot), mark)| UsageMark {
             page: self.page(*core),
             epoch: epoch(*core),

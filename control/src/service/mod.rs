@@ -195,7 +195,7 @@ impl Service {
         if let Some(ms) = step {
             warn!("The clock was set by {} ms: dates follow it, sessions do not", ms);
             let detail = serde_json::json!({ "step_ms": ms });
-            self.hub.publish(now.wall, Kind::ClockSet, self.name.as_str(), detail);
+            self.hub.publish(now.wall, Kind::Warning, "clock", detail);
             self.projection.borrow_mut().calendar_was_set(now);
         }
         now

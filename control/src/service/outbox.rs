@@ -123,7 +123,11 @@ impl Service {
         // Nobody knows whether a change was kept of which no answer came.
         let unsure = matches!(failure, StoreError::Timeout { .. } | StoreError::Unavailable { .. });
         let mut measure = self.measure.borrow_mut();
-        if unsure { measure.unsure = Some(entered) } else { measure.keep_entered(entered) }
+        if unsure {
+            measure.unsure = Some(entered)
+        } else {
+            measure.keep_entered(entered)
+        }
         false
     }
 

@@ -30,7 +30,8 @@ impl Volumes {
             match step {
                 Step::PutAccount(plan) => {
                     let account = self.account(&plan);
-                    operations.push(Operation::PutAccount(AccountId(plan.number), Box::new(account)));
+                    operations
+                        .push(Operation::PutAccount(AccountId(plan.number), Box::new(account)));
                 }
                 Step::RemoveAccount(number) => {
                     self.told.remove(&number);

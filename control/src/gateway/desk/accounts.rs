@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ringway_dataplane::command::{
     ACCOUNTS_PER_PAGE_MAX, AccountPage, AccountStatus, Command, HomeStatus,
 };
-use ringway_link::usage::Usage;
+use ringway_link::usage::{Usage, UsageReader};
 use ringway_proto::{AccountId, CoreId};
 use tokio::sync::mpsc;
 use tracing::info;
@@ -79,6 +79,12 @@ impl Desk {
         let owner = inner.plane.account(account)?.owner;
         let counted = inner.lines.iter().filter_map(|line| line.usage.read(account.0));
         counted.filter(|usage| usage.owner == owner).reduce(|all, one| all.plus(&one))
+    }
+
+    /// Eyes on what accounts used on each core, in the order of the cores.
+    #[must_use]
+    pub fn usage_readers(&self) -> Vec<UsageReader> {
+        self.inner.borrow().lines.iter().map(|line| line.usage.clone()).collect()
     }
 
     /// From now on it is heard here which volumes are used up, and nowhere else. What nobody
