@@ -5,7 +5,7 @@
 
 mod accounts;
 mod connect;
-pub(crate) mod quota;
+mod quota;
 #[cfg(test)]
 mod tests;
 

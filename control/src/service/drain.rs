@@ -121,10 +121,14 @@ impl Service {
                 .map(|session| session.public)
                 .collect()
         });
-        self.desk.with_plane(|plane| {
-            let peers = keys.iter().filter_map(|public| Some((*public, plane.peer(public)?)));
-            peers.flat_map(|(public, peer)| again(public, peer)).collect()
-        })
+        keys.iter().flat_map(|public| self.peer_again(public)).collect()
+    }
+
+    /// Removes a peer and makes it again, without its session.
+    pub(super) fn peer_again(&self, public: &PublicKey) -> Vec<Operation> {
+        self.desk
+            .with_plane(|plane| plane.peer(public).map(|peer| again(*public, peer)))
+            .unwrap_or_default()
     }
 }
 

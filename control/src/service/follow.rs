@@ -13,12 +13,12 @@ use tracing::{info, warn};
 
 use super::{Service, store_failed};
 use crate::access::chain::{Subject, tag};
-use crate::access::projection::quota::bounds;
-use crate::access::{Client, Moment, Number, Person, Rules as InForce};
+use crate::access::{Client, Moment, Number, Person, Projection, Rules as InForce};
 use crate::directory::effective::{Candidates, Effective};
-use crate::store::records::{DeviceId, Group, GroupId, Lease, Period, Policy, PolicyId, UserId};
-use crate::store::StoreError;
+use crate::directory::quota;
 use crate::store::query::{AccessRow, Page};
+use crate::store::records::{DeviceId, Group, GroupId, Lease, Period, Policy, PolicyId, UserId};
+use crate::store::{Db, StoreError};
 
 /// How often changes are looked for that nobody rang for.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -28,8 +28,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Rows that are read at once.
 const ROWS: u32 = 1_000;
-
-const DAY_MS: i64 = 86_400_000;
 
 /// The policy that holds where there is no other. The store always has one.
 const DEFAULT_POLICY: &str = "default";
@@ -41,6 +39,8 @@ pub(super) struct Rules {
     groups: BTreeMap<GroupId, Group>,
     default: Option<PolicyId>,
     revision: u64,
+    /// What was forgiven of the use of whom, in the period that began with which day.
+    forgiven: BTreeMap<UserId, (i32, u64)>,
 }
 
 /// Everything of the store that matters here.
@@ -49,8 +49,15 @@ struct Everything {
     policies: Vec<Policy>,
     groups: Vec<Group>,
     rows: Vec<AccessRow>,
-    /// What users used since the first day of each period.
-    used: BTreeMap<Period, BTreeMap<UserId, u64>>,
+    /// What users used since the first day of each period, less what was forgiven.
+    used: BTreeMap<Period, BTreeMap<UserId, Used>>,
+}
+
+/// What a user used in a period, and how much more it was before a reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Used {
+    bytes: u64,
+    forgiven: u64,
 }
 
 impl Service {
@@ -94,8 +101,8 @@ impl Service {
 
     fn put_everything(&self, everything: Everything, now: Moment) {
         let Everything { revision, policies, groups, rows, used } = everything;
-        let mut rules = self.rules.borrow_mut();
         let mut projection = self.projection.borrow_mut();
+        let mut rules = self.rules.borrow_mut();
         let gone: Vec<GroupId> = {
             let there: BTreeSet<GroupId> = groups.iter().map(|group| group.id).collect();
             rules.groups.keys().filter(|id| !there.contains(id)).copied().collect()
@@ -106,6 +113,7 @@ impl Service {
             policies: policies.into_iter().map(|policy| (policy.id, policy)).collect(),
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             revision,
+            forgiven: std::mem::take(&mut rules.forgiven),
         };
         projection.set_gateway_rate(self.settings.get().rate);
         for group in rules.groups.values() {
@@ -122,17 +130,15 @@ impl Service {
             .collect();
         lost.into_iter().for_each(|id| projection.remove_person(id, now));
         let count = people.len();
+        drop(rules);
         for (id, rows) in people {
-            let Some(person) = rules.person(&rows) else { continue };
+            let Some(person) = self.rules.borrow().person(&rows) else { continue };
             let stored = person.rules.quota.map(|quota| {
                 let of_period = used.get(&quota.period).and_then(|used| used.get(&id));
-                let day = first_day(quota.period, now);
-                of_period.copied().unwrap_or(0) + self.measure.borrow().pending_of(id, day)
+                (first_day(quota.period, now), of_period.copied().unwrap_or_default())
             });
-            // What is known of somebody who is there already is newer.
-            let stored = stored.filter(|_| {
-                projection.person(id).is_none_or(|before| before.rules.quota != person.rules.quota)
-            });
+            let stored =
+                stored.and_then(|(day, used)| self.news_of(&projection, &person, day, used));
             projection.put_person(person, stored, now);
         }
         gone.into_iter().for_each(|id| projection.remove_group(id));
@@ -186,16 +192,16 @@ impl Service {
         if users.is_empty() && unknown.is_empty() {
             return Ok(());
         }
+        let now = self.now();
         let found = self.store.read(move |db| {
             let mut users = users.clone();
             for device in &unknown {
                 users.extend(db.access_of_device(*device)?.map(|row| row.user.id));
             }
-            let rows = |id: UserId| Ok((id, db.access_of_user(id)?));
-            users.into_iter().map(rows).collect::<Result<Vec<_>, StoreError>>()
+            users.into_iter().map(|id| Found::of(db, id, now)).collect::<Result<Vec<_>, _>>()
         });
-        for (id, rows) in found.await? {
-            self.put_user(id, &rows).await?;
+        for found in found.await? {
+            self.put_user(&found);
         }
         self.steps.notify_one();
         // Whoever lost access is told without waiting for the next tick.
@@ -203,33 +209,33 @@ impl Service {
         Ok(())
     }
 
-    async fn put_user(&self, id: UserId, rows: &[AccessRow]) -> Result<(), StoreError> {
-        let person = self.rules.borrow().person(rows);
-        let Some(person) = person else {
-            self.projection.borrow_mut().remove_person(id, self.now());
-            return Ok(());
-        };
-        let quota = person.rules.quota;
-        let changed = self.with_projection(|projection| {
-            projection.person(id).is_none_or(|before| before.rules.quota != quota)
+    fn put_user(&self, found: &Found) {
+        let now = self.now();
+        let person = self.rules.borrow().person(&found.rows);
+        let mut projection = self.projection.borrow_mut();
+        let Some(person) = person else { return projection.remove_person(found.id, now) };
+        let stored = person.rules.quota.and_then(|quota| {
+            let used = found.used.get(&quota.period).copied().unwrap_or_default();
+            self.news_of(&projection, &person, first_day(quota.period, now), used)
         });
-        let used = match quota.filter(|_| changed) {
-            Some(quota) => Some(self.used_since(id, first_day(quota.period, self.now())).await?),
-            None => None,
-        };
-        self.projection.borrow_mut().put_person(person, used, self.now());
-        Ok(())
+        projection.put_person(person, stored, now);
     }
 
-    /// What a user used since a day, also what the store does not know of yet.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub(super) async fn used_since(&self, id: UserId, day: i32) -> Result<u64, StoreError> {
-        let pending = self.measure.borrow().pending_of(id, day);
-        let stored = self.store.read(move |db| db.usage_sum(id, day)).await?;
-        // What was entered between the two is in both, or in none: it is small, and follows.
-        Ok(stored + pending)
+    /// What a user used of its quota, if the store knows better than the projection: when it is new
+    /// there, has another quota, or when what it used was forgiven.
+    fn news_of(
+        &self,
+        projection: &Projection,
+        person: &Person,
+        day: i32,
+        used: Used,
+    ) -> Option<u64> {
+        let mut rules = self.rules.borrow_mut();
+        let before = rules.forgiven.insert(person.id, (day, used.forgiven));
+        let known = projection.person(person.id);
+        let same = known.is_some_and(|known| known.rules.quota == person.rules.quota)
+            && before == Some((day, used.forgiven));
+        (!same).then(|| used.bytes + self.measure.borrow().pending_of(person.id, day))
     }
 
     fn day_of_each_period(&self) -> Vec<(Period, i32)> {
@@ -313,6 +319,33 @@ impl Service {
     }
 }
 
+/// What the store has of one user.
+struct Found {
+    id: UserId,
+    rows: Vec<AccessRow>,
+    used: BTreeMap<Period, Used>,
+}
+
+impl Found {
+    fn of(db: &mut Db<'_>, id: UserId, now: Moment) -> Result<Self, StoreError> {
+        let rows = db.access_of_user(id)?;
+        let used = Period::ALL.iter().map(|period| {
+            let day = first_day(*period, now);
+            let sum = db.usage_sum(id, day)?;
+            Ok((*period, Used::of(db, id, day, sum)?))
+        });
+        let used = used.collect::<Result<_, StoreError>>()?;
+        Ok(Self { id, rows, used })
+    }
+}
+
+impl Used {
+    fn of(db: &mut Db<'_>, id: UserId, day: i32, sum: u64) -> Result<Self, StoreError> {
+        let forgiven = quota::forgiven(db, id, day)?;
+        Ok(Self { bytes: sum.saturating_sub(forgiven), forgiven })
+    }
+}
+
 impl Rules {
     /// A user as the projection wants it, from the rows of its devices. None if there are none.
     fn person(&self, rows: &[AccessRow]) -> Option<Person> {
@@ -365,16 +398,12 @@ fn addresses(lease: &Lease) -> Vec<IpNet> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// The first day of the period that lies at this moment.
-pub(super) fn first_day(period: Period, now: Moment) -> i32 {
-    let (first, _) = bounds(period, now.wall);
-    i32::try_from(first.0.div_euclid(DAY_MS)).unwrap_or(0)
+/// The first day of the period that this moment is in.
+fn first_day(period: Period, now: Moment) -> i32 {
+    quota::period(period, now.wall).0
 }
 
-fn everything(
-    db: &mut crate::store::Db<'_>,
-    days: &[(Period, i32)],
-) -> Result<Everything, StoreError> {
+fn everything(db: &mut Db<'_>, days: &[(Period, i32)]) -> Result<Everything, StoreError> {
     // The revision first: what changes meanwhile is read again, and nothing is missed.
     let revision = db.revision()?;
     let policies = all(|page| db.policies(page))?;
@@ -388,9 +417,13 @@ fn everything(
             break;
         }
     }
-    let used =
-        days.iter().map(|(period, day)| Ok((*period, db.usage_sums(*day)?.into_iter().collect())));
-    let used = used.collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+    let mut used: BTreeMap<Period, BTreeMap<UserId, Used>> = BTreeMap::new();
+    for (period, day) in days {
+        let of_period = used.entry(*period).or_default();
+        for (id, sum) in db.usage_sums(*day)? {
+            of_period.insert(id, Used::of(db, id, *day, sum)?);
+        }
+    }
     Ok(Everything { revision, policies, groups, rows, used })
 }
 

@@ -13,9 +13,9 @@ use crate::access::chain::Subject;
 use crate::access::ledger::{Ledger, Mark, Slot};
 use crate::access::sessions::Counted;
 use crate::access::{Moment, Number, Projection, Step};
-use crate::store::records::{DeviceId, Timestamp, Usage, UserId};
 use crate::store::StoreError;
 use crate::store::query::UsageMark;
+use crate::store::records::{DeviceId, Timestamp, Usage, UserId};
 
 /// Devices that a tick looks at, at least; ten ticks look at all.
 const DEVICES_PER_TICK: usize = 4_096;

@@ -10,6 +10,7 @@ mod apply;
 pub mod door;
 mod drain;
 mod follow;
+pub mod live;
 mod measure;
 mod notes;
 mod outbox;
@@ -190,7 +191,7 @@ impl Service {
     }
 
     /// This moment. A calendar that was set is noticed here.
-    fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         let (now, step) = self.clocks.borrow_mut().at(wall_clock(), self.started.elapsed());
         if let Some(ms) = step {
             warn!("The clock was set by {} ms: dates follow it, sessions do not", ms);

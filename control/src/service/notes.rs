@@ -111,7 +111,26 @@ impl Service {
         Some(crate::uapi::write::canonical(endpoint).to_string())
     }
 
-    fn name_of_session(&self, session: &Session) -> String {
+    /// Notes who did something that is no change of a record. A store that does not take it is no
+    /// reason not to do it.
+    pub(super) async fn note_action(
+        &self,
+        actor: String,
+        action: &'static str,
+        object: &str,
+        detail: serde_json::Value,
+    ) {
+        let (at, object) = (self.now().wall, object.to_owned());
+        info!(%actor, action, %object, "Done");
+        let noted = self
+            .store
+            .write(move |db| db.append_audit(at, &actor, action, &object, &detail).map(drop));
+        if let Err(failure) = noted.await {
+            super::store_failed("What an operator did is not in the audit log", &failure);
+        }
+    }
+
+    pub(super) fn name_of_session(&self, session: &Session) -> String {
         match session.owner {
             Some((user, device)) => self.name_of(user, Some(device)),
             None => crate::keys::show_public(&session.public),
