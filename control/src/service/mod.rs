@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -86,6 +86,8 @@ pub struct Service {
     measure: RefCell<Measure>,
     outbox: RefCell<Outbox>,
     drain: RefCell<Drain>,
+    /// Held by whoever tells the store what waits: two would tell it twice.
+    flushing: Mutex<()>,
     /// Rung when there are steps for the plane.
     steps: Notify,
     /// Rung when the outbox has something that cannot wait.
@@ -116,6 +118,7 @@ impl Service {
             measure: RefCell::default(),
             outbox: RefCell::default(),
             drain: RefCell::default(),
+            flushing: Mutex::new(()),
             steps: Notify::new(),
             urgent: Notify::new(),
             changed: Arc::new(Notify::new()),

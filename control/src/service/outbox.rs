@@ -99,6 +99,7 @@ impl Service {
             // What was counted before is not known yet, and so not what is new.
             return true;
         }
+        let _flushing = self.flushing.lock().await;
         let all = self.flush_usage().await
             && self.flush_ends().await
             && self.flush_connections().await
