@@ -1,9 +1,9 @@
 //! The least that an engine must offer: statements with parameters, in a transaction.
 //!
 //! Everything above is written once, in the dialect that SQLite and PostgreSQL share: `BIGINT`,
-//! `TEXT` and blobs, parameters as `$1`, `ON CONFLICT`, `RETURNING`, sums cast back to `BIGINT`. The
-//! trait is synchronous: a connection belongs to one thread and does one thing at a time. This module
-//! must not know a record.
+//! `TEXT` and blobs, parameters as `$1`, `ON CONFLICT`, `RETURNING`, sums cast back to `BIGINT`.
+//! The trait is synchronous: a connection belongs to one thread and does one thing at a time. This
+//! module must not know a record.
 
 use std::time::Instant;
 

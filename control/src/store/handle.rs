@@ -1,20 +1,37 @@
 //! The store as everybody else holds it: a queue, threads of its own, and a deadline per request.
+//!
+//! One thread writes and a few read, each with a connection. Whoever asks waits for the answer or
+//! for the deadline, never longer. A request that was given up is not carried out: before a change
+//! is kept, its thread looks whether anybody still waits. On a thread that hangs in the kernel or
+//! waits for a server that stands still, others behind it in the queue time out as well; it goes on
+//! by itself once that is over. This module must not know SQL.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+use super::backup;
 use super::db::Db;
+use super::engine::Mode;
 use super::error::StoreError;
-use super::url::StoreUrl;
+use super::health::{Health, Record};
+use super::link::Link;
+use super::queue::{Queue, Refused};
+use super::url::{Place, StoreUrl};
 
 /// How the store is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Longest time that a request may take, waiting included.
     pub deadline: Duration,
-    /// Most requests that wait.
+    /// Most requests that wait, of those that read and of those that write.
     pub queue: usize,
-    /// Connections that read, beside the one that writes.
+    /// Connections that read, beside the one that writes; at least 1.
     pub readers: usize,
     /// SQLite: a change is on the disk before it counts as kept (default).
     pub durable: bool,
@@ -37,42 +54,63 @@ impl Default for StoreOptions {
     }
 }
 
-/// How the store does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// `sqlite` or `postgresql`.
-    pub engine: &'static str,
-    /// Whether the last request that needed the store reached it.
-    pub is_up: bool,
-    /// Requests that wait now.
-    pub queued: usize,
-    /// Requests that were answered, with success or not.
-    pub requests: u64,
-    /// Requests that failed, by the order of [`StoreError::REASONS`].
-    pub failures: [u64; StoreError::REASONS.len()],
-    /// Requests by time from queue to answer: up to each of [`LATENCY_BOUNDS_US`], and above.
-    pub latency: [u64; LATENCY_BOUNDS_US.len() + 1],
-    /// Sum of these times, in microseconds.
-    pub latency_sum_us: u64,
-    /// What went wrong with the store last, if anything did.
-    pub last_error: Option<String>,
+/// The store. Clones are the same store; it closes when the last one is dropped and what was asked
+/// before is done.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
 }
 
-/// Upper bounds of [`Health::latency`], in microseconds.
-pub const LATENCY_BOUNDS_US: [u64; 8] =
-    [500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000];
+/// Closes the queues with the last [`Store`].
+struct Shared {
+    url: StoreUrl,
+    options: StoreOptions,
+    desk: Arc<Desk>,
+}
 
-/// The store. Clones are the same store; it closes with the last one.
-#[derive(Clone)]
-pub struct Store {}
+/// What the threads share with those who ask.
+struct Desk {
+    reads: Queue<Job>,
+    writes: Queue<Job>,
+    record: Record,
+}
+
+/// A request.
+struct Job {
+    asked: Instant,
+    deadline: Instant,
+    run: Run,
+}
+
+/// Does a request, and says how it ended; none if nobody waited for that any more, and whoever gave
+/// up has counted it.
+type Run = Box<dyn FnOnce(&mut Link, Instant) -> Option<Result<(), StoreError>> + Send>;
+
+/// How far a request is.
+const WAITING: u8 = 0;
+const WORKING: u8 = 1;
+const KEEPING: u8 = 2;
 
 impl Store {
     /// Opens the store, brings it up to date and checks it.
     ///
     /// # Errors
-    /// Why it cannot be used.
-    pub async fn open(_url: &StoreUrl, _options: &StoreOptions) -> Result<Self, StoreError> {
-        todo!()
+    /// Why it cannot be used; nothing runs then.
+    pub async fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Self, StoreError> {
+        let desk = Arc::new(Desk {
+            reads: Queue::new(options.queue),
+            writes: Queue::new(options.queue),
+            record: Record::new(url.engine()),
+        });
+        let shared = Shared { url: url.clone(), options: options.clone(), desk };
+        shared.start("ringway-store-w".to_owned(), Mode::Write, false)?;
+        let store = Self { shared: Arc::new(shared) };
+        // Connects, checks and migrates.
+        store.write(|_| Ok(())).await?;
+        for reader in 0..options.readers.max(1) {
+            store.shared.start(format!("ringway-store-{reader}"), Mode::Read, true)?;
+        }
+        Ok(store)
     }
 
     /// Runs `work` on one state of the store; whatever it writes is refused.
@@ -81,9 +119,9 @@ impl Store {
     /// Those of `work`, and those of the store.
     pub async fn read<T: Send + 'static>(
         &self,
-        _work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        todo!()
+        self.ask(Mode::Read, self.shared.options.deadline, work).await
     }
 
     /// Runs `work` as one transaction: all of it is kept, or nothing. It may run more than once, if
@@ -93,9 +131,9 @@ impl Store {
     /// Those of `work`, and those of the store.
     pub async fn write<T: Send + 'static>(
         &self,
-        _work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        todo!()
+        self.ask(Mode::Write, self.shared.options.deadline, work).await
     }
 
     /// As [`Self::read`], with a deadline of its own.
@@ -104,10 +142,10 @@ impl Store {
     /// As [`Self::read`].
     pub async fn read_within<T: Send + 'static>(
         &self,
-        _deadline: Duration,
-        _work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
+        deadline: Duration,
+        work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        todo!()
+        self.ask(Mode::Read, deadline, work).await
     }
 
     /// As [`Self::write`], with a deadline of its own.
@@ -116,28 +154,123 @@ impl Store {
     /// As [`Self::write`].
     pub async fn write_within<T: Send + 'static>(
         &self,
-        _deadline: Duration,
-        _work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
+        deadline: Duration,
+        work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        todo!()
+        self.ask(Mode::Write, deadline, work).await
     }
 
     /// How it does.
     #[must_use]
     pub fn health(&self) -> Health {
-        todo!()
+        let desk = &self.shared.desk;
+        desk.record.health(desk.reads.len() + desk.writes.len())
     }
 
-    /// Writes a copy of a running SQLite store to `path`; with `overwrite` in place of what is there.
+    /// Writes a copy of the running SQLite store to `path`, as it is at one moment, and checks it;
+    /// with `overwrite` in place of what is there. Nobody waits meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] on PostgreSQL, which has `pg_dump`, and if something is there.
-    pub async fn backup(&self, _path: &Path, _overwrite: bool) -> Result<(), StoreError> {
-        todo!()
+    /// [`StoreError::Invalid`] on PostgreSQL, which has `pg_dump`, and if something is there; and
+    /// those of the files.
+    pub async fn backup(&self, path: &Path, overwrite: bool) -> Result<(), StoreError> {
+        let file = match self.shared.url.place() {
+            Place::File(file) => file.clone(),
+            Place::Server(_) => {
+                let why = "a PostgreSQL store is backed up on its server, with pg_dump".to_owned();
+                return Err(StoreError::Invalid { why });
+            }
+        };
+        let path = path.to_owned();
+        let copied =
+            tokio::task::spawn_blocking(move || backup::backup(&file, &path, overwrite)).await;
+        copied.unwrap_or_else(|_| Err(StoreError::unavailable("the backup was cut short")))
     }
 
-    /// Ends the work that waits, and closes the store.
-    pub async fn close(self) {
-        todo!()
+    async fn ask<T: Send + 'static>(
+        &self,
+        mode: Mode,
+        patience: Duration,
+        mut work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, wait) = oneshot::channel();
+        let stage = Arc::new(AtomicU8::new(WAITING));
+        let thread_stage = Arc::clone(&stage);
+        let run = Box::new(move |link: &mut Link, deadline: Instant| {
+            if answer.is_closed() {
+                return None;
+            }
+            thread_stage.store(WORKING, Ordering::SeqCst);
+            // The stage is set first: whoever gives up afterwards either is seen here, or sees it.
+            let is_wanted = || {
+                thread_stage.store(KEEPING, Ordering::SeqCst);
+                !answer.is_closed()
+            };
+            let done = link.transact(deadline, &mut work, &is_wanted);
+            let outcome = done.as_ref().map(|_| ()).map_err(StoreError::clone);
+            answer.send(done).is_ok().then_some(outcome)
+        });
+        let desk = &self.shared.desk;
+        let asked = Instant::now();
+        let job = Job { asked, deadline: asked + patience, run };
+        let queue = if mode == Mode::Write { &desk.writes } else { &desk.reads };
+        let error = match queue.push(job) {
+            Ok(()) => match tokio::time::timeout(patience, wait).await {
+                Ok(Ok(done)) => return done,
+                Ok(Err(_)) => StoreError::unavailable("its thread was cut short at this request"),
+                Err(_) => given_up(patience, stage.load(Ordering::SeqCst), mode),
+            },
+            Err(Refused::Full(limit)) => {
+                StoreError::Busy { why: format!("{limit} requests wait for it already") }
+            }
+            Err(Refused::Closed) => StoreError::unavailable("it was closed"),
+        };
+        desk.record.note(asked.elapsed(), Some(&error));
+        Err(error)
     }
+}
+
+impl Shared {
+    fn start(&self, name: String, mode: Mode, was_open: bool) -> Result<(), StoreError> {
+        let link = (self.url.clone(), self.options.clone());
+        let desk = Arc::clone(&self.desk);
+        let run = move || {
+            let (url, options) = link;
+            let fresh = |was_open| Link::new(url.clone(), options.clone(), mode, was_open);
+            let mut link = fresh(was_open);
+            let queue = if mode == Mode::Write { &desk.writes } else { &desk.reads };
+            while let Some(job) = queue.pop() {
+                let Job { asked, deadline, run } = job;
+                // Work is the caller's code: what is wrong in it must not end the thread.
+                match catch_unwind(AssertUnwindSafe(|| run(&mut link, deadline))) {
+                    Ok(Some(done)) => desk.record.note(asked.elapsed(), done.as_ref().err()),
+                    Ok(None) => {}
+                    Err(_) => link = fresh(true),
+                }
+            }
+        };
+        let started = thread::Builder::new().name(name).spawn(run);
+        started.map(drop).map_err(|error| StoreError::Unavailable {
+            why: format!("no thread for it could be started: {error}"),
+        })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.desk.reads.close();
+        self.desk.writes.close();
+    }
+}
+
+fn given_up(patience: Duration, stage: u8, mode: Mode) -> StoreError {
+    let limit = patience.as_millis();
+    let how_far = match (stage, mode) {
+        (WAITING, _) => "others before this request were not done; nothing was changed",
+        (KEEPING, Mode::Write) => {
+            "it was just keeping the change; whether it was kept is not known, so look first"
+        }
+        _ => "it was at work on this request; nothing was changed",
+    };
+    StoreError::Timeout { why: format!("no answer for {limit} ms: {how_far}") }
 }

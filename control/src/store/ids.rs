@@ -1,8 +1,8 @@
 //! Names of records and moments: small types that cannot be mistaken for each other.
 //!
 //! Identifiers are UUIDs of version 7: they sort by creation and need no counter that gateways of a
-//! fleet would have to share. Moments are milliseconds since the Unix epoch, shown as RFC 3339. This
-//! module must not know records.
+//! fleet would have to share. Moments are milliseconds since the Unix epoch, shown as RFC 3339.
+//! This module must not know records.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,8 @@ use uuid::Uuid;
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident,)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize, ToSchema)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 

@@ -9,17 +9,27 @@
 //! This room must not know HTTP, the plane or the packet path.
 
 pub mod audit;
+pub mod backup;
+mod constraints;
 pub mod db;
 pub mod engine;
 pub mod error;
 pub mod handle;
+mod health;
 pub mod ids;
+mod link;
+mod migrations;
+mod postgres;
 pub mod query;
+mod queue;
 pub mod records;
+mod sqlite;
+mod sqlite_file;
 pub mod url;
 
 pub use db::Db;
 pub use error::StoreError;
-pub use handle::{Health, Store, StoreOptions};
+pub use handle::{Store, StoreOptions};
+pub use health::{Health, LATENCY_BOUNDS_US};
 pub use query::{Page, Rows};
 pub use url::StoreUrl;

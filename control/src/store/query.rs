@@ -1,6 +1,8 @@
 //! How lists are asked for: filters, and pages by key, so that a list that changes meanwhile is
 //! neither repeated nor torn. This module must not know SQL.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use ringway_proto::crypto::PublicKey;
 
 use super::ids::{DeviceId, GroupId, PolicyId, Timestamp, UserId};
@@ -100,6 +102,9 @@ pub struct ConnectionFilter {
     /// The latest first.
     pub newest_first: bool,
 }
+
+/// Addresses of a lease.
+pub type Addresses = (Option<Ipv4Addr>, Option<Ipv6Addr>);
 
 /// What the live projection needs for one device.
 #[derive(Clone, PartialEq, Eq)]

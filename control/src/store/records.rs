@@ -1,4 +1,5 @@
-//! What is kept of people, devices and rules: plain data, as both engines store it and the API shows it.
+//! What is kept of people, devices and rules: plain data, as both engines store it and the API
+//! shows it.
 //!
 //! What is secret is in a field of its own that is never serialised. A record that has passed
 //! `directory` is valid: names are short and plain, rates and times are in range. This module must
@@ -15,9 +16,12 @@ pub use super::ids::{
 };
 
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident $word:literal,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident {
+        $($(#[$variant_doc:meta])* $variant:ident $word:literal,)*
+    })*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize, ToSchema)]
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)* }
 
         impl $name {

@@ -1,459 +1,266 @@
-//! Typed operations on records (bodies to be written).
+//! A transaction of the store, and typed operations in it, a file per subject.
+//!
+//! Records are written and read here and nowhere else, in the dialect that both engines share. A
+//! look-up by identifier fails with [`StoreError::NotFound`]; one by name, key or hash returns
+//! none. An engine's error spoils the transaction on both engines alike, as PostgreSQL has it:
+//! nothing more can be done in it, and it is undone even if the caller ignores the error.
+//! [`Db::attempt`] fences in what may fail. This room must not know which engine it talks to, nor
+//! threads and queues.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+mod access;
+mod audit;
+mod bans;
+mod changes;
+mod columns;
+mod configs;
+mod connections;
+mod devices;
+mod enrolments;
+mod groups;
+mod leases;
+mod list;
+mod policies;
+mod pools;
+mod privacy;
+mod settings;
+mod tokens;
+mod usage;
+mod users;
 
-use ringway_proto::crypto::PublicKey;
+use std::time::Instant;
 
-use super::audit::{AuditBroken, AuditHead};
-use super::engine::Engine;
+use super::engine::{Engine, Mode, Row, Value};
 use super::error::StoreError;
-use super::query::{
-    AccessRow, AuditFilter, Changes, ConnectionFilter, DeviceFilter, Page, Rows, UsageMark,
-    UserFilter,
-};
-use super::records::*;
+use columns::Columns;
+pub(crate) use policies::first as first_policy;
 
 /// A transaction of the store.
 pub struct Db<'a> {
     engine: &'a mut dyn Engine,
+    mode: Mode,
+    deadline: Instant,
+    /// The error that spoiled the transaction.
+    spoiled: Option<StoreError>,
+    /// Attempts around what runs now.
+    depth: u32,
+    /// The last revision that this transaction gave out, once it gave one.
+    revision: Option<i64>,
 }
 
-#[allow(unused_variables, missing_docs, clippy::all)]
-impl Db<'_> {
-    /// Runs `work`; if it fails, what it did is undone and the transaction goes on. Without this, an
-    /// error spoils the whole transaction.
+impl<'a> Db<'a> {
+    /// A view on the transaction that `engine` has begun.
+    pub(crate) const fn new(engine: &'a mut dyn Engine, mode: Mode, deadline: Instant) -> Self {
+        Self { engine, mode, deadline, spoiled: None, depth: 0, revision: None }
+    }
+
+    /// Writes what was put off until the end. The transaction may be kept if this succeeds.
+    pub(crate) fn finish(&mut self) -> Result<(), StoreError> {
+        if let Some(error) = self.spoiled.take() {
+            return Err(error);
+        }
+        self.flush_revision()
+    }
+
+    /// Runs `work`; if it fails, what it did is undone and the transaction goes on.
+    ///
+    /// # Errors
+    /// Those of `work`.
     pub fn attempt<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        todo!()
+        let name = format!("attempt{}", self.depth);
+        let revision = self.revision;
+        self.batch(&format!("SAVEPOINT {name}"))?;
+        self.depth += 1;
+        let done = work(self);
+        self.depth -= 1;
+        // An error that `work` has swallowed counts too.
+        let done = self.spoiled.clone().map_or(done, Err);
+        let end = if done.is_ok() {
+            format!("RELEASE SAVEPOINT {name}")
+        } else {
+            format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+        };
+        self.spoiled = None;
+        self.batch(&end)?;
+        // One that `work` wrote back is undone with the rest.
+        self.revision = self.revision.or(revision);
+        done
     }
 
-    pub fn insert_user(&mut self, user: &User, secrets: &UserSecrets) -> Result<(), StoreError> {
-        todo!()
+    /// Runs a statement that changes something, and says how many rows it changed.
+    fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, StoreError> {
+        self.may_write()?;
+        self.may_go_on(parameters)?;
+        let done = self.engine.execute(sql, parameters);
+        self.note(done)
     }
 
-    pub fn update_user(&mut self, user: &User) -> Result<User, StoreError> {
-        todo!()
-    }
-
-    pub fn user(&mut self, id: UserId) -> Result<User, StoreError> {
-        todo!()
-    }
-
-    pub fn user_by_name(&mut self, name: &str) -> Result<Option<User>, StoreError> {
-        todo!()
-    }
-
-    pub fn user_secrets(&mut self, id: UserId) -> Result<UserSecrets, StoreError> {
-        todo!()
-    }
-
-    pub fn set_user_secrets(
+    /// Rows of a query, whose columns are of `table`.
+    fn query(
         &mut self,
-        id: UserId,
-        secrets: &UserSecrets,
+        table: &'static str,
+        sql: &str,
+        parameters: &[Value],
+    ) -> Result<Vec<Columns>, StoreError> {
+        self.may_go_on(parameters)?;
+        let rows: Result<Vec<Row>, StoreError> = self.engine.query(sql, parameters);
+        let rows = self.note(rows)?;
+        Ok(rows.into_iter().map(|row| Columns::new(table, row)).collect())
+    }
+
+    /// The first row of a query, if there is one.
+    fn first(
+        &mut self,
+        table: &'static str,
+        sql: &str,
+        parameters: &[Value],
+    ) -> Result<Option<Columns>, StoreError> {
+        Ok(self.query(table, sql, parameters)?.into_iter().next())
+    }
+
+    /// Inserts rows of equal length, many per statement. `head` ends before `VALUES`, `tail`
+    /// follows the rows.
+    fn insert_rows(
+        &mut self,
+        head: &str,
+        rows: &[Vec<Value>],
+        tail: &str,
     ) -> Result<(), StoreError> {
-        todo!()
+        /// Rows of a statement: few enough that 10 columns stay far below either engine's limit on
+        /// parameters, many enough that the way to a server counts little.
+        const ROWS: usize = 64;
+        let mut rest = rows;
+        while !rest.is_empty() {
+            // Whole chunks and single rows: two statements to prepare, whatever the number of rows.
+            let (now, later) = rest.split_at(if rest.len() >= ROWS { ROWS } else { 1 });
+            let columns = now.first().map_or(0, Vec::len);
+            let places = |row: usize| {
+                let places: Vec<String> =
+                    (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+                format!("({})", places.join(", "))
+            };
+            let values: Vec<String> = (0..now.len()).map(places).collect();
+            let sql = format!("{head} VALUES {} {tail}", values.join(", "));
+            self.execute(&sql, &now.concat())?;
+            rest = later;
+        }
+        Ok(())
     }
 
-    pub fn accept_totp_step(&mut self, id: UserId, step: u64) -> Result<bool, StoreError> {
-        todo!()
+    /// Whether `table` has a row with this identifier.
+    fn has(&mut self, table: &'static str, id: impl Into<Value>) -> Result<bool, StoreError> {
+        let sql = format!("SELECT 1 FROM {table} WHERE id = $1");
+        Ok(self.first(table, &sql, &[id.into()])?.is_some())
     }
 
-    pub fn remove_user(&mut self, id: UserId) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn users(&mut self, filter: &UserFilter, page: &Page) -> Result<Rows<User>, StoreError> {
-        todo!()
-    }
-
-    pub fn count_users(&mut self) -> Result<u64, StoreError> {
-        todo!()
-    }
-
-    pub fn insert_group(&mut self, group: &Group) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn update_group(&mut self, group: &Group) -> Result<Group, StoreError> {
-        todo!()
-    }
-
-    pub fn group(&mut self, id: GroupId) -> Result<Group, StoreError> {
-        todo!()
-    }
-
-    pub fn group_by_name(&mut self, name: &str) -> Result<Option<Group>, StoreError> {
-        todo!()
-    }
-
-    pub fn groups(&mut self, page: &Page) -> Result<Rows<Group>, StoreError> {
-        todo!()
-    }
-
-    pub fn remove_group(&mut self, id: GroupId) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn insert_policy(&mut self, policy: &Policy) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn update_policy(&mut self, policy: &Policy) -> Result<Policy, StoreError> {
-        todo!()
-    }
-
-    pub fn policy(&mut self, id: PolicyId) -> Result<Policy, StoreError> {
-        todo!()
-    }
-
-    pub fn policy_by_name(&mut self, name: &str) -> Result<Option<Policy>, StoreError> {
-        todo!()
-    }
-
-    pub fn policies(&mut self, page: &Page) -> Result<Rows<Policy>, StoreError> {
-        todo!()
-    }
-
-    pub fn remove_policy(&mut self, id: PolicyId) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn insert_pool(&mut self, pool: &Pool) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn update_pool(&mut self, pool: &Pool) -> Result<Pool, StoreError> {
-        todo!()
-    }
-
-    pub fn pool(&mut self, id: PoolId) -> Result<Pool, StoreError> {
-        todo!()
-    }
-
-    pub fn pool_by_name(&mut self, name: &str) -> Result<Option<Pool>, StoreError> {
-        todo!()
-    }
-
-    pub fn pools(&mut self, page: &Page) -> Result<Rows<Pool>, StoreError> {
-        todo!()
-    }
-
-    pub fn remove_pool(&mut self, id: PoolId) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn insert_device(
+    /// Refuses to refer to what does not exist.
+    fn must_have(
         &mut self,
-        device: &Device,
-        secrets: &DeviceSecrets,
+        kind: &'static str,
+        target: (&'static str, &'static str),
+        id: Option<impl Into<Value>>,
     ) -> Result<(), StoreError> {
-        todo!()
+        let Some(id) = id else { return Ok(()) };
+        if self.has(target.0, id)? {
+            return Ok(());
+        }
+        Err(StoreError::Missing { kind, target: target.1 })
     }
 
-    pub fn update_device(&mut self, device: &Device) -> Result<Device, StoreError> {
-        todo!()
-    }
-
-    pub fn device(&mut self, id: DeviceId) -> Result<Device, StoreError> {
-        todo!()
-    }
-
-    pub fn device_by_key(&mut self, key: &PublicKey) -> Result<Option<Device>, StoreError> {
-        todo!()
-    }
-
-    pub fn device_secrets(&mut self, id: DeviceId) -> Result<DeviceSecrets, StoreError> {
-        todo!()
-    }
-
-    pub fn set_device_secrets(
+    /// Refuses to remove what others refer to: `users` are queries for their names, each with what
+    /// they are.
+    fn must_be_free(
         &mut self,
-        id: DeviceId,
-        secrets: &DeviceSecrets,
+        kind: &'static str,
+        id: &str,
+        users: &[(&'static str, &str)],
     ) -> Result<(), StoreError> {
-        todo!()
+        /// Names in an error.
+        const SHOWN: usize = 3;
+        let mut by = Vec::new();
+        for (what, sql) in users {
+            let rows = self.query(kind, sql, &[Value::from(id)])?;
+            let count = rows.len();
+            let names: Result<Vec<String>, StoreError> =
+                rows.into_iter().take(SHOWN).map(|mut row| row.text()).collect();
+            let names = names?.join(", ");
+            match count {
+                0 => {}
+                1..=SHOWN => by.push(format!("{what} {names}")),
+                _ => by.push(format!("{what} {names} and more")),
+            }
+        }
+        if by.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::InUse { kind, id: id.to_owned(), by: by.join("; ") })
     }
 
-    pub fn devices_of(&mut self, user: UserId) -> Result<Vec<Device>, StoreError> {
-        todo!()
-    }
-
-    pub fn devices(
+    /// What an update that changed `rows` rows means for record `id` of `table`.
+    fn updated(
         &mut self,
-        filter: &DeviceFilter,
-        page: &Page,
-    ) -> Result<Rows<Device>, StoreError> {
-        todo!()
-    }
-
-    pub fn remove_device(&mut self, id: DeviceId) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn set_access(
-        &mut self,
-        id: DeviceId,
-        from: Option<Timestamp>,
-        until: Option<Timestamp>,
+        kind: &'static str,
+        table: &'static str,
+        id: Value,
+        rows: u64,
     ) -> Result<(), StoreError> {
-        todo!()
+        if rows > 0 {
+            return Ok(());
+        }
+        let shown = if let Value::Text(text) = &id { text.clone() } else { String::new() };
+        if self.has(table, id)? {
+            return Err(StoreError::Stale { kind });
+        }
+        Err(StoreError::NotFound { kind, id: shown })
     }
 
-    pub fn touch_devices(&mut self, seen: &[(DeviceId, Timestamp)]) -> Result<(), StoreError> {
-        todo!()
+    fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.may_go_on(&[])?;
+        let done = self.engine.batch(sql);
+        self.note(done)
     }
 
-    pub fn lease_of(&mut self, device: DeviceId) -> Result<Option<Lease>, StoreError> {
-        todo!()
+    fn may_write(&self) -> Result<(), StoreError> {
+        match self.mode {
+            Mode::Write => Ok(()),
+            Mode::Read => Err(StoreError::invalid("a reader must not write")),
+        }
     }
 
-    pub fn insert_lease(&mut self, lease: &Lease) -> Result<(), StoreError> {
-        todo!()
+    fn may_go_on(&self, parameters: &[Value]) -> Result<(), StoreError> {
+        if let Some(error) = &self.spoiled {
+            return Err(error.clone());
+        }
+        if Instant::now() >= self.deadline {
+            let why = "the work took longer than it may; nothing of it was kept".to_owned();
+            return Err(StoreError::Timeout { why });
+        }
+        let has_nul = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
+        if parameters.iter().any(has_nul) {
+            return Err(StoreError::invalid("a text contains the character NUL"));
+        }
+        Ok(())
     }
 
-    pub fn remove_lease(&mut self, device: DeviceId) -> Result<bool, StoreError> {
-        todo!()
+    fn note<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &done {
+            self.spoiled = Some(error.clone());
+        }
+        done
     }
+}
 
-    pub fn leases(&mut self, pool: PoolId, page: &Page) -> Result<Rows<Lease>, StoreError> {
-        todo!()
-    }
-
-    pub fn leased(
-        &mut self,
-        pool: PoolId,
-    ) -> Result<Vec<(Option<Ipv4Addr>, Option<Ipv6Addr>)>, StoreError> {
-        todo!()
-    }
-
-    pub fn insert_token(
-        &mut self,
-        token: &Token,
-        secret_hash: &[u8; 32],
-    ) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn token(&mut self, id: TokenId) -> Result<Token, StoreError> {
-        todo!()
-    }
-
-    pub fn token_by_hash(&mut self, secret_hash: &[u8; 32]) -> Result<Option<Token>, StoreError> {
-        todo!()
-    }
-
-    pub fn tokens(&mut self, user: Option<UserId>, page: &Page) -> Result<Rows<Token>, StoreError> {
-        todo!()
-    }
-
-    pub fn touch_token(&mut self, id: TokenId, at: Timestamp) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn remove_token(&mut self, id: TokenId) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn insert_enrolment(
-        &mut self,
-        enrolment: &Enrolment,
-        secret_hash: &[u8; 32],
-    ) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn enrolment(&mut self, id: EnrolmentId) -> Result<Enrolment, StoreError> {
-        todo!()
-    }
-
-    pub fn enrolment_by_hash(
-        &mut self,
-        secret_hash: &[u8; 32],
-    ) -> Result<Option<Enrolment>, StoreError> {
-        todo!()
-    }
-
-    pub fn use_enrolment(
-        &mut self,
-        id: EnrolmentId,
-        device: DeviceId,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        todo!()
-    }
-
-    pub fn enrolments(
-        &mut self,
-        user: Option<UserId>,
-        page: &Page,
-    ) -> Result<Rows<Enrolment>, StoreError> {
-        todo!()
-    }
-
-    pub fn remove_enrolment(&mut self, id: EnrolmentId) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn purge_enrolments(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        todo!()
-    }
-
-    pub fn add_usage(&mut self, usage: &[Usage], marks: &[UsageMark]) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn usage_marks(&mut self, page: &str) -> Result<Vec<UsageMark>, StoreError> {
-        todo!()
-    }
-
-    pub fn drop_usage_marks(&mut self, page: &str, epoch: u64) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn usage_of(
-        &mut self,
-        user: UserId,
-        from_day: i32,
-        to_day: i32,
-    ) -> Result<Vec<Usage>, StoreError> {
-        todo!()
-    }
-
-    pub fn usage_sum(&mut self, user: UserId, from_day: i32) -> Result<u64, StoreError> {
-        todo!()
-    }
-
-    pub fn usage_sums(&mut self, from_day: i32) -> Result<Vec<(UserId, u64)>, StoreError> {
-        todo!()
-    }
-
-    pub fn usage_report(
-        &mut self,
-        from_day: i32,
-        to_day: i32,
-        limit: u32,
-    ) -> Result<Vec<(UserId, u64, u64)>, StoreError> {
-        todo!()
-    }
-
-    pub fn append_audit(
-        &mut self,
-        at: Timestamp,
-        actor: &str,
-        action: &str,
-        object: &str,
-        detail: &serde_json::Value,
-    ) -> Result<AuditEntry, StoreError> {
-        todo!()
-    }
-
-    pub fn audit(
-        &mut self,
-        filter: &AuditFilter,
-        page: &Page,
-    ) -> Result<Rows<AuditEntry>, StoreError> {
-        todo!()
-    }
-
-    pub fn audit_head(&mut self) -> Result<AuditHead, StoreError> {
-        todo!()
-    }
-
-    pub fn verify_audit(&mut self) -> Result<Result<u64, AuditBroken>, StoreError> {
-        todo!()
-    }
-
-    pub fn verify_audit_since(
-        &mut self,
-        head: &AuditHead,
-    ) -> Result<Result<u64, AuditBroken>, StoreError> {
-        todo!()
-    }
-
-    pub fn append_connections(&mut self, entries: &[ConnectionEntry]) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn connections(
-        &mut self,
-        filter: &ConnectionFilter,
-        page: &Page,
-    ) -> Result<Rows<ConnectionEntry>, StoreError> {
-        todo!()
-    }
-
-    pub fn purge_connections(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        todo!()
-    }
-
-    pub fn append_config(&mut self, version: &ConfigVersion) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn config_version(&mut self, version: u64) -> Result<ConfigVersion, StoreError> {
-        todo!()
-    }
-
-    pub fn config_versions(&mut self, page: &Page) -> Result<Rows<ConfigVersion>, StoreError> {
-        todo!()
-    }
-
-    pub fn put_ban(&mut self, ban: &Ban) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn bans(&mut self, now: Timestamp) -> Result<Vec<Ban>, StoreError> {
-        todo!()
-    }
-
-    pub fn remove_ban(&mut self, subject: &str) -> Result<bool, StoreError> {
-        todo!()
-    }
-
-    pub fn setting(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        todo!()
-    }
-
-    pub fn put_setting(&mut self, name: &str, value: &[u8]) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    pub fn revision(&mut self) -> Result<u64, StoreError> {
-        todo!()
-    }
-
-    pub fn changes_since(&mut self, revision: u64, limit: u32) -> Result<Changes, StoreError> {
-        todo!()
-    }
-
-    pub fn trim_changes(&mut self, until: u64) -> Result<u64, StoreError> {
-        todo!()
-    }
-
-    pub fn load_access(
-        &mut self,
-        after: Option<DeviceId>,
-        limit: u32,
-    ) -> Result<Vec<AccessRow>, StoreError> {
-        todo!()
-    }
-
-    pub fn access_of_user(&mut self, user: UserId) -> Result<Vec<AccessRow>, StoreError> {
-        todo!()
-    }
-
-    pub fn access_of_device(&mut self, device: DeviceId) -> Result<Option<AccessRow>, StoreError> {
-        todo!()
-    }
-
-    pub fn export_user(&mut self, id: UserId) -> Result<serde_json::Value, StoreError> {
-        todo!()
-    }
-
-    pub fn erase_user(&mut self, id: UserId, at: Timestamp, actor: &str) -> Result<(), StoreError> {
-        todo!()
-    }
+/// Puts into a conflict what was taken: `values` are fields with what was to be written.
+fn taken<T>(
+    done: Result<T, StoreError>,
+    values: &[(&'static str, &dyn std::fmt::Display)],
+) -> Result<T, StoreError> {
+    done.map_err(|error| {
+        let StoreError::Conflict { kind, field, .. } = error else { return error };
+        let value = values.iter().find(|(name, _)| *name == field);
+        let value = value.map(|(_, value)| value.to_string()).unwrap_or_default();
+        StoreError::Conflict { kind, field, value }
+    })
 }
