@@ -23,6 +23,7 @@ pub mod query;
 pub mod rate;
 pub mod reason;
 mod routes;
+pub mod server;
 pub mod sign_in;
 pub mod state;
 
