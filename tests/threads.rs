@@ -28,6 +28,7 @@ use ringway_dataplane::worker::mesh;
 use ringway_dataplane::{Command, Envelope, Shard};
 use ringway_flow::Policy;
 use ringway_link::spsc;
+use ringway_link::usage::UsageWriter;
 use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_proto::crypto::Random;
 use ringway_proto::offload::{Segments, VnetHeader};
@@ -205,6 +206,7 @@ fn work<B: Backend>(start: Start) -> Counters {
         commands: start.commands,
         reports: start.reports,
         crossing: Crossing::new(start.port, Some(strays)),
+        usage: UsageWriter::in_memory(16).unwrap(),
     };
     let mut shard = Shard::new(config, driver, now());
     loop {

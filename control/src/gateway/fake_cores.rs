@@ -15,6 +15,7 @@ use ringway_dataplane::worker::PAGE_WORDS;
 use ringway_flow::Policy;
 use ringway_link::page::PageWriter;
 use ringway_link::spsc::{Receiver, Sender, channel};
+use ringway_link::usage::UsageWriter;
 use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_proto::CoreId;
 use ringway_proto::crypto::PublicKey;
@@ -43,6 +44,8 @@ pub(crate) struct Told {
     pub(crate) counters_ahead: Cell<u64>,
     /// Their threads' lives: dropped when they end.
     pub(crate) alive: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Where each writes what accounts used.
+    pub(crate) usage: RefCell<Vec<UsageWriter>>,
     /// Whether they take nothing for the time being.
     pub(crate) deaf: Cell<bool>,
 }
@@ -60,7 +63,10 @@ pub(crate) fn desk(cores: u16) -> (Rc<Desk>, Rc<Told>) {
         let (wake, sleeper) = wake::pair().unwrap();
         let (wake_control, reports_ready) = wake::pair().unwrap();
         let page = PageWriter::new(PAGE_WORDS);
-        lines.push(CoreLine { commands, wake, page: page.reader() });
+        let counts = UsageWriter::in_memory(16).unwrap();
+        let usage = counts.reader();
+        told.usage.borrow_mut().push(counts);
+        lines.push(CoreLine { commands, wake, page: page.reader(), usage });
         reports.push((CoreId(core), from_core, Ready::new(reports_ready).unwrap()));
         let core = Core { core, from_control, to_control, wake_control, told: Rc::clone(&told) };
         spawn_local(core.run(Ready::new(sleeper).unwrap()));
@@ -163,8 +169,15 @@ impl Core {
                 self.told.counters_ahead.set(counters_ahead);
                 Command::Resume { counters_ahead }
             }
+            // There are none.
+            Command::ReadAccounts(mut page) => {
+                page.cursor = None;
+                Command::ReadAccounts(page)
+            }
             // Their sessions never end: each page is one from where it was asked for.
             command @ (Command::SetIdentity(_)
+            | Command::PutAccount(_)
+            | Command::RemoveAccount(_)
             | Command::PutRoutes(_)
             | Command::ExportPeers(_)
             | Command::ImportPeers(_)
@@ -181,15 +194,7 @@ fn read(peers: impl Iterator<Item = PublicKey>, page: &mut PeerPage) {
             page.cursor = Some(at as u32);
             return;
         }
-        page.peers.push(PeerStatus {
-            public,
-            endpoint: None,
-            last_handshake: None,
-            rx_bytes: 1,
-            tx_bytes: 2,
-            live: false,
-            path_mtu: 1420,
-            heap_bytes: 0,
-        });
+        let unknown = PeerStatus::unknown(public);
+        page.peers.push(PeerStatus { rx_bytes: 1, tx_bytes: 2, path_mtu: 1420, ..unknown });
     }
 }

@@ -119,9 +119,16 @@ const fn errno_of(error: &DeskError) -> Errno {
     match error {
         DeskError::Port(_) | DeskError::Refused(Refusal::Sockets) => Errno::PORT_IN_USE,
         DeskError::Refused(Refusal::TooManyPeers) => Errno::NO_SPACE,
-        DeskError::Refused(Refusal::UnknownPeer | Refusal::OwnKey | Refusal::State) => {
-            Errno::INVALID
-        }
+        DeskError::Refused(
+            Refusal::UnknownPeer
+            | Refusal::OwnKey
+            | Refusal::State
+            | Refusal::UnknownAccount
+            | Refusal::AccountInUse
+            | Refusal::AccountChain
+            | Refusal::TooManyAccounts,
+        ) => Errno::INVALID,
+        DeskError::Usage(_) => Errno::NO_SPACE,
         DeskError::Refused(Refusal::Pause) | DeskError::Stopping => Errno::STOPPING,
     }
 }

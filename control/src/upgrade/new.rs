@@ -265,6 +265,9 @@ impl Heir {
                     peers += u64::from(page.peers);
                     sessions += u64::from(page.sessions);
                 }
+                Message::Volumes(volumes) => {
+                    desk.resume_volumes(&volumes).await.map_err(refused)?;
+                }
                 Message::PagesEnd(given) => break given,
                 other => return Err(other.unexpected("sessions")),
             }
