@@ -8,17 +8,20 @@ use ringway_alloc::heap::SessionHeap;
 use ringway_flow::PathMtu;
 use ringway_proto::ip::Version;
 use ringway_proto::limits::{
-    COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX, PEERS_PER_PAGE_MAX, WALK_UNITS_ACCOUNT,
-    WALK_UNITS_KEY, WALK_UNITS_PREFIX, WALK_UNITS_VISIT,
+    COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX, PEERS_PER_PAGE_MAX, WALK_UNITS_KEY,
+    WALK_UNITS_PREFIX, WALK_UNITS_VISIT,
 };
 use ringway_proto::wireguard::{Identity, PeerConfig, SendState, Tunnel};
-use ringway_proto::{DropReason, Now, PeerId};
+use ringway_proto::{DropReason, Instant, Now, PeerId, Stamp};
 use ringway_ring::{Driver, UdpSockets};
 
-use crate::command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};
+use crate::accounts::Accounts;
+use crate::command::{
+    Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report, SessionState,
+};
 use crate::fairness::Portion;
 use crate::handshake::PeerIndices;
-use crate::peers::{Endpoint, Peer};
+use crate::peers::{Account, Endpoint, Peer};
 use crate::presence::Presence;
 use crate::routes::Route;
 use crate::shard::Shard;
@@ -100,18 +103,11 @@ impl<D: Driver> Shard<D> {
                 units.spend(page.peers.len() as u32 * WALK_UNITS_VISIT);
                 (Ok(()), Command::ReadPeers(page))
             }
-            Command::PutAccount(change) => {
-                units.spend(WALK_UNITS_ACCOUNT);
-                (self.accounts.put(&change, now.mono), Command::PutAccount(change))
-            }
-            Command::RemoveAccount(account) => {
-                units.spend(WALK_UNITS_ACCOUNT);
-                (self.accounts.remove(account), Command::RemoveAccount(account))
-            }
-            Command::ReadAccounts(mut page) => {
-                self.accounts.read(&mut page, now.mono);
-                units.spend(page.accounts.len() as u32 * WALK_UNITS_VISIT);
-                (Ok(()), Command::ReadAccounts(page))
+            command @ (Command::PutAccount(_)
+            | Command::RemoveAccount(_)
+            | Command::ReadAccounts(_)) => {
+                units.spend(Accounts::units_of(&command));
+                self.accounts.obey(command, now.mono)
             }
             Command::ReplaceSockets(sockets) => match self.replace_sockets(sockets) {
                 Ok(work) => return walks(work),
@@ -235,7 +231,7 @@ impl<D: Driver> Shard<D> {
             peer.tunnel.set_keepalive(seconds, now);
         }
         if let Some(account) = change.account {
-            let before = std::mem::replace(&mut peer.account, account);
+            let before = std::mem::replace(&mut peer.account, account.into()).id();
             if before != account {
                 before.into_iter().for_each(|before| self.accounts.unbind(before));
                 account.into_iter().for_each(|after| self.accounts.bind(after, now.mono));
@@ -264,7 +260,8 @@ impl<D: Driver> Shard<D> {
             identity_number: self.identity_number,
             presence: Presence::default(),
             portion: Portion::default(),
-            account: None,
+            account: Account::NONE,
+            live_since: Stamp::NONE,
         });
         self.timers.admit(id);
         id
@@ -285,7 +282,7 @@ impl<D: Driver> Shard<D> {
         self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
         self.counters.drops[DropReason::PeerGone as usize] += lost;
         self.forget_removed(&mut peer);
-        if let Some(account) = peer.account {
+        if let Some(account) = peer.account.id() {
             self.accounts.unbind(account);
         }
     }
@@ -300,13 +297,20 @@ impl<D: Driver> Shard<D> {
             }
             cursor = id.slot + 1;
             let stats = peer.tunnel.stats();
+            let (state, since) = state_of(peer, now);
+            let wall = |at: Option<Instant>| Some(now.wall.saturating_sub(now.mono.since(at?)));
+            let [heard, sent] = peer.tunnel.last_seen();
             page.peers.push(PeerStatus {
                 public: peer.tunnel.peer(),
                 endpoint: peer.endpoint.map(|endpoint| endpoint.remote),
                 last_handshake: stats.last_handshake_wall,
                 rx_bytes: stats.rx_bytes,
                 tx_bytes: stats.tx_bytes,
-                live: peer.tunnel.send_state(now) == SendState::Ready,
+                state,
+                since: wall(since),
+                last_received: wall(heard),
+                last_sent: wall(sent),
+                live: state == SessionState::Online,
                 path_mtu: peer.path.mtu(Version::V4),
                 heap_bytes: peer.heap.used() as u64,
             });
@@ -347,5 +351,18 @@ impl<D: Driver> Shard<D> {
                 false
             }
         }
+    }
+}
+
+/// How far a peer's session is, and since when.
+fn state_of(peer: &Peer, now: Now) -> (SessionState, Option<Instant>) {
+    if peer.tunnel.send_state(now) == SendState::Ready {
+        (SessionState::Online, peer.live_since.instant())
+    } else if peer.tunnel.is_half_open() {
+        (SessionState::LinkUp, peer.tunnel.handshake_began())
+    } else if peer.tunnel.is_shaking_hands() || peer.tunnel.awaits_response() {
+        (SessionState::Connecting, peer.tunnel.handshake_began())
+    } else {
+        (SessionState::Disconnected, peer.live_since.instant())
     }
 }

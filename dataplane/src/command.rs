@@ -154,12 +154,68 @@ pub struct PeerStatus {
     pub rx_bytes: u64,
     /// Bytes sent to it.
     pub tx_bytes: u64,
+    /// How far its session is.
+    pub state: SessionState,
+    /// Since when, since the Unix epoch; `None` if it never had a session. Of a handshake under way
+    /// it is the last message.
+    pub since: Option<Duration>,
+    /// When something authentic last came from it, to an eighth of a second.
+    pub last_received: Option<Duration>,
+    /// When something was last sent to it, to an eighth of a second.
+    pub last_sent: Option<Duration>,
     /// Whether it has a keypair that may be used now.
     pub live: bool,
     /// Largest inner packet its path carries, in bytes.
     pub path_mtu: u16,
     /// Variable memory it holds, in bytes: keypairs, a handshake under way, staged packets.
     pub heap_bytes: u64,
+}
+
+impl PeerStatus {
+    /// A peer of which nothing is known.
+    #[must_use]
+    pub const fn unknown(public: PublicKey) -> Self {
+        Self {
+            public,
+            endpoint: None,
+            last_handshake: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            state: SessionState::Disconnected,
+            since: None,
+            last_received: None,
+            last_sent: None,
+            live: false,
+            path_mtu: 0,
+            heap_bytes: 0,
+        }
+    }
+}
+
+/// How far the session of a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// No keys, and nobody tries.
+    Disconnected,
+    /// A handshake of ours waits for its answer, or to be repeated.
+    Connecting,
+    /// We answered a handshake; nothing has come under its keys yet.
+    LinkUp,
+    /// Keys that both ends have shown to have.
+    Online,
+}
+
+impl SessionState {
+    /// Its name in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Connecting => "connecting",
+            Self::LinkUp => "link_up",
+            Self::Online => "online",
+        }
+    }
 }
 
 /// What a shard says to control.

@@ -422,8 +422,8 @@ impl Crossing {
 
     /// Whether another parcel may be opened for `owner`. Nobody gets more than half of all while
     /// there are others, so that a slow core does not keep what they need. Handshakes get an eighth
-    /// that data leaves to them; beyond it they leave half to data. Messages about credit take any: each
-    /// core is sent one parcel of them per turn.
+    /// that data leaves to them; beyond it they leave half to data. Messages about credit take any:
+    /// each core is sent one parcel of them per turn.
     fn may_open(&self, owner: CoreId, load: Load) -> bool {
         let others = usize::from(self.port.cores()) - 1;
         if others > 1 && self.away[usize::from(owner.0)] >= self.parcels.div_ceil(2) {

@@ -80,7 +80,7 @@ impl<D: Driver> Shard<D> {
         let segments = Segments::new(&header, packet)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
         let view = *segments.packet();
-        let account = peer.account;
+        let account = peer.account.id();
         if let Some(account) = account {
             // Before the path is told: what is not sent says nothing about it.
             let first = self.accounts.admit(account, Way::ToClient, segments.len_of(0), now);

@@ -203,7 +203,7 @@ impl<D: Driver> Shard<D> {
         let path = &peer.path;
         Ok(Sender {
             id,
-            account: peer.account,
+            account: peer.account.id(),
             mtu_v4: path.mtu(Version::V4),
             mtu_v6: path.mtu(Version::V6),
             searching: path.is_searching(),

@@ -2,4 +2,5 @@
 
 mod gang;
 mod rates;
+mod tcp;
 mod volumes;

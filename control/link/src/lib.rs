@@ -3,7 +3,8 @@
 //! A core and the control thread, or two cores, meet nowhere else: [`spsc`] carries commands,
 //! reports and stray packets, [`mesh`] joins every two cores by two such rings, [`handover`]
 //! carries a snapshot and brings the old one back, [`page`] carries counters, `usage` what accounts
-//! used, and [`wake`] ends a sleep. Nothing here waits for the other side, so a thread that stops never holds back another.
+//! used, and [`wake`] ends a sleep. Nothing here waits for the other side, so a thread that stops
+//! never holds back another.
 //!
 //! This crate must not know what the items, snapshots and words mean.
 //!

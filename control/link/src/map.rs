@@ -116,8 +116,9 @@ impl Mapping {
     }
 
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `new` or `anonymous` mapped this many words, page-aligned, and they stay mapped while `self`
-        // lives. Everyone uses them as atomics; in a read-only mapping `page` never stores.
+        // SAFETY: `new` or `anonymous` mapped this many words, page-aligned, and they stay mapped
+        // while `self` lives. Everyone uses them as atomics; in a read-only mapping `page` never
+        // stores.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 }

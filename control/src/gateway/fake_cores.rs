@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringway_dataplane::command::{
-    AccountChange, Command, Envelope, PeerPage, PeerStatus, Refusal, Report,
+    AccountChange, Command, Envelope, PeerPage, PeerStatus, Refusal, Report, SessionState,
 };
 use ringway_dataplane::worker::PAGE_WORDS;
 use ringway_flow::Policy;
@@ -217,15 +217,9 @@ fn read(peers: impl Iterator<Item = PublicKey>, live: &BTreeSet<PublicKey>, page
             page.cursor = Some(at as u32);
             return;
         }
-        page.peers.push(PeerStatus {
-            public,
-            endpoint: None,
-            last_handshake: None,
-            rx_bytes: 1,
-            tx_bytes: 2,
-            live: live.contains(&public),
-            path_mtu: 1420,
-            heap_bytes: 0,
-        });
+        let live = live.contains(&public);
+        let state = if live { SessionState::Online } else { SessionState::Disconnected };
+        let unknown = PeerStatus { live, state, ..PeerStatus::unknown(public) };
+        page.peers.push(PeerStatus { rx_bytes: 1, tx_bytes: 2, path_mtu: 1420, ..unknown });
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringway_dataplane::command::PeerStatus;
+use ringway_dataplane::command::{PeerStatus, SessionState};
 use ringway_proto::crypto::PublicKey;
 use tokio::time::Instant;
 
@@ -77,10 +77,15 @@ fn seen(status: &PeerStatus, core: u16) -> Seen {
         Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     };
     Seen {
-        state: if status.live { State::Online } else { State::Disconnected },
+        state: match status.state {
+            SessionState::Disconnected => State::Disconnected,
+            SessionState::Connecting => State::Connecting,
+            SessionState::LinkUp => State::LinkUp,
+            SessionState::Online => State::Online,
+        },
         endpoint: status.endpoint,
         last_handshake: status.last_handshake.map(moment),
-        last_received: None,
+        last_received: status.last_received.map(moment),
         path_mtu: status.path_mtu,
         core,
         outer_bytes: (status.rx_bytes, status.tx_bytes),

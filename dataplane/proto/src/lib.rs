@@ -21,4 +21,4 @@ pub mod wireguard;
 
 pub use drop_reason::DropReason;
 pub use ids::{AccountId, CoreId, PeerId, ReceiverIndex};
-pub use time::{Instant, Now};
+pub use time::{Instant, Now, Stamp};

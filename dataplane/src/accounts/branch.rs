@@ -61,6 +61,8 @@ pub(crate) struct Branch {
     pub(super) asked: u32,
     /// When something was last asked or not had.
     tried: Option<Instant>,
+    /// And whether a packet waited for it.
+    pressed: bool,
     /// It ran out since the last look.
     ran_short: bool,
     /// Peers at or below it.
@@ -88,6 +90,7 @@ impl Branch {
             known: 0,
             asked: 0,
             tried: None,
+            pressed: false,
             ran_short: false,
             peers: 0,
             children: 0,
@@ -204,8 +207,11 @@ impl Branch {
 
     /// Whether to ask now. A question under way is repeated after a while: what it waits for may
     /// be there.
-    pub(super) fn may_ask(&self, now: Instant, at_home: bool) -> bool {
+    pub(super) fn may_ask(&self, waiting: bool, now: Instant, at_home: bool) -> bool {
         let Some(tried) = self.tried else { return true };
+        if waiting && !self.pressed {
+            return true;
+        }
         if at_home { tried != now } else { now.since(tried) >= ASK_AGAIN }
     }
 
@@ -249,6 +255,7 @@ impl Branch {
         }
         self.asked = sequence;
         self.tried = Some(now);
+        self.pressed = waiting.is_some();
         ask
     }
 
@@ -277,10 +284,8 @@ impl Branch {
                 self.grow(at);
             }
         }
-        if number == self.number {
-            if grant.exhausted && !self.exhausted {
-                self.exhaust();
-            }
+        if number == self.number && grant.exhausted && !self.exhausted {
+            self.exhaust();
         }
         if grant.sequence == self.asked {
             self.asked = if grant.last { 0 } else { self.asked };

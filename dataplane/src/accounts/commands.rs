@@ -4,17 +4,46 @@
 //! change to every core, and removes no account that is used anywhere; that a core refuses to is
 //! only the last guard.
 
+use ringway_proto::limits::{WALK_UNITS_ACCOUNT, WALK_UNITS_VISIT};
 use ringway_proto::{AccountId, Instant};
 
 use super::branch::NOBODY;
 use super::change::{AccountChange, AccountPage, AccountStatus};
 use super::{ACCOUNTS_MAX, Accounts, Branch, CHAIN_MAX, Home, OUTBOX_MAX};
-use crate::command::Refusal;
+use crate::command::{Command, Refusal};
 
 /// Accounts in one answer to control.
 pub const ACCOUNTS_PER_PAGE_MAX: usize = 256;
 
 impl Accounts {
+    /// What a command about accounts costs, in the units of walks.
+    pub(crate) const fn units_of(command: &Command) -> u32 {
+        if matches!(command, Command::ReadAccounts(_)) {
+            ACCOUNTS_PER_PAGE_MAX as u32 * WALK_UNITS_VISIT
+        } else {
+            WALK_UNITS_ACCOUNT
+        }
+    }
+
+    /// Does what a command about accounts says, and gives it back. Others are not for this.
+    pub(crate) fn obey(
+        &mut self,
+        mut command: Command,
+        now: Instant,
+    ) -> (Result<(), Refusal>, Command) {
+        let outcome = if let Command::PutAccount(change) = &command {
+            self.put(change, now)
+        } else if let Command::RemoveAccount(account) = command {
+            self.remove(account)
+        } else {
+            if let Command::ReadAccounts(page) = &mut command {
+                self.read(page, now);
+            }
+            Ok(())
+        };
+        (outcome, command)
+    }
+
     /// Makes an account, or changes one.
     pub(crate) fn put(&mut self, change: &AccountChange, now: Instant) -> Result<(), Refusal> {
         let id = change.id.0;

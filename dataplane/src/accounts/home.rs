@@ -23,7 +23,11 @@ const RECALL_AGAIN: Duration = Duration::from_millis(1);
 
 /// How long a core may keep what it got of a volume: otherwise the last bytes of it would travel
 /// between cores, always too late for the packet that waited for them.
-const KEEPS: Duration = Duration::from_millis(10);
+const KEEPS: Duration = Duration::from_millis(50);
+
+/// Bytes of a volume that are lent at least, and to nobody for whom no packet waits: the last ones
+/// are for packets.
+const VOLUME_LEAST: u64 = 4 << 10;
 
 /// What one core has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -224,7 +228,7 @@ impl Home {
 
     /// Of the cores that want something, the one that got it longest ago.
     fn next_to_serve(&mut self, at: usize) -> Option<u16> {
-        let mut next: Option<(u64, u16)> = None;
+        let mut next: Option<((bool, u64), u16)> = None;
         for core in &self.line {
             let lease = &mut self.leases[usize::from(*core)];
             let Some(wait) = &mut lease.waits else { continue };
@@ -238,8 +242,10 @@ impl Home {
                     continue;
                 }
             }
-            if wait.want[at] > 0 && next.is_none_or(|(served, _)| lease.served[at] < served) {
-                next = Some((lease.served[at], *core));
+            // The last bytes of a volume are for whom a packet waits.
+            let rank = (at == VOLUME && wait.need[at] == 0, lease.served[at]);
+            if wait.want[at] > 0 && next.is_none_or(|(best, _)| rank < best) {
+                next = Some((rank, *core));
             }
         }
         next.map(|(_, core)| core)
@@ -296,9 +302,10 @@ impl Home {
         if self.left < need {
             self.recall(core, now, cores);
         }
-        if self.left >= need.max(1) {
+        let least = if need > 0 { need } else { VOLUME_LEAST };
+        if self.left >= least {
             let share = self.left / (2 * self.leases.len() as u64);
-            let amount = wait.want[VOLUME].min(share.max(need).max(1));
+            let amount = wait.want[VOLUME].min(share.max(least)).min(self.left);
             self.left -= amount;
             return amount;
         }

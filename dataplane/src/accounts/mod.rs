@@ -226,7 +226,7 @@ impl Accounts {
         let home = self.home_of(account);
         let at_home = home == self.core;
         let Some(branch) = self.branches.get_mut(account) else { return };
-        if branch.is_closed() || !branch.may_ask(now, at_home) {
+        if branch.is_closed() || !branch.may_ask(waiting.is_some(), now, at_home) {
             return;
         }
         if !at_home && self.outbox.len() >= OUTBOX_MAX {

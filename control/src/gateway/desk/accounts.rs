@@ -184,3 +184,95 @@ fn join(all: &mut Option<u64>, one: Option<u64>) {
         *all = Some(all.unwrap_or(0).saturating_add(one));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use ringway_dataplane::command::{Exhausted, Report};
+
+    use super::*;
+    use crate::gateway::fake_cores::{desk, on_control_thread};
+    use crate::plane::{Account, AccountVolume};
+
+    fn put(id: u32, owner: u64) -> Operation {
+        let volume = Some(AccountVolume { number: 40, bytes: 1_000, then: Exhausted::Drop });
+        let account = Account { owner, volume, ..Account::default() };
+        Operation::PutAccount(AccountId(id), Box::new(account))
+    }
+
+    #[test]
+    fn what_is_used_is_the_sum_of_all_cores_that_counted_for_this_owner() {
+        on_control_thread(async {
+            let (desk, told) = desk(3);
+            desk.configure(vec![put(5, 77)]).await.unwrap();
+            assert_eq!(desk.usage(AccountId(5)), None);
+            for (core, owner) in [(0, 77), (1, 77), (2, 78)] {
+                let counts = &mut told.usage.borrow_mut()[core];
+                counts.set_owner(5, owner);
+                counts.count(5, core & 1, 1_000);
+            }
+            let used = Usage { owner: 77, bytes: [1_000; 2], packets: [1; 2] };
+            assert_eq!(desk.usage(AccountId(5)), Some(used));
+            assert_eq!(desk.usage(AccountId(6)), None);
+        });
+    }
+
+    #[test]
+    fn whoever_listens_hears_of_each_volume_once() {
+        on_control_thread(async {
+            let (desk, _told) = desk(2);
+            desk.configure(vec![put(2, 1), put(3, 1)]).await.unwrap();
+            let mut heard = desk.hear_exhaustion();
+            for (core, volume) in [(0, 1), (0, 1), (1, 2), (1, 9)] {
+                let account = AccountId(if core == 0 { 2 } else { 3 });
+                desk.take_report(CoreId(core), Report::AccountExhausted { account, volume });
+            }
+            let told = |account| Exhaustion { account: AccountId(account), number: 40 };
+            assert_eq!(heard.recv().await, Some(told(2)));
+            assert_eq!(heard.recv().await, Some(told(3)));
+            assert!(heard.try_recv().is_err());
+            // Nobody listens any more.
+            drop(heard);
+            desk.configure(vec![put(4, 1)]).await.unwrap();
+            let account = AccountId(4);
+            desk.take_report(CoreId(0), Report::AccountExhausted { account, volume: 3 });
+            assert!(desk.with_plane(|plane| plane.is_exhausted(account)));
+        });
+    }
+
+    #[test]
+    fn the_parts_that_cores_hold_add_up() {
+        let part = |core: u64, home| AccountStatus {
+            id: AccountId(1),
+            peers: 1,
+            held: [Some(10 + core), None],
+            held_volume: 100 + core,
+            dropped_rate: [core, 1],
+            dropped_volume: 2,
+            home,
+        };
+        let home = HomeStatus {
+            tokens: [Some(1_000), None],
+            volume_number: 3,
+            volume: Some(5_000),
+            exhausted: true,
+        };
+        let mut all = BTreeMap::new();
+        [part(1, None), part(2, Some(home)), part(3, None)]
+            .iter()
+            .for_each(|one| add(&mut all, one));
+        assert_eq!(
+            all.into_values().collect::<Vec<_>>(),
+            [AccountState {
+                id: AccountId(1),
+                peers: 3,
+                tokens: [Some(1_036), None],
+                volume_left: Some(5_306),
+                exhausted: true,
+                dropped_rate: [6, 3],
+                dropped_volume: 6,
+            }]
+        );
+    }
+}
