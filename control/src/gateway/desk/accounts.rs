@@ -206,7 +206,7 @@ mod tests {
         on_control_thread(async {
             let (desk, told) = desk(3);
             desk.configure(vec![put(5, 77)]).await.unwrap();
-            assert_eq!(desk.usage(AccountId(5)), None);
+            assert_eq!(desk.usage(AccountId(5)), Some(Usage { owner: 77, ..Usage::default() }));
             for (core, owner) in [(0, 77), (1, 77), (2, 78)] {
                 let counts = &mut told.usage.borrow_mut()[core];
                 counts.set_owner(5, owner);
