@@ -60,6 +60,7 @@ on_each_engine! {
     an_erased_person_leaves_no_name_behind_and_the_chain_holds: crate::privacy::erasure;
     a_write_is_all_or_nothing: crate::together::all_or_nothing;
     an_attempt_that_fails_leaves_the_rest: crate::together::attempts;
+    a_change_that_nobody_waits_for_any_more_is_not_kept: crate::together::going_away;
     a_reader_does_not_write: crate::together::readers;
     of_many_that_use_an_invitation_at_once_one_wins: crate::together::one_wins;
     gateways_that_lease_at_once_never_share_an_address: crate::together::leasing;

@@ -200,6 +200,33 @@ fn a_lock_that_a_session_of_the_server_holds_is_busy_in_time() {
 }
 
 #[test]
+fn a_gateway_that_stands_still_in_a_write_does_not_hold_up_the_others() {
+    let world = World::postgres();
+    let (stuck, other) = (open(&world), world.store());
+    let (hold, held) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let mut begin = Some(begin);
+    world.wait(async {
+        let waiting = tokio::spawn(async move {
+            let work = stuck.write(move |db| {
+                made::with_device(db, "stuck");
+                begin.take().unwrap().send(()).unwrap();
+                let _ = held.lock().unwrap().recv();
+                db.count_users()
+            });
+            work.await
+        });
+        begun.await.unwrap();
+        let user = made::user("other");
+        other.write(move |db| db.insert_user(&user, &UserSecrets::default())).await.unwrap();
+        drop(hold);
+        assert!(waiting.await.unwrap().is_err());
+    });
+    assert_eq!(world.read(|db| db.count_users()), 1);
+}
+
+#[test]
 fn a_database_that_does_not_exist_and_a_server_that_is_not_there_are_told_apart() {
     let world = World::at(&Server::shared().url("nowhere"));
     let none = world.wait(Store::open(&world.url, &impatient())).err().unwrap();

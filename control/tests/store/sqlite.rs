@@ -169,6 +169,56 @@ fn a_full_store_says_so_keeps_nothing_by_halves_and_works_again_with_room() {
     );
 }
 
+/// Tells the child of the next test where its small disk is.
+const DISK: &str = "RINGWAY_STORE_TEST_DISK";
+
+#[test]
+fn a_full_disk_is_told_and_there_is_no_change_by_halves() {
+    if let Some(disk) = std::env::var_os(DISK) {
+        return fill_disk(Path::new(&disk));
+    }
+    // A disk of 3 MiB that only the child sees.
+    let disk = folder();
+    let mount = "mount -t tmpfs -o size=3m,mode=700 tmpfs \"$0\" && exec \"$@\"";
+    let ended = Command::new("unshare")
+        .arg(if rustix::process::geteuid().is_root() { "-m" } else { "-rm" })
+        .args(["sh", "-c", mount])
+        .arg(&disk)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "sqlite::a_full_disk_is_told_and_there_is_no_change_by_halves"])
+        .env(DISK, &disk)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && text.contains("1 passed"), "{text}");
+}
+
+fn fill_disk(disk: &Path) {
+    let (path, filler) = (disk.join("store.db"), disk.join("filler"));
+    fs::write(&filler, vec![1; 1 << 20]).unwrap();
+    let world = World::at(&format!("sqlite:{}", path.display()));
+    let mut kept = 0;
+    let full = loop {
+        let done = world.try_write(move |db| {
+            db.put_setting(&format!("a{kept}"), &[7; 20_000])?;
+            db.put_setting(&format!("b{kept}"), &[7; 20_000])
+        });
+        match done {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&full, StoreError::Full { why } if why.contains("room")), "{full}");
+    let has = |name: String| world.read(move |db| db.setting(&name)).is_some();
+    assert!(kept > 5 && has(format!("b{}", kept - 1)));
+    assert!(!has(format!("a{kept}")) && !has(format!("b{kept}")));
+    fs::remove_file(&filler).unwrap();
+    world.write(|db| db.put_setting("roomy", b"x"));
+    assert!(has("roomy".to_owned()));
+    let check = "SELECT COUNT(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'";
+    assert_eq!(world.raw_number(check), 1);
+}
+
 #[test]
 fn a_file_that_was_removed_under_a_running_gateway_is_not_made_anew() {
     let world = World::sqlite();

@@ -260,3 +260,29 @@ pub(crate) fn panics(world: &World) {
     world.write(|db| Ok(made::with_device(db, "ada").0.id));
     assert_eq!(world.read(|db| db.count_users()), 1);
 }
+
+pub(crate) fn going_away(world: &World) {
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let mut begin = Some(begin);
+    let store = world.store().clone();
+    world.wait(async {
+        let leaving = tokio::spawn(async move {
+            let work = store.write(move |db| {
+                made::with_device(db, "ada");
+                begin.take().unwrap().send(()).unwrap();
+                held.lock().unwrap().recv().unwrap();
+                Ok(())
+            });
+            work.await
+        });
+        begun.await.unwrap();
+        leaving.abort();
+        assert!(leaving.await.is_err());
+        hold.send(()).unwrap();
+    });
+    assert_eq!(world.write(|db| db.count_users()), 0);
+    let health = world.store().health();
+    assert_eq!(health.failures.iter().sum::<u64>(), 0, "{health:?}");
+}
