@@ -18,6 +18,7 @@ pub mod failure;
 pub mod gateway;
 pub mod keys;
 pub mod listen;
+pub mod logs;
 pub mod manager;
 pub mod peers;
 pub mod place;

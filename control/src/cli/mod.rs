@@ -16,6 +16,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::failure::{Failure, Status};
+use crate::logs;
 use args::{Cli, Command, PeerCommand, WgCli};
 
 /// Does what the arguments say. The first one is the program's own name: called as `ringway-wg`,
@@ -32,6 +33,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(command) => match dispatch(command) {
             Ok(status) => status,
             Err(failure) => {
+                // What led to it comes before it.
+                logs::finish();
                 complain(&failure);
                 failure.status
             }
@@ -43,6 +46,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             if asked { Status::Done } else { Status::Usage }
         }
     };
+    logs::finish();
     ExitCode::from(status.code())
 }
 
