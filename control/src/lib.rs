@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod exit;
 pub mod failure;
 pub mod gateway;
+pub mod harden;
 pub mod keys;
 pub mod listen;
 pub mod logs;
