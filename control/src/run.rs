@@ -5,7 +5,7 @@
 //! addresses of its interface, and what a reload changes.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -19,8 +19,8 @@ use ringway_numa::{Plan, Topology, pin};
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::PublicKey;
 use ringway_ring::{PoolSizes, UdpOptions};
+use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{
     Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice, SpinChoice,
@@ -32,9 +32,9 @@ use crate::gateway::{self, Placement, Role, Setup, UapiSocket, WorkerSetup};
 use crate::keys::SystemRandom;
 use crate::place::{Places, Prepared};
 use crate::plane::{Operation, Plane, Secret};
-use crate::uapi;
 use crate::upgrade::message::{Offer, Part};
 use crate::upgrade::{Endpoints, Legacy};
+use crate::{logs, uapi};
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -44,7 +44,7 @@ pub fn run(places: Places, overrides: Overrides) -> Result<(), Failure> {
     let prepared = places.prepare(overrides, &mut SystemRandom)?;
     say(&prepared.said);
     let config = prepared.config.clone();
-    log_to_stderr(config.log.level);
+    logs::init(&log_settings(&config))?;
     refuse_conflicts(&prepared)?;
     let plan = plan(&config.workers)?;
     if let Some(cpu) = plan.control_cpu {
@@ -86,6 +86,8 @@ impl Role for FromFile {
     }
 
     fn reload(&mut self) -> Result<(Vec<Operation>, String), String> {
+        // Whoever moved the file of the log away says so by a reload.
+        logs::reopen();
         let next = self.prepared.reload().map_err(|failure| failure.message)?;
         let changes = diff(&self.running, &next).map_err(|error| error.to_string())?;
         let said = sentence(&changes);
@@ -199,7 +201,7 @@ pub(crate) fn claim(
     }
     let prepared = places.prepare(flags, &mut SystemRandom)?;
     let config = prepared.config.clone();
-    log_to_stderr(config.log.level);
+    logs::init(&log_settings(&config))?;
     refuse_changes(&offer.settings, &settings(&config, &prepared.private.public()))?;
     let plan = plan(&config.workers)?;
     if let Some(cpu) = plan.control_cpu {
@@ -396,23 +398,16 @@ pub fn plan(workers: &Workers) -> Result<Plan, Failure> {
     Plan::new(&topology, &wishes).map_err(|error| Failure::new(Status::Config, error.to_string()))
 }
 
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
+/// The log as the file wants it.
+fn log_settings(config: &Config) -> logs::Settings {
+    let level = match config.log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    // The journal has its own clock. A subscriber that is there already was put there by a test.
-    let _ = match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => log.without_time().try_init(),
-        None => log.try_init(),
-    };
+    logs::Settings { level, own: config.interface.pools().collect(), ..logs::Settings::default() }
 }
 
 /// Tells the operator on standard output. If nobody listens any more, nobody needs it.

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod hand_over;
+mod seen;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ use ringway_ring::listen::ListenError;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 
 pub use accounts::{AccountState, Exhaustion};
+
+pub(crate) use self::seen::keep_reading;
 
 use super::ports::{Opened, Ports};
 use super::tun_map::TunMap;
@@ -101,6 +104,8 @@ pub struct Desk {
     turn: Mutex<()>,
     /// Rung when a core answered or ended.
     progress: Notify,
+    /// What is remembered of how things went.
+    seen: RefCell<seen::Seen>,
 }
 
 #[derive(Debug)]
@@ -155,7 +160,12 @@ impl Desk {
             told_to_stop: false,
             failed: None,
         };
-        Rc::new(Self { inner: RefCell::new(inner), turn: Mutex::new(()), progress: Notify::new() })
+        Rc::new(Self {
+            inner: RefCell::new(inner),
+            turn: Mutex::new(()),
+            progress: Notify::new(),
+            seen: RefCell::default(),
+        })
     }
 
     /// Applies the steps and returns when every core has done its part. However many they are,
@@ -272,7 +282,8 @@ impl Desk {
             answer
         };
         self.pump();
-        let page = answer.await.map_err(|_| DeskError::Stopping)?;
+        let mut page = answer.await.map_err(|_| DeskError::Stopping)?;
+        self.redact(&mut page);
         let cores = self.inner.borrow().lines.len();
         let next_core = || {
             let core = from.core + 1;

@@ -38,6 +38,7 @@ use self::desk::{Desk, DeskError};
 use self::start::Started;
 use crate::config::{DriverChoice, FastPaths};
 use crate::failure::{Failure, Status};
+use crate::logs::reason::Code;
 use crate::plane::{Operation, Plane};
 use crate::upgrade::old::Outcome;
 use crate::upgrade::rival::Rival;
@@ -256,6 +257,7 @@ async fn serve(
         listeners.spawn_local(crate::uapi::serve::serve(Rc::clone(uapi), Rc::clone(desk), access));
     }
     let (upgrade_requests, mut upgrades) = mpsc::channel(1);
+    listeners.spawn_local(desk::keep_reading(Rc::clone(desk)));
     listeners.spawn_local(upgrade::listen(Rc::clone(&started.upgrade), upgrade_requests));
     let Signals { terminate, interrupt, mut hang_up } = signals;
     let mut endings = Endings { terminate, interrupt, gone };
@@ -266,7 +268,9 @@ async fn serve(
             why = endings.next(started) => break info!("{why}"),
             _ = hang_up.recv() => match reload(desk, role).await {
                 Ok(done) => info!("Reload: {done}"),
-                Err(why) => error!("Reload refused: {why}"),
+                Err(why) => {
+                    error!(reason = Code::ReloadRefused.code(), "Reload refused: {why}");
+                }
             },
             Some(request) = reloads.recv() => {
                 let outcome = reload(desk, role).await;
@@ -359,7 +363,8 @@ async fn hand_over(
             Ok(Next::Heir(heir))
         }
         Outcome::Stays(why) => {
-            warn!("Upgrade refused, going on as before: {why}");
+            let reason = Code::UpgradeRefused.code();
+            warn!(reason, "Upgrade refused, going on as before: {why}");
             Ok(Next::GoOn)
         }
         Outcome::Ends => Ok(Next::End(why)),
