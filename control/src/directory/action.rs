@@ -34,7 +34,7 @@ actions! {
     UserCreated "user.created" UserCreated,
     UserChanged "user.changed" UserChanged,
     UserRemoved "user.removed" UserRemoved,
-    UserErased "user.erased" UserRemoved,
+    UserErased "audit.erased" UserRemoved,
     UserExported "user.exported" UserChanged,
     PasswordSet "user.password-set" UserChanged,
     TotpSet "user.totp-set" UserChanged,

@@ -79,8 +79,8 @@ pub enum Change {
     All,
 }
 
-/// Tells the time.
-pub type Clock = fn() -> Timestamp;
+/// Tells the time; a test gives one of its own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The directory. Clones are the same.
 #[derive(Clone)]
