@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use zeroize::Zeroizing;
 
 use super::input::{NewDevice, NewUser, Secret};
-use super::people::Later;
 use super::*;
 use crate::scratch::Scratch;
 use crate::store::records::{Pool, PoolId, Role, User};
@@ -130,11 +129,11 @@ pub(crate) fn key(number: u64) -> String {
 /// What is wrong, by place.
 #[track_caller]
 pub(crate) fn places(refusal: &Refusal) -> Vec<&str> {
-    match refusal {
-        Refusal::Invalid(problems) => problems.iter().map(|one| one.pointer.as_str()).collect(),
-        Refusal::Taken { pointer, .. } => vec![pointer],
-        other => panic!("{other:?} names no place"),
+    if let Refusal::Invalid(problems) = refusal {
+        return problems.iter().map(|one| one.pointer.as_str()).collect();
     }
+    let Refusal::Taken { pointer, .. } = refusal else { panic!("{refusal:?} names no place") };
+    vec![pointer]
 }
 
 /// Credentials without any cryptography: the hash of a password is itself.
