@@ -24,6 +24,7 @@ pub mod rate;
 pub mod reason;
 pub mod resources;
 mod routes;
+pub mod server;
 pub mod sign_in;
 pub mod state;
 
