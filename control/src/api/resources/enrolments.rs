@@ -50,8 +50,8 @@ pub(super) struct InvitationView {
 impl From<Invitation> for InvitationView {
     fn from(invitation: Invitation) -> Self {
         Self {
-            secret: invitation.secret.to_string(),
-            link: invitation.link.map(|link| link.to_string()),
+            secret: invitation.secret.0.to_string(),
+            link: invitation.link.map(|link| link.0.to_string()),
             enrolment: invitation.enrolment,
         }
     }
