@@ -26,6 +26,7 @@ pub mod keys;
 pub mod listen;
 pub mod logs;
 pub mod manager;
+pub mod people;
 pub mod peers;
 pub mod place;
 pub mod plane;

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::config::{
     Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice, SpinChoice,
-    SteeringChoice, WorkerCount, Workers, diff,
+    SteeringChoice, StoreChoice, WorkerCount, Workers, diff,
 };
 use crate::exit::{ExitPlan, LocalExit, links};
 use crate::failure::{Failure, Status};
@@ -34,7 +34,7 @@ use crate::place::{Places, Prepared};
 use crate::plane::{Operation, Plane, Secret};
 use crate::upgrade::message::{Offer, Part};
 use crate::upgrade::{Endpoints, Legacy};
-use crate::{logs, uapi};
+use crate::{logs, people, uapi};
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -105,6 +105,25 @@ impl Role for FromFile {
         }
     }
 
+    fn adjust(&self, policy: &mut Policy) {
+        let limits = &self.next.as_ref().unwrap_or(&self.running).limits;
+        policy.admission = limits.admission;
+        policy.handshakes_per_source = limits.handshakes_per_source;
+    }
+
+    fn people(&self) -> Option<people::Plan> {
+        let config = self.next.as_ref().unwrap_or(&self.running);
+        let places = &self.prepared.places;
+        (config.store != StoreChoice::Off).then(|| people::Plan {
+            config: config.clone(),
+            gateway: self.prepared.private.public(),
+            file: places.config.clone(),
+            state_dir: places.state_dir.clone(),
+            overrides: self.prepared.overrides.clone(),
+            trial: self.prepared.trial.clone(),
+        })
+    }
+
     fn lower(&mut self) {
         let Some(exit) = self.exit.take() else { return };
         match exit.undo() {
@@ -146,7 +165,9 @@ impl Role for FromFile {
 
 /// Peers as the process before had them, with the endpoints that its file gave them.
 fn inherited(plane: &Plane, endpoints: &Endpoints) -> Vec<Peer> {
-    let peers = plane.peers().map(|(public, peer)| Peer {
+    // Those with an account are devices of the store, and its business.
+    let of_file = plane.peers().filter(|(_, peer)| peer.account.is_none());
+    let peers = of_file.map(|(public, peer)| Peer {
         name: String::new(),
         public: *public,
         preshared: peer.preshared.clone(),
@@ -308,6 +329,8 @@ fn setup(config: &Config, plan: &Plan) -> Setup {
                 std::net::IpAddr::V6(address) => Some(address),
                 std::net::IpAddr::V4(_) => None,
             }),
+            admission: config.limits.admission,
+            handshakes_per_source: config.limits.handshakes_per_source,
             ..Policy::default()
         },
         session_heaps: config.memory.session_heaps.word(),
@@ -411,7 +434,7 @@ fn log_settings(config: &Config) -> logs::Settings {
 }
 
 /// Tells the operator on standard output. If nobody listens any more, nobody needs it.
-fn say(lines: &[String]) {
+pub(crate) fn say(lines: &[String]) {
     let mut out = io::stdout().lock();
     for line in lines {
         let _ = writeln!(out, "{line}");

@@ -376,6 +376,26 @@ impl Projection {
         self.owners.get(&device).copied()
     }
 
+    /// Users with a session.
+    #[must_use]
+    pub fn users_connected(&self) -> u64 {
+        let owners = self.sessions.after(None).filter_map(|session| session.owner);
+        let users: BTreeSet<UserId> = owners.map(|(user, _)| user).collect();
+        users.len() as u64
+    }
+
+    /// Devices that may not connect, by reason.
+    #[must_use]
+    pub fn kept_out(&self) -> Vec<(&'static str, u64)> {
+        let mut counts = BTreeMap::new();
+        for place in self.users.values().flat_map(|entry| entry.places.values()) {
+            if let Stand::Out(why) = place.stand {
+                *counts.entry(why.code()).or_default() += 1;
+            }
+        }
+        counts.into_iter().collect()
+    }
+
     /// Sessions that live.
     #[must_use]
     pub const fn sessions(&self) -> &Sessions {

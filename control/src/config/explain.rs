@@ -119,7 +119,9 @@ impl Config {
             ("api", "certificate_file") => quote(&api.certificate_file.as_ref()?.display()),
             ("api", "key_file") => quote(&api.key_file.as_ref()?.display()),
             ("api", "url") => quote(api.url.as_ref()?),
-            ("sign_in", "certificate_authorities") => paths(&sign_in.certificate_authorities),
+            ("sign_in", "certificate_authorities") => {
+                quote(&sign_in.certificate_authorities.as_ref()?.display())
+            }
             ("sign_in", "revocation_lists") => paths(&sign_in.revocation_lists),
             ("sign_in", "revocation") => quote(&sign_in.revocation.word()),
             ("sign_in", "allow") => list(&sign_in.allow),

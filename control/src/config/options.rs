@@ -181,9 +181,9 @@ options! {
     api.url = "none",
         "an address such as \"https://vpn.example.org:8443\"",
         "How others reach the API; links in invitations begin with it.";
-    sign_in.certificate_authorities = "[]",
-        "paths of PEM files",
-        "Who signs the certificates of clients; without any, none are taken.";
+    sign_in.certificate_authorities = "none",
+        "the path of a PEM file",
+        "Who signs the certificates of clients; without it, none are taken.";
     sign_in.revocation_lists = "[]",
         "paths of PEM or DER files",
         "Certificates that are not valid any more; read again when they change.";

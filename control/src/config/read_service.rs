@@ -120,7 +120,7 @@ impl Reader<'_> {
 
     pub(super) fn sign_in(&mut self, raw: &RawSignIn, folder: &Path) -> SignIn {
         const SECTION: &str = "sign_in";
-        let authorities = self.list(
+        let authorities = self.value(
             SECTION,
             "certificate_authorities",
             &raw.certificate_authorities,
@@ -146,7 +146,7 @@ impl Reader<'_> {
                 .collect()
         };
         SignIn {
-            certificate_authorities: in_folder(authorities),
+            certificate_authorities: authorities.map(|file| folder.join(file)),
             revocation_lists: in_folder(lists),
             revocation: revocation.unwrap_or(Revocation::Strict),
             allow: values_only(allow.unwrap_or_default()),

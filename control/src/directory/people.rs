@@ -26,7 +26,10 @@ pub trait Credentials: Send + Sync {
     fn password_matches(&self, hash: &str, password: &Secret) -> Later<bool>;
 
     /// Draws a secret for one-time passwords of the user called `user`.
-    fn offer_totp(&self, user: &str) -> TotpOffer;
+    ///
+    /// # Errors
+    /// No randomness, in words for the log.
+    fn offer_totp(&self, user: &str) -> Result<TotpOffer, String>;
 
     /// The time step of `code`, if it is a one-time password of `secret` now.
     fn totp_step(&self, secret: &[u8], code: &str, now: Timestamp) -> Option<u64>;
@@ -79,7 +82,7 @@ impl Directory {
     pub async fn offer_totp(&self, actor: &Actor, word: &str) -> Result<TotpOffer, Refusal> {
         let user = self.user(word).await?;
         actor.may_change_or_is(&user)?;
-        Ok(self.0.credentials.offer_totp(&user.name))
+        self.0.credentials.offer_totp(&user.name).map_err(Refusal::Conflict)
     }
 
     /// Takes a secret for one-time passwords into use, proved by a first code. The code counts as

@@ -21,7 +21,6 @@ use crate::api::live::{
 };
 use crate::api::paged::Paged;
 use crate::gateway::desk::DeskError;
-use crate::stats::openmetrics;
 use crate::store::records::Timestamp;
 
 /// Sessions of a drain that are listed.
@@ -113,7 +112,7 @@ impl Live for LiveGateway {
     }
 
     fn metrics(&self) -> Reply<String> {
-        self.ask(|service| async move { Ok(openmetrics::write(&service.desk().snapshot())) })
+        self.ask(|service| async move { Ok(service.desk().metrics()) })
     }
 
     fn sessions(&self, filter: SessionFilter, page: LivePage) -> Reply<Paged<SessionView>> {

@@ -24,11 +24,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 pub use drain::{Drain, DrainError};
+pub use notes::Tally;
 pub use outbox::Outbox;
 
 use self::follow::Rules;
@@ -57,8 +58,6 @@ pub struct Parts {
     pub name: String,
     /// What may change while it runs.
     pub settings: Settings,
-    /// Whether addresses of clients may be kept.
-    pub keeps_addresses: bool,
 }
 
 /// What may change while the service runs.
@@ -70,13 +69,16 @@ pub struct Settings {
     pub retention: Duration,
 }
 
+/// While this is held nothing is told to the store.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "held, not looked at")] OwnedMutexGuard<()>);
+
 /// The service.
 pub struct Service {
     desk: Rc<Desk>,
     store: Store,
     hub: Hub,
     name: String,
-    keeps_addresses: bool,
     settings: Cell<Settings>,
     projection: RefCell<Projection>,
     clocks: RefCell<Clocks>,
@@ -86,8 +88,9 @@ pub struct Service {
     measure: RefCell<Measure>,
     outbox: RefCell<Outbox>,
     drain: RefCell<Drain>,
+    tally: RefCell<Tally>,
     /// Held by whoever tells the store what waits: two would tell it twice.
-    flushing: Mutex<()>,
+    flushing: Arc<Mutex<()>>,
     /// Rung when there are steps for the plane.
     steps: Notify,
     /// Rung when the outbox has something that cannot wait.
@@ -102,13 +105,12 @@ impl Service {
     /// A service that knows nobody yet.
     #[must_use]
     pub fn new(parts: Parts) -> Rc<Self> {
-        let Parts { desk, store, hub, name, settings, keeps_addresses } = parts;
+        let Parts { desk, store, hub, name, settings } = parts;
         Rc::new(Self {
             desk,
             store,
             hub,
             name,
-            keeps_addresses,
             settings: Cell::new(settings),
             projection: RefCell::default(),
             clocks: RefCell::new(Clocks::new(wall_clock())),
@@ -118,7 +120,8 @@ impl Service {
             measure: RefCell::default(),
             outbox: RefCell::default(),
             drain: RefCell::default(),
-            flushing: Mutex::new(()),
+            tally: RefCell::default(),
+            flushing: Arc::default(),
             steps: Notify::new(),
             urgent: Notify::new(),
             changed: Arc::new(Notify::new()),
@@ -163,6 +166,11 @@ impl Service {
     pub async fn settle(&self) {
         self.take_usage(self.now());
         self.flush_outbox().await;
+    }
+
+    /// Tells the store nothing until what is returned is dropped; what is under way is waited for.
+    pub async fn hold(&self) -> Hold {
+        Hold(Arc::clone(&self.flushing).lock_owned().await)
     }
 
     /// What is known of people and their sessions.

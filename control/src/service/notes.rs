@@ -1,5 +1,7 @@
 //! What happened, told to events, records and log.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use tracing::{debug, info};
 
@@ -10,9 +12,53 @@ use crate::access::projection::Note;
 use crate::access::sessions::Session;
 use crate::access::{Moment, Stand};
 use crate::events::Kind;
+use crate::stats::service::LiveSession;
 use crate::store::records::{ConnectionEntry, DeviceId, UserId};
 
+/// Why a session ended that the gateway did not end.
+const SILENT: &str = "silent";
+
+/// Sessions since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Those that began.
+    pub started: u64,
+    /// Those that ended, by reason.
+    pub ended: BTreeMap<&'static str, u64>,
+}
+
 impl Service {
+    /// Sessions since the start.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally.borrow().clone()
+    }
+
+    /// What each session moved.
+    #[must_use]
+    pub fn live_sessions(&self) -> Vec<LiveSession> {
+        self.with_projection(|known| {
+            let sessions = known.sessions().after(None);
+            let row = |session: &Session| LiveSession {
+                id: session.id.to_string(),
+                user: session.owner.and_then(|(user, _)| known.person(user)).map_or_else(
+                    || crate::keys::show_public(&session.public),
+                    |person| person.name.clone(),
+                ),
+                device: session
+                    .owner
+                    .and_then(|(user, device)| {
+                        let clients = &known.person(user)?.clients;
+                        clients.iter().find(|client| client.id == device)
+                    })
+                    .map_or_else(String::new, |client| client.name.clone()),
+                received: session.moved.up_bytes,
+                sent: session.moved.down_bytes,
+            };
+            sessions.map(row).collect()
+        })
+    }
+
     /// Tells what happened since this was last called.
     pub(super) fn take_notes(&self, now: Moment) {
         let notes = self.projection.borrow_mut().take_notes();
@@ -65,6 +111,7 @@ impl Service {
 
     fn tell_connected(&self, session: &Session, now: Moment) {
         let subject = self.name_of_session(session);
+        self.tally.borrow_mut().started += 1;
         debug!(device = %subject, session = session.id, "A client connected");
         let detail = json!({ "session": session.id, "endpoint": self.endpoint(session) });
         self.hub.publish(now.wall, Kind::SessionStarted, subject, detail);
@@ -73,7 +120,8 @@ impl Service {
 
     fn tell_disconnected(&self, session: &Session, why: Option<Out>, now: Moment) {
         let subject = self.name_of_session(session);
-        let reason = why.map_or("silent", Out::code);
+        let reason = why.map_or(SILENT, Out::code);
+        *self.tally.borrow_mut().ended.entry(reason).or_default() += 1;
         debug!(device = %subject, session = session.id, reason, "A session ended");
         let detail = json!({
             "session": session.id,
@@ -83,14 +131,15 @@ impl Service {
         });
         self.hub.publish(now.wall, Kind::SessionEnded, subject, detail);
         self.log_connection(session, "disconnected", Some(reason), now);
-        if let Some((_, device)) = session.owner.filter(|_| self.keeps_addresses) {
+        if let Some((_, device)) = session.owner.filter(|_| self.desk.privacy().keep(()).is_some()) {
             self.outbox.borrow_mut().seen(device, session.last_activity);
         }
     }
 
     /// In no-log mode nothing is kept of who was connected when.
     fn log_connection(&self, session: &Session, event: &str, reason: Option<&str>, now: Moment) {
-        let Some((user, device)) = session.owner.filter(|_| self.keeps_addresses) else { return };
+        let owner = self.desk.privacy().keep(session.owner).flatten();
+        let Some((user, device)) = owner else { return };
         let ended = event == "disconnected";
         let lasted = u64::try_from(now.wall.since(session.since)).unwrap_or(0) / 1000;
         self.outbox.borrow_mut().connection(ConnectionEntry {
@@ -107,7 +156,7 @@ impl Service {
     }
 
     fn endpoint(&self, session: &Session) -> Option<String> {
-        let endpoint = session.seen.endpoint.filter(|_| self.keeps_addresses)?;
+        let endpoint = self.desk.privacy().keep(session.seen.endpoint?)?;
         Some(crate::uapi::write::canonical(endpoint).to_string())
     }
 

@@ -49,7 +49,6 @@ impl Bench {
             hub: Hub::default(),
             name: "gateway".to_owned(),
             settings: Settings { rate: Rate::default(), retention: Duration::from_secs(3600) },
-            keeps_addresses: true,
         });
         let (door, calls) = door();
         let task = spawn_local(Rc::clone(&service).run(calls));

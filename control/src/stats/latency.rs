@@ -33,6 +33,29 @@ impl Latency {
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
+    /// Counts as many as were counted elsewhere, up to each of these bounds and above the one before;
+    /// what is above all of them comes last.
+    #[must_use]
+    pub fn of(bounds_us: &[u64], counts: &[u64], sum_us: u64) -> Self {
+        let mut latency = Self { sum_us, ..Self::default() };
+        for (at, count) in counts.iter().enumerate() {
+            let bound = bounds_us.get(at).copied().unwrap_or(u64::MAX);
+            let bucket = (0..BOUNDS).find(|at| bound <= SMALLEST_US << at).unwrap_or(BOUNDS);
+            latency.counts[bucket] += count;
+        }
+        latency
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+        self
+    }
+
     /// How many were counted.
     #[must_use]
     pub fn count(&self) -> u64 {

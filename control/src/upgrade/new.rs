@@ -324,7 +324,7 @@ async fn converge(started: &Started, offer: &Offer, role: &mut dyn Role) -> Opti
     if offer.part == Part::Wg {
         return None;
     }
-    Some(match gateway::reload(&started.desk, role).await {
+    Some(match gateway::reload(&started.desk, role, None).await {
         Ok(done) => format!("Configuration: {done}"),
         Err(why) => format!("warning: the configuration was not taken: {why}"),
     })

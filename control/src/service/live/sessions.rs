@@ -127,8 +127,9 @@ fn view(
                 .unwrap_or_default()
         }),
     };
-    // The endpoint is needed to carry the session, and gone with it; without a log it is not shown.
-    let endpoint = session.seen.endpoint.filter(|_| service.keeps_addresses).map(canonical);
+    // It is needed to carry the session, and gone with it.
+    let privacy = service.desk().privacy();
+    let endpoint = session.seen.endpoint.and_then(|at| privacy.show(at)).map(canonical);
     let bits = |bytes: u64| bytes.saturating_mul(8);
     SessionView {
         id: session.id,
