@@ -113,7 +113,7 @@ impl Accounts for StoreAccounts {
 
     fn has_administrator(&self) -> Later<Result<bool, StoreError>> {
         let store = self.store.clone();
-        Box::pin(async move { store.read(|db| first_administrator(db)).await })
+        Box::pin(async move { store.read(first_administrator).await })
     }
 
     fn make_first(

@@ -45,7 +45,8 @@ pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
 /// Longest token. Ours have less than half of it.
 const TOKEN_BYTES_MAX: usize = 256;
 
-/// What wrong credentials cost the source, in requests: guessing is thirty times slower than asking.
+/// What wrong credentials cost the source, in requests: guessing is thirty times slower than
+/// asking.
 const WRONG_COST: u32 = 30;
 
 /// How often the use of a token is noted.
