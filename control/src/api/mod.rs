@@ -13,6 +13,7 @@ pub mod document;
 pub(crate) mod fake;
 pub mod first_start;
 mod front;
+mod gate;
 pub mod gatekeeper;
 pub mod json;
 pub mod live;
