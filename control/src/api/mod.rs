@@ -9,8 +9,11 @@
 pub mod accounts;
 pub mod caller;
 pub mod document;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod first_start;
 mod front;
+mod gate;
 pub mod gatekeeper;
 pub mod json;
 pub mod live;
@@ -27,6 +30,9 @@ mod routes;
 pub mod server;
 pub mod sign_in;
 pub mod state;
+
+#[cfg(test)]
+mod tests;
 
 use axum::Router;
 use utoipa::openapi::OpenApi;
@@ -55,7 +61,6 @@ pub struct Part {
 
 /// Joins the routes of the frame and `more` to the whole API, with everything in front of them, and
 /// gives the OpenAPI document beside it.
-#[must_use]
 pub fn router(state: &ApiState, more: Vec<Part>) -> (Router, OpenApi) {
     let mut all = OpenApiRouter::default();
     let mut lines = vec![document::NEEDS];

@@ -22,9 +22,13 @@ fn with_password(name: &str, hash: Option<String>) -> Person {
 }
 
 fn request(person: Option<&Person>, password: &str) -> Request {
+    of(person.map(|person| Arc::new(person.clone())), password)
+}
+
+fn of(person: Option<Arc<Person>>, password: &str) -> Request {
     Request {
         name: "ann".to_owned(),
-        person: person.map(|person| Arc::new(person.clone())),
+        person,
         credentials: Arc::new(Credentials {
             password: Some(Secret::new(password)),
             ..Credentials::default()
@@ -94,8 +98,11 @@ fn an_outdated_hash_is_replaced_after_a_success() {
     let memory = Memory::default();
     let ann = with_password("ann", Some(old.clone()));
     memory.put(ann.clone());
-    let back_end =
-        LocalPasswords::new(newer.clone(), Arc::new(memory.clone()), Some(runtime.handle().clone()));
+    let back_end = LocalPasswords::new(
+        newer.clone(),
+        Arc::new(memory.clone()),
+        Some(runtime.handle().clone()),
+    );
     answer(&back_end, request(Some(&ann), "wrong wrong wrong"));
     answer(&back_end, request(Some(&ann), "three small boats"));
     let kept = || memory.person("ann").unwrap().secrets.password_hash.unwrap();
@@ -176,8 +183,8 @@ fn time_does_not_tell_whether_a_user_exists() {
     let hasher = hasher();
     let back_end = LocalPasswords::new(hasher.clone(), Arc::new(Memory::default()), None);
     let hash = hasher.hash(&Secret::new("three small boats")).unwrap();
-    let ann = with_password("ann", Some(hash.clone()));
-    let none = with_password("ann", None);
+    let ann = Arc::new(with_password("ann", Some(hash.clone())));
+    let none = Arc::new(with_password("ann", None));
     let time = |request: Request| {
         let start = Instant::now();
         std::hint::black_box(answer(&back_end, request));
@@ -185,7 +192,8 @@ fn time_does_not_tell_whether_a_user_exists() {
     };
     for other in [None, Some(&none)] {
         let t = smallest_t(|class| {
-            time(request(if class == 0 { Some(&ann) } else { other }, "wrong wrong wrong"))
+            let person = if class == 0 { Some(&ann) } else { other };
+            time(of(person.cloned(), "wrong wrong wrong"))
         });
         assert!(t < SUSPICIOUS, "{t}: {:?}", other.map(|_| "no password"));
     }
