@@ -83,6 +83,10 @@ pub trait Engine {
     /// That of the first one that fails.
     fn batch(&mut self, sql: &str) -> Result<(), StoreError>;
 
+    /// Removes what the engine still holds of what was erased, as far as it can be asked to. The
+    /// erasure itself is kept already, so this has no error.
+    fn forget(&mut self);
+
     /// Whether the connection is of further use.
     fn is_alive(&self) -> bool;
 }

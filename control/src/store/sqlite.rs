@@ -184,6 +184,18 @@ impl Engine for Sqlite {
         self.connection.execute_batch(sql).map_err(|error| translate(&error, &self.path))
     }
 
+    fn forget(&mut self) {
+        /// Longest wait for readers that still need the log: who asked waits for the answer.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let emptied = self
+            .connection
+            .busy_timeout(PATIENCE)
+            .and_then(|()| self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"));
+        if let Err(error) = emptied {
+            tracing::debug!(%error, "the log is emptied later");
+        }
+    }
+
     fn is_alive(&self) -> bool {
         // The file that is open is the one under its name: it was neither removed nor replaced.
         self.file.is_at(Path::new(&self.path))
