@@ -5,7 +5,7 @@
 //! The trait is synchronous: a connection belongs to one thread and does one thing at a time. This
 //! module must not know a record.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::StoreError;
 
@@ -89,4 +89,13 @@ pub trait Engine {
 
     /// Whether the connection is of further use.
     fn is_alive(&self) -> bool;
+}
+
+/// How long an engine may wait so that its answer, which says what was in the way, still comes
+/// before `deadline`, when all that is known is that there was none.
+pub(crate) fn patience(deadline: Instant) -> Duration {
+    /// For the way of the answer, also on a machine that does other things.
+    const MARGIN_MAX: Duration = Duration::from_millis(250);
+    let left = deadline.saturating_duration_since(Instant::now());
+    left - (left / 5).min(MARGIN_MAX)
 }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, ffi};
 
 use super::constraints::conflict;
 use super::draft::Draft;
-use super::engine::{Dialect, Engine, Mode, Row, Value};
+use super::engine::{Dialect, Engine, Mode, Row, Value, patience};
 use super::error::StoreError;
 use super::sqlite_file;
 
@@ -119,10 +119,8 @@ impl Sqlite {
     }
 
     fn wait_until(&self, deadline: Instant) -> Result<(), StoreError> {
-        // A little less than there is, so that the answer still comes in time.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let patience = left.saturating_sub((left / 10).min(Duration::from_millis(100)));
-        self.connection.busy_timeout(patience).map_err(|error| translate(&error, &self.path))
+        let set = self.connection.busy_timeout(patience(deadline));
+        set.map_err(|error| translate(&error, &self.path))
     }
 }
 
