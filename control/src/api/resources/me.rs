@@ -283,7 +283,7 @@ async fn list_my_tokens(
     caller: Caller,
     StrictQuery(query): StrictQuery<MyTokensQuery>,
 ) -> Result<Json<Paged<Token>>, Problem> {
-    let rows = directory.tokens(Some(me(&caller)?), page(query.after, query.limit)).await?;
+    let rows = directory.tokens(Some(me(&caller)?), page(query.after, query.limit)?).await?;
     Ok(Json(paged(rows)))
 }
 

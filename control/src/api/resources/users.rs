@@ -84,7 +84,7 @@ async fn list_users(
         name_contains: query.name,
         expires_before: query.expires_before,
     };
-    let rows = directory.users(filter, query.group, page(query.after, query.limit)).await?;
+    let rows = directory.users(filter, query.group, page(query.after, query.limit)?).await?;
     Ok(Json(paged(rows)))
 }
 
