@@ -91,8 +91,7 @@ async fn admit(state: &ApiState, request: &mut Request) -> Result<(), Problem> {
     }
     let (caller, login) = found.inspect_err(|problem| {
         if limited && problem.reason == Reason::Unauthenticated {
-            // That the bucket is empty now is said to the next request.
-            let _ = state.take_source(source, WRONG_COST);
+            state.charge_source(source, WRONG_COST);
         }
     })?;
     may(&caller, need)?;
@@ -203,7 +202,12 @@ fn refuse_foreign_pages(headers: &HeaderMap, door: Door) -> Result<(), Problem> 
         return refused("Sec-Fetch-Site");
     }
     let Some(origin) = text("origin") else { return Ok(()) };
-    let scheme = if door == Door::Https { "https" } else { "http" };
+    let scheme = match door {
+        Door::Https => "https",
+        Door::Loopback => "http",
+        // No browser gets here by itself.
+        Door::Unix => return refused("Origin"),
+    };
     let host = text("host").unwrap_or_default();
     if origin.eq_ignore_ascii_case(&format!("{scheme}://{host}")) {
         return Ok(());

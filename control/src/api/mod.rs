@@ -9,6 +9,8 @@
 pub mod accounts;
 pub mod caller;
 pub mod document;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod first_start;
 mod front;
 pub mod gatekeeper;
@@ -27,6 +29,9 @@ mod routes;
 pub mod server;
 pub mod sign_in;
 pub mod state;
+
+#[cfg(test)]
+mod tests;
 
 use axum::Router;
 use utoipa::openapi::OpenApi;
