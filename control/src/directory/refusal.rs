@@ -119,7 +119,6 @@ impl From<StoreError> for Refusal {
                 pointer: format!("/{field}"),
             },
             StoreError::InUse { .. } => Self::InUse(error.to_string()),
-            StoreError::Invalid { why } => Self::Conflict(why),
             other => Self::Store(other),
         }
     }

@@ -78,7 +78,7 @@ async fn list_enrolments(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<EnrolmentsQuery>,
 ) -> Result<Json<Paged<Enrolment>>, Problem> {
-    Ok(Json(paged(directory.enrolments(query.user, page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.enrolments(query.user, page(query.after, query.limit)?).await?)))
 }
 
 /// Makes a one-time link by which somebody adds a device to a user. It is shown once.

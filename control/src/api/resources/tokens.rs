@@ -71,7 +71,7 @@ async fn list_tokens(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<TokensQuery>,
 ) -> Result<Json<Paged<Token>>, Problem> {
-    Ok(Json(paged(directory.tokens(query.user, page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.tokens(query.user, page(query.after, query.limit)?).await?)))
 }
 
 /// Makes a token for a user. Its secret is shown once.

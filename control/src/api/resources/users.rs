@@ -84,7 +84,7 @@ async fn list_users(
         name_contains: query.name,
         expires_before: query.expires_before,
     };
-    let rows = directory.users(filter, query.group, page(query.after, query.limit)).await?;
+    let rows = directory.users(filter, query.group, page(query.after, query.limit)?).await?;
     Ok(Json(paged(rows)))
 }
 
@@ -173,7 +173,7 @@ async fn set_user_state(
 /// A new password.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"new": "correct horse battery staple"}))]
+#[schema(example = json!({"new": "a sentence that only I know"}))]
 struct NewPassword {
     /// 10 to 1024 bytes, not a common one.
     new: Secret,

@@ -11,11 +11,18 @@ async fn a_device_is_added_shown_changed_rotated_and_removed() {
     let made = office.tell("olga", "POST", all, json!({"name": "laptop"})).await;
     assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
     let body = made.json();
-    assert_eq!((&body["has_private_key"], &body["lease"]["address4"]), (&json!(true), &json!("10.77.0.2")));
+    assert_eq!(
+        (&body["has_private_key"], &body["lease"]["address4"]),
+        (&json!(true), &json!("10.77.0.2"))
+    );
     assert!(body["client_file"].as_str().unwrap().contains("\nPrivateKey = "));
     assert!(body["qr_svg"].as_str().unwrap().starts_with("<svg "));
     let shown = office.ask("vera", "GET", one).await;
-    assert!(!shown.text().contains("rivateKey") && !shown.text().contains("reshared"), "{}", shown.text());
+    assert!(
+        !shown.text().contains("rivateKey") && !shown.text().contains("reshared"),
+        "{}",
+        shown.text()
+    );
     refused(&office.ask("vera", "GET", &format!("{one}/file")).await, 409, "conflict", &[]);
     let own = json!({"public_key": key(1)});
     let rotated = office.tell("olga", "POST", &format!("{one}/key"), own.clone()).await;
@@ -24,9 +31,24 @@ async fn a_device_is_added_shown_changed_rotated_and_removed() {
     assert!(file.text().starts_with("# laptop\n[Interface]\n"), "{}", file.text());
     let drawn = office.ask("vera", "GET", &format!("{one}/file?format=svg")).await;
     assert_eq!(drawn.headers[header::CONTENT_TYPE], "image/svg+xml");
-    refused(&office.ask("vera", "GET", &format!("{one}/file?format=png")).await, 400, "bad-query", &[]);
-    refused(&office.tell("olga", "POST", all, json!({"name": "b", "public_key": key(1)})).await, 409, "name-taken", &["/public_key"]);
-    refused(&office.tell("olga", "POST", all, json!({"name": "b", "public_key": "x"})).await, 422, "invalid", &["/public_key"]);
+    refused(
+        &office.ask("vera", "GET", &format!("{one}/file?format=png")).await,
+        400,
+        "bad-query",
+        &[],
+    );
+    refused(
+        &office.tell("olga", "POST", all, json!({"name": "b", "public_key": key(1)})).await,
+        409,
+        "name-taken",
+        &["/public_key"],
+    );
+    refused(
+        &office.tell("olga", "POST", all, json!({"name": "b", "public_key": "x"})).await,
+        422,
+        "invalid",
+        &["/public_key"],
+    );
     refused(&office.tell("vera", "POST", all, json!({"name": "b"})).await, 403, "forbidden", &[]);
     let off = office.tell("olga", "PATCH", one, json!({"enabled": false})).await;
     assert_eq!(off.json()["enabled"], false, "{off:?}");

@@ -20,8 +20,8 @@ use crate::api::sign_in::Later;
 use crate::api::state::Allowances;
 use crate::api::{ApiState, Parts, SignIn, SignInAttempt, SignInOutcome, Source, router};
 use crate::directory::input::NewToken;
+use crate::directory::tests::{Desk, root};
 use crate::directory::{Directory, Refusal};
-use crate::directory::tests::{Desk, new_user, root};
 use crate::keys::SystemRandom;
 use crate::store::records::Role;
 
@@ -49,7 +49,8 @@ impl Office {
             desk.user(name, role).await;
             let password = crate::directory::input::Secret::new(format!("password of {name}!"));
             // The name may not be in a password, so each has another letter in its place.
-            let password = crate::directory::input::Secret::new(password.0.replace(name, &secret_of(name)));
+            let password =
+                crate::directory::input::Secret::new(password.0.replace(name, &secret_of(name)));
             desk.directory.set_password(&root(), name, None, password).await.unwrap();
             let scope = if role.is_some() { "*" } else { "me:write" };
             let form =

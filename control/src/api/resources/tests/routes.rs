@@ -10,7 +10,7 @@ use crate::api::resources::needs;
 fn ask(method: &str, path: &str) -> Ask {
     let path = path
         .replace("{id}", "01a22e3a-0000-7000-8000-000000000000")
-        .replace("{user}", "nora")
+        .replace("{user}", "nobody")
         .replace("{device}", "none")
         .replace("{subject}", "none")
         .replace(['{', '}'], "");
@@ -86,11 +86,20 @@ async fn the_document_and_the_table_have_the_same_routes_each_with_a_name_of_its
 }
 
 #[tokio::test]
-async fn every_scope_of_a_route_can_be_given_to_a_token() {
+async fn whoever_may_call_a_route_may_have_a_token_for_it_unless_it_takes_more() {
     let office = Office::new("routes_scopes").await;
-    for need in needs().iter().filter(|need| need.who != Who::Anybody && need.scope != "*") {
+    for need in needs() {
+        let name = match need.who {
+            Who::Anybody | Who::Local => continue,
+            Who::SignedIn => "nora",
+            Who::Role(Role::Viewer) => "vera",
+            Who::Role(Role::Operator) => "olga",
+            Who::Role(Role::Administrator) => "chief",
+        };
+        // Some administrative routes share a scope with others, and are refused by their role.
         let form = json!({"name": "t", "scopes": [need.scope]});
-        let made = office.tell("chief", "POST", "/api/v1/users/chief/tokens", form).await;
+        let path = format!("/api/v1/users/{name}/tokens");
+        let made = office.tell("chief", "POST", &path, form).await;
         assert_eq!(made.status, StatusCode::CREATED, "{need:?}: {made:?}");
     }
 }
