@@ -238,6 +238,10 @@ impl Home {
                     // It is over, or none: there is nothing to say about it.
                     wait.want[VOLUME] = 0;
                 }
+                if wait.need[VOLUME] == 0 && self.left < VOLUME_LEAST {
+                    // No packet waits, and there is none to spare: it may ask again.
+                    wait.want[VOLUME] = 0;
+                }
                 if !same {
                     continue;
                 }
