@@ -158,8 +158,9 @@ impl Accounts {
         }
     }
 
-    /// Whether a packet of `len` inner bytes may pass.
-    #[inline]
+    /// Whether a packet of `len` inner bytes may pass. Not inlined: most packets of most gateways
+    /// are in no account, and should not be in its way.
+    #[inline(never)]
     pub(crate) fn admit(
         &mut self,
         account: AccountId,
@@ -180,7 +181,7 @@ impl Accounts {
     }
 
     /// A packet that was admitted has passed.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn charge(&mut self, account: AccountId, way: Way, len: usize, now: Now) {
         let mut at = account.0;
         for _ in 0..CHAIN_MAX {
