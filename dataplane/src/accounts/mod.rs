@@ -417,7 +417,7 @@ impl Accounts {
 
     /// Bytes of branches and homes.
     pub(crate) fn bytes(&self) -> usize {
-        let leases = self.homes.len() * usize::from(self.cores) * size_of::<u64>() * 12;
+        let leases = self.homes.len() * usize::from(self.cores) * home::LEASE_BYTES;
         self.branches.bytes() + self.homes.bytes() + leases
     }
 
