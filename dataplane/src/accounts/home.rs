@@ -29,6 +29,9 @@ const KEEPS: Duration = Duration::from_millis(50);
 /// are for packets.
 const VOLUME_LEAST: u64 = 4 << 10;
 
+/// Bytes that a home takes for each core, besides itself.
+pub(super) const LEASE_BYTES: usize = size_of::<Lease>() + size_of::<u16>();
+
 /// What one core has.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lease {
@@ -128,6 +131,10 @@ impl Home {
         self.recalled = None;
         for lease in &mut self.leases {
             (lease.lent, lease.lent_at) = (0, None);
+            if let Some(wait) = &mut lease.waits {
+                // Of the volume before.
+                wait.given[VOLUME] = 0;
+            }
         }
     }
 
@@ -236,6 +243,10 @@ impl Home {
                 let same = wait.number == self.number;
                 if wait.number < self.number || same && (self.exhausted || self.volume.is_none()) {
                     // It is over, or none: there is nothing to say about it.
+                    wait.want[VOLUME] = 0;
+                }
+                if wait.need[VOLUME] == 0 && self.left < VOLUME_LEAST {
+                    // No packet waits, and there is none to spare: it may ask again.
                     wait.want[VOLUME] = 0;
                 }
                 if !same {

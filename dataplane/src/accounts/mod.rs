@@ -45,14 +45,18 @@ pub const ACCOUNTS_MAX: u32 = 1 << 18;
 /// Accounts that one packet counts for: session, user, group, gateway.
 pub const CHAIN_MAX: usize = 4;
 
+/// What a hundred thousand accounts take on each core is 26 MB, and as much once for their homes.
+const _: () = assert!(size_of::<Branch>() <= 256 && size_of::<Home>() <= 256);
+
 /// Messages that wait for a parcel: in a turn there are about as many as accounts run low in it.
 const OUTBOX_MAX: usize = 1_024;
 
 /// Branches and homes that housekeeping looks at in one turn: 20 us and some.
 const LOOKS_PER_TURN_MAX: usize = 256;
 
-/// How often those that wait at a home are served while nobody asks.
-const SERVE_AGAIN: Duration = Duration::from_millis(5);
+/// When those that wait at a home are served if nobody asks; then after twice that, and so on up to
+/// the second.
+const SERVE_AGAIN: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(80)];
 
 /// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,7 @@ pub(crate) struct Accounts {
     looking: Option<u32>,
     look_at: Instant,
     serve_at: Instant,
+    serve_after: Duration,
     /// Accounts whose volume was used up, of which control has not heard.
     pub(crate) exhausted: Vec<(AccountId, u32)>,
 }
@@ -148,12 +153,14 @@ impl Accounts {
             looking: None,
             look_at: now,
             serve_at: now,
+            serve_after: SERVE_AGAIN[0],
             exhausted: Vec::new(),
         }
     }
 
-    /// Whether a packet of `len` inner bytes may pass.
-    #[inline]
+    /// Whether a packet of `len` inner bytes may pass. Not inlined: most packets of most gateways
+    /// are in no account, and should not be in its way.
+    #[inline(never)]
     pub(crate) fn admit(
         &mut self,
         account: AccountId,
@@ -174,7 +181,7 @@ impl Accounts {
     }
 
     /// A packet that was admitted has passed.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn charge(&mut self, account: AccountId, way: Way, len: usize, now: Now) {
         let mut at = account.0;
         for _ in 0..CHAIN_MAX {
@@ -242,6 +249,7 @@ impl Accounts {
         let ask = branch.ask(sequence, waiting, now);
         let (from, number) = (self.core, branch.number);
         let credit = Credit { account, from, number, kind: Kind::Ask(ask) };
+        self.branches.mark(account);
         if at_home {
             self.receive(credit, now);
         } else {
@@ -257,6 +265,7 @@ impl Accounts {
                 if let Some(home) = self.homes.get_mut(account / u32::from(self.cores)) {
                     home.ask(from, number, &ask);
                     self.serve(account, now);
+                    self.serve_after = SERVE_AGAIN[0];
                 }
             }
             Kind::GiveBack { amounts, spent } => {
@@ -347,7 +356,8 @@ impl Accounts {
     }
 
     fn serve_waiting(&mut self, now: Instant) {
-        self.serve_at = now + SERVE_AGAIN;
+        self.serve_at = now + self.serve_after;
+        self.serve_after = (2 * self.serve_after).min(SERVE_AGAIN[1]);
         let mut number = 0;
         for _ in 0..LOOKS_PER_TURN_MAX {
             let Some(marked) = self.homes.next_marked(number) else { return };
@@ -368,8 +378,11 @@ impl Accounts {
             let home = self.home_of(account);
             let Some(branch) = self.branches.get_mut(account) else { continue };
             let (amounts, spent) = branch.look();
-            let (number, loaded) = (branch.number, branch.is_loaded());
-            if !loaded {
+            let (number, loaded, asked) = (branch.number, branch.is_loaded(), branch.asked != 0);
+            if asked {
+                // The home may not have known the account yet, and nothing may have come since.
+                self.ask(account, None, now);
+            } else if !loaded {
                 self.branches.unmark(account);
             }
             if amounts == [0; 3] {
@@ -404,7 +417,7 @@ impl Accounts {
 
     /// Bytes of branches and homes.
     pub(crate) fn bytes(&self) -> usize {
-        let leases = self.homes.len() * usize::from(self.cores) * size_of::<u64>() * 12;
+        let leases = self.homes.len() * usize::from(self.cores) * home::LEASE_BYTES;
         self.branches.bytes() + self.homes.bytes() + leases
     }
 

@@ -128,9 +128,8 @@ impl Desk {
 impl Inner {
     /// Gives what accounts will use room in the pages, before a core counts there.
     pub(super) fn reserve_usage(&mut self, operations: &[Operation]) -> Result<(), DeskError> {
-        let put = |operation: &Operation| match operation {
-            Operation::PutAccount(id, _) => Some(id.0),
-            _ => None,
+        let put = |operation: &Operation| {
+            if let Operation::PutAccount(id, _) = operation { Some(id.0) } else { None }
         };
         let Some(last) = operations.iter().filter_map(put).max() else { return Ok(()) };
         if last < self.usage_slots {
@@ -171,9 +170,7 @@ fn add(all: &mut BTreeMap<AccountId, AccountState>, status: &AccountStatus) {
     }
     join(&mut state.volume_left, Some(status.held_volume).filter(|held| *held > 0));
     if let Some(HomeStatus { tokens, volume, exhausted, .. }) = status.home {
-        for way in 0..2 {
-            join(&mut state.tokens[way], tokens[way]);
-        }
+        state.tokens.iter_mut().zip(tokens).for_each(|(all, one)| join(all, one));
         join(&mut state.volume_left, volume);
         state.exhausted = exhausted;
     }
