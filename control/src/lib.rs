@@ -17,6 +17,7 @@ pub mod exit;
 pub mod failure;
 pub mod gateway;
 pub mod harden;
+pub mod import;
 pub mod keys;
 pub mod listen;
 pub mod logs;
