@@ -26,6 +26,7 @@ pub mod peers;
 pub mod place;
 pub mod plane;
 pub mod ready;
+pub mod reports;
 pub mod run;
 pub mod stats;
 pub mod store;
