@@ -50,6 +50,29 @@ pub(crate) enum Command {
     Genpsk,
     /// Add, list or remove clients
     Peer(PeerArgs),
+    /// Configurations of other programs
+    Config(ConfigArgs),
+}
+
+/// `ringway config …`.
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the configuration of another program as one for this
+    Import(ImportArgs),
+}
+
+/// `ringway config import`.
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    /// A gateway's YAML, a proxy's TOML, or a script with the flags of a dispatching proxy
+    pub(crate) file: PathBuf,
 }
 
 /// Where configuration and state are.

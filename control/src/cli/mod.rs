@@ -17,7 +17,7 @@ use clap::error::ErrorKind;
 
 use crate::failure::{Failure, Status};
 use crate::{harden, logs};
-use args::{Cli, Command, PeerCommand, WgCli};
+use args::{Cli, Command, ConfigCommand, PeerCommand, WgCli};
 
 /// Does what the arguments say. The first one is the program's own name: called as `ringway-wg`,
 /// the program is `ringway wg`.
@@ -67,6 +67,9 @@ fn dispatch(command: Command) -> Result<Status, Failure> {
             PeerCommand::Add(args) => commands::peer_add(args),
             PeerCommand::List(place) => commands::peer_list(place),
             PeerCommand::Remove(args) => commands::peer_remove(args),
+        },
+        Command::Config(config) => match config.command {
+            ConfigCommand::Import(args) => commands::config_import(&args),
         },
     }
 }

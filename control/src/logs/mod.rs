@@ -5,6 +5,7 @@
 //! goes through the queue of [`writer`] to a [`sink`]. Nobody who says something waits for the
 //! disk. Codes of refusals are in [`reason`].
 
+pub mod connections;
 mod layer;
 pub mod line;
 pub mod privacy;

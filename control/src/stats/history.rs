@@ -165,11 +165,11 @@ impl History {
         add(&mut self.hours, point(begins(HOUR_MS)), HOURS);
     }
 
-    /// Points that begin from `from` on and before `to`: minutes if they reach back that far, else
-    /// hours.
+    /// Points that begin from `from` on and before `to`: minutes if they reach back that far or
+    /// nearly, else hours.
     #[must_use]
     pub fn between(&self, from: Timestamp, to: Timestamp) -> Vec<Point> {
-        let reaches = self.minutes.front().is_some_and(|first| first.at <= from)
+        let reaches = self.minutes.front().is_some_and(|first| first.at.since(from) < HOUR_MS)
             || self.minutes.len() < MINUTES;
         let ring = if reaches { &self.minutes } else { &self.hours };
         ring.iter().filter(|point| from <= point.at && point.at < to).copied().collect()
