@@ -126,6 +126,7 @@ impl<D: Driver> Shard<D> {
             }
             Command::SetPolicy(policy) => {
                 let old = std::mem::replace(&mut self.policy, policy);
+                self.handshakes.set_limits(&self.policy, self.crossing.cores());
                 if old.inner_mtu != self.policy.inner_mtu {
                     return walks(Work::ResetPaths(old));
                 }

@@ -17,15 +17,15 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use ringway_flow::Policy;
 use ringway_proto::crypto::Random;
 use ringway_proto::limits::{
     ANSWERS_CHECKED_PER_TURN_MAX, COOKIES_PER_TURN_MAX, HANDSHAKES_CHECKED_PER_TURN_MAX,
     HANDSHAKES_PER_TURN_MAX, HANDSHAKES_QUEUED_MAX, TIMERS_PER_TURN_MAX,
 };
 use ringway_proto::wireguard::{
-    Admission, AdmissionLimits, CROWDED_FROM, CookieChecker, Cx, HandshakeLimiter, Identity,
-    Indices, LoadGauge, Message, OpenedInitiation, OutgoingKind, SendState, Tunnel,
-    UNDER_LOAD_FROM,
+    Admission, CROWDED_FROM, CookieChecker, Cx, HandshakeLimiter, Identity, Indices, LoadGauge,
+    Message, OpenedInitiation, OutgoingKind, SendState, Tunnel, UNDER_LOAD_FROM,
 };
 use ringway_proto::{DropReason, Now, PeerId, ReceiverIndex};
 use ringway_ring::{Driver, Ecn, Local, Outside, Train};
@@ -49,7 +49,8 @@ const CHEAP: [DropReason; 5] = [
 ];
 
 /// Why a message leads to nothing although its sender may be as honest as any.
-const BLAMELESS: [DropReason; 6] = [
+const BLAMELESS: [DropReason; 7] = [
+    DropReason::HandshakeDraining,
     DropReason::HandshakeSourceFull,
     DropReason::HandshakeSessionsFull,
     DropReason::HandshakeHalfOpenFull,
@@ -89,9 +90,9 @@ pub struct HandshakeQueue {
 impl HandshakeQueue {
     /// An empty queue with room for all it may hold.
     #[must_use]
-    pub fn new(random: &mut dyn Random, cores: u16) -> Self {
+    pub fn new(random: &mut dyn Random, cores: u16, policy: &Policy) -> Self {
         let claims = if cores > 1 { HANDSHAKES_QUEUED_MAX } else { 0 };
-        Self {
+        let mut queue = Self {
             queue: VecDeque::with_capacity(HANDSHAKES_QUEUED_MAX),
             claims: VecDeque::with_capacity(claims),
             load: LoadGauge::default(),
@@ -100,8 +101,16 @@ impl HandshakeQueue {
             checks_left: HANDSHAKES_CHECKED_PER_TURN_MAX,
             answer_checks_left: ANSWERS_CHECKED_PER_TURN_MAX,
             cookies_left: COOKIES_PER_TURN_MAX,
-            admission: Admission::new(AdmissionLimits::share_of(cores)),
-        }
+            admission: Admission::new(policy.admission.share_of(cores)),
+        };
+        queue.set_limits(policy, cores);
+        queue
+    }
+
+    /// Takes as many as the policy says from now on; this is one of `cores` cores.
+    pub fn set_limits(&mut self, policy: &Policy, cores: u16) {
+        self.admission.set_limits(policy.admission.share_of(cores));
+        self.limiter.set_rate(policy.handshakes_per_source);
     }
 
     /// MACs are keyed with the gateway's public key: a new identity brings new ones, and what waits
@@ -364,6 +373,9 @@ impl<D: Driver> Shard<D> {
         }
         // A session that lives is renewed whatever the counts say.
         let live = self.peers.get(id).is_some_and(|peer| peer.live);
+        if !live && self.policy.draining {
+            return Err(DropReason::HandshakeDraining);
+        }
         if !live && (pressed || self.handshakes.under_load(now)) {
             self.handshakes.admission.judge_new(from.ip(), now.mono)?;
         }

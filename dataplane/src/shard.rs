@@ -136,7 +136,11 @@ impl<D: Driver> Shard<D> {
             opening: Opening::new(),
             trains: Trains::new(),
             inside: InsideQueue::new(),
-            handshakes: HandshakeQueue::new(&mut *config.random, config.crossing.cores()),
+            handshakes: HandshakeQueue::new(
+                &mut *config.random,
+                config.crossing.cores(),
+                &config.policy,
+            ),
             crossing: config.crossing,
             fairness: Fairness::new(),
             timers: Wheel::new(now.mono),

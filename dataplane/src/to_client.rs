@@ -52,6 +52,10 @@ impl<D: Driver> Shard<D> {
         }
         match peer.tunnel.send_state(now) {
             SendState::Ready if !mute => self.send_to(id, bytes, now),
+            SendState::Ready | SendState::HandshakeNeeded if self.policy.draining && !peer.live => {
+                // What the gateway would begin itself would be a new session too.
+                Err(DropReason::HandshakeDraining)
+            }
             SendState::Ready | SendState::HandshakeNeeded => {
                 let before = peer.staged.len();
                 let lost = peer.staged.push(&mut peer.heap, bytes, now.mono);

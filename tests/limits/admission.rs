@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ringway_dataplane::Command;
+use ringway_flow::Policy;
 use ringway_proto::DropReason;
 use ringway_proto::wireguard::{AdmissionLimits, REKEY_TIMEOUT};
 use ringway_tests::client::Client;
@@ -72,6 +74,41 @@ pub(crate) fn sessions_full() -> Pair {
 
 pub(crate) fn half_open_full() -> Pair {
     asked(AdmissionLimits { half_open: 0, ..ALL }).0
+}
+
+/// A gateway that is drained, and a newcomer that asks.
+pub(crate) fn draining() -> Pair {
+    let mut pair = Pair::connected();
+    drain(&mut pair, true);
+    let mut client = newcomer(&mut pair);
+    knock(&mut pair, &mut client);
+    pair
+}
+
+fn drain(pair: &mut Pair, draining: bool) {
+    let policy = Policy { draining, ..Policy::default() };
+    pair.gateway.command(Command::SetPolicy(Box::new(policy)));
+}
+
+/// Sends a packet, and so an initiation. Returns how many answers came.
+fn knock(pair: &mut Pair, client: &mut Client) -> usize {
+    let packet = udp([10, 0, 0, 3].into(), Families::V4.beyond(), b"hello");
+    let knock = client.send(&packet, pair.now());
+    pair.gateway.receive(&knock, client.address).len()
+}
+
+#[test]
+fn while_drained_nobody_new_gets_in_and_who_is_there_is_renewed() {
+    let mut pair = draining();
+    assert_eq!(pair.drops(DropReason::HandshakeDraining), 1);
+    pair.pass(Duration::from_secs(125));
+    assert_eq!(pair.drops(DropReason::HandshakeDraining), 1);
+    let counters = pair.gateway.shard.counters_mut();
+    assert_eq!((counters.handshakes_completed_responder, counters.sessions), (1, 1));
+    drain(&mut pair, false);
+    pair.pass(Duration::from_secs(6));
+    let mut client = newcomer(&mut pair);
+    assert_eq!(knock(&mut pair, &mut client), 1);
 }
 
 #[test]

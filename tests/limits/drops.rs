@@ -37,6 +37,7 @@ const WAYS: &[(DropReason, Way)] = &[
     (DropReason::HandshakeSourceFull, crate::admission::source_full),
     (DropReason::HandshakeSessionsFull, crate::admission::sessions_full),
     (DropReason::HandshakeHalfOpenFull, crate::admission::half_open_full),
+    (DropReason::HandshakeDraining, crate::admission::draining),
     (DropReason::HandshakeUndecryptable, || outside(initiation(&mut Seeded(1), &public()))),
     (DropReason::HandshakeLowOrderPoint, low_order_point),
     (DropReason::HandshakePeerUnknown, peer_unknown),

@@ -95,8 +95,8 @@ pub fn diff(old: &Config, new: &Config) -> Result<Changes, NeedsRestart> {
     Ok(changes)
 }
 
-/// Options outside `[[peer]]` that differ, except `[clients]` and `[limits]`, which only `peer add`
-/// and the check of the file read.
+/// Options outside `[[peer]]` that differ, except what can change while running: `[clients]`,
+/// `[limits]`, `[metrics]`, the address of the API in links, and how long connections are kept.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let (a, b) = (&old.interface, &new.interface);
     let pools = a.pool4 != b.pool4 || a.pool6 != b.pool6;
@@ -126,10 +126,42 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("memory", "session_heaps", old.memory != new.memory),
         // A renamed interface is named above already.
         ("stats", "socket", old.stats != new.stats && a.name == b.name),
-        ("log", "level", old.log != new.log),
     ];
-    let changed = differs.into_iter().filter(|(_, _, differs)| *differs);
+    let differs = differs.into_iter().chain(service_needs_restart(old, new, a.name == b.name));
+    let changed = differs.filter(|(_, _, differs)| *differs);
     changed.map(|(section, key, _)| format!("[{section}] {key}")).collect()
+}
+
+/// As [`needs_restart`], for what is around the tunnels. A renamed interface has another socket of
+/// the API, and is named above already.
+fn service_needs_restart(
+    old: &Config,
+    new: &Config,
+    same_name: bool,
+) -> [(&'static str, &'static str, bool); 15] {
+    let (a, b) = (&old.api, &new.api);
+    let (c, d) = (&old.sign_in, &new.sign_in);
+    [
+        ("store", "url", old.store != new.store),
+        ("api", "socket", a.socket != b.socket && same_name),
+        ("api", "listen", a.listen != b.listen),
+        ("api", "certificate_file", a.certificate_file != b.certificate_file),
+        ("api", "key_file", a.key_file != b.key_file),
+        (
+            "sign_in",
+            "certificate_authorities",
+            c.certificate_authorities != d.certificate_authorities,
+        ),
+        ("sign_in", "revocation_lists", c.revocation_lists != d.revocation_lists),
+        ("sign_in", "revocation", c.revocation != d.revocation),
+        ("sign_in", "allow", c.allow != d.allow),
+        ("sign_in", "deny", c.deny != d.deny),
+        ("issuer", "name", old.issuers != new.issuers),
+        ("log", "level", old.log.level != new.log.level),
+        ("log", "format", old.log.format != new.log.format),
+        ("log", "file", old.log.file != new.log.file),
+        ("log", "connections", old.log.connections != new.log.connections),
+    ]
 }
 
 fn update(before: &Peer, after: &Peer) -> Option<PeerUpdate> {

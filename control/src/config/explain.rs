@@ -4,9 +4,11 @@
 //! are never printed.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::options::{self, Opt};
-use super::types::{Config, NumaChoice, Origin, Peer, SpinChoice, WorkerCount};
+use super::types::{Config, Issuer, NumaChoice, Origin, Peer, SpinChoice, WorkerCount};
+use super::units;
 use super::values::show_keepalive;
 use crate::keys;
 
@@ -16,7 +18,7 @@ impl Config {
     pub fn explain(&self) -> String {
         let mut out = String::new();
         for (section, about) in options::SECTIONS {
-            if *section == "peer" {
+            if ["peer", "issuer"].contains(section) {
                 continue;
             }
             let _ = writeln!(out, "# {about}\n[{section}]");
@@ -25,6 +27,9 @@ impl Config {
                 self.explain_option(&mut out, option);
             }
             out.push('\n');
+        }
+        for issuer in &self.issuers {
+            explain_issuer(&mut out, issuer);
         }
         for peer in &self.peers {
             explain_peer(&mut out, peer);
@@ -89,11 +94,59 @@ impl Config {
             ("workers", "without") => list(workers.without.words()),
             ("memory", "session_heaps") => quote(&self.memory.session_heaps.word()),
             ("stats", "socket") => quote(&self.stats.socket.display()),
+            _ => return self.service_value_of(section, key),
+        };
+        Some(value)
+    }
+
+    fn service_value_of(&self, section: &str, key: &str) -> Option<String> {
+        let quote = |text: &dyn std::fmt::Display| quoted(&text.to_string());
+        let rate = |bits: Option<u64>| bits.map(|bits| quoted(&units::show_rate(bits)));
+        let (limits, api, sign_in) = (&self.limits, &self.api, &self.sign_in);
+        let value = match (section, key) {
+            ("limits", "rate_up") => rate(limits.rate_up_bps)?,
+            ("limits", "rate_down") => rate(limits.rate_down_bps)?,
+            ("limits", "sessions_max") => limits.admission.sessions.to_string(),
+            ("limits", "sessions_per_source") => limits.admission.per_source.to_string(),
+            ("limits", "half_open_max") => limits.admission.half_open.to_string(),
+            ("limits", "handshakes_per_source") => limits.handshakes_per_source.to_string(),
+            ("store", "url") => quote(&self.store.shown()),
+            ("api", "socket") => match &api.socket {
+                Some(path) => quote(&path.display()),
+                None => quote(&"off"),
+            },
+            ("api", "listen") => list(&api.listen),
+            ("api", "certificate_file") => quote(&api.certificate_file.as_ref()?.display()),
+            ("api", "key_file") => quote(&api.key_file.as_ref()?.display()),
+            ("api", "url") => quote(api.url.as_ref()?),
+            ("sign_in", "certificate_authorities") => paths(&sign_in.certificate_authorities),
+            ("sign_in", "revocation_lists") => paths(&sign_in.revocation_lists),
+            ("sign_in", "revocation") => quote(&sign_in.revocation.word()),
+            ("sign_in", "allow") => list(&sign_in.allow),
+            ("sign_in", "deny") => list(&sign_in.deny),
+            ("metrics", "sessions_max") => self.metrics.sessions_max.to_string(),
             ("log", "level") => quote(&self.log.level.word()),
+            ("log", "format") => quote(&self.log.format.word()),
+            ("log", "file") => quote(&self.log.file.as_ref()?.display()),
+            ("log", "connections") => quote(&self.log.connections.word()),
+            ("log", "retention") => quote(&units::show_duration(self.log.retention)),
             _ => return None,
         };
         Some(value)
     }
+}
+
+fn explain_issuer(out: &mut String, issuer: &Issuer) {
+    let _ = writeln!(out, "[[issuer]]\nname = {}", quoted(&issuer.name));
+    let _ = writeln!(out, "issuer = {}", quoted(&issuer.issuer));
+    let _ = writeln!(out, "audience = {}", quoted(&issuer.audience));
+    let _ = writeln!(out, "algorithms = {}", list(&issuer.algorithms));
+    let _ = writeln!(out, "keys = {}", quoted(&issuer.keys));
+    let _ = writeln!(out, "user_claim = {}", quoted(&issuer.user_claim));
+    if let Some(claim) = &issuer.groups_claim {
+        let _ = writeln!(out, "groups_claim = {}", quoted(claim));
+    }
+    out.push('\n');
 }
 
 fn explain_peer(out: &mut String, peer: &Peer) {
@@ -112,6 +165,10 @@ fn explain_peer(out: &mut String, peer: &Peer) {
         let _ = writeln!(out, "endpoint = {}", quoted(&endpoint.to_string()));
     }
     let _ = writeln!(out, "keepalive = {}\n", quoted(&show_keepalive(peer.keepalive_s)));
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    list(paths.iter().map(|path| path.display()))
 }
 
 fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {

@@ -13,6 +13,8 @@ pub mod options;
 mod problem;
 mod raw;
 mod read;
+mod read_service;
+mod service;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -32,6 +34,9 @@ pub use diff::{Changes, NeedsRestart, PeerUpdate, diff};
 pub use fast_paths::{FastPath, FastPaths};
 use problem::Lines;
 pub use problem::{Problem, Problems};
+pub use service::{
+    Api, ConnectionLog, Issuer, LogFormat, Metrics, Revocation, SignIn, StoreChoice,
+};
 pub use types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
     Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, SpinChoice, Stats,

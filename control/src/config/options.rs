@@ -34,6 +34,11 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("workers", "Cores. Start-up flags win over this section."),
     ("memory", "Memory of sessions."),
     ("stats", "The control and statistics socket."),
+    ("store", "Where users, devices and what they used are kept."),
+    ("api", "The HTTP API, which `ringway user` and its like use too."),
+    ("sign_in", "How people prove who they are, beside passwords, which are in the store."),
+    ("issuer", "One `[[issuer]]` for each service whose access tokens (JWT) are taken."),
+    ("metrics", "What is measured beyond the gateway as a whole."),
     ("log", "What is printed while running."),
     ("peer", "One `[[peer]]` per client; written by `ringway peer add`."),
 ];
@@ -100,6 +105,24 @@ options! {
     limits.peers_max = "what the smaller pool holds",
         "a number from 1 to 1000000, such as 250",
         "Most peers in this file.";
+    limits.rate_up = "none",
+        "a rate such as \"900mbit\"",
+        "What all clients of the store may send together.";
+    limits.rate_down = "none",
+        "a rate such as \"900mbit\"",
+        "What all clients of the store may receive together.";
+    limits.sessions_max = "100000",
+        "a number from 1 to 1000000, such as 5000",
+        "Live sessions from which on a gateway under load begins none with strangers.";
+    limits.sessions_per_source = "50",
+        "a number from 1 to 1000000, such as 500",
+        "The same for each client address (IPv6: /64). Raise it where many share one address.";
+    limits.half_open_max = "5000",
+        "a number from 1 to 1000000, such as 5000",
+        "The same for sessions that wait for their client's first packet.";
+    limits.handshakes_per_source = "10",
+        "a number from 1 to 100000, such as 100",
+        "Handshakes per second that a gateway under load answers to each client address.";
     workers.count = "1",
         "a number from 1 to 1024, or \"auto\"",
         "Cores that carry traffic; \"auto\" is one per physical core allowed.";
@@ -140,9 +163,78 @@ options! {
     stats.socket = "\"/run/ringway/NAME.stats\"",
         "the absolute path of a Unix socket",
         "Socket that answers `stats`, `metrics`, `sessions` and `reload`; NAME is the interface's.";
+    store.url = "\"sqlite:ringway.db\"",
+        "\"sqlite:FILE\", \"postgresql://USER:PASSWORD@HOST/NAME\" or \"off\"",
+        "A file of its own (relative to the state folder) for one gateway, a server for a fleet.";
+    api.socket = "\"/run/ringway/NAME.api\"",
+        "the absolute path of a Unix socket, or \"off\"",
+        "Socket of the API; who may open it is an administrator. NAME is the interface's.";
+    api.listen = "[]",
+        "addresses with port, such as [\"127.0.0.1:8443\"]",
+        "Addresses where the API answers too. Without certificate_file only loopback ones.";
+    api.certificate_file = "none",
+        "the path of a PEM file",
+        "Certificate chain of the API, read again when it changes. Relative to this file's folder.";
+    api.key_file = "none",
+        "the path of a PEM file",
+        "Private key of the certificate.";
+    api.url = "none",
+        "an address such as \"https://vpn.example.org:8443\"",
+        "How others reach the API; links in invitations begin with it.";
+    sign_in.certificate_authorities = "[]",
+        "paths of PEM files",
+        "Who signs the certificates of clients; without any, none are taken.";
+    sign_in.revocation_lists = "[]",
+        "paths of PEM or DER files",
+        "Certificates that are not valid any more; read again when they change.";
+    sign_in.revocation = "\"strict\"",
+        "\"strict\" or \"warn\"",
+        "Whether a certificate is refused when the list for it is missing or too old.";
+    sign_in.allow = "[]",
+        "prefixes, such as [\"192.0.2.0/24\"]",
+        "Where people may sign in from; none is everywhere.";
+    sign_in.deny = "[]",
+        "prefixes, such as [\"198.51.100.0/24\"]",
+        "Where they may not, whatever allow says.";
+    issuer.name = "required",
+        "a name of 1 to 64 letters, digits, \"_\", \"-\", \".\" or \"@\"",
+        "What the operator calls it.";
+    issuer.issuer = "required",
+        "an address such as \"https://id.example.org\"",
+        "Who must have issued a token: its \"iss\".";
+    issuer.audience = "required",
+        "a word such as \"ringway\"",
+        "For whom it must have been issued: its \"aud\".";
+    issuer.algorithms = "required",
+        "names among \"EdDSA\", \"ES256\", \"ES384\", \"RS256\" and \"PS256\"",
+        "Signatures that are taken, and no others.";
+    issuer.keys = "required",
+        "the path of a JWKS file, or its address such as \"https://id.example.org/jwks\"",
+        "The issuer's public keys. A file is relative to this file's folder.";
+    issuer.user_claim = "\"sub\"",
+        "a word such as \"email\"",
+        "What of a token is the name of the user.";
+    issuer.groups_claim = "none",
+        "a word such as \"groups\"",
+        "What of a token lists the user's groups.";
+    metrics.sessions_max = "0",
+        "a number from 0 to 10000, such as 100",
+        "Sessions that have series of their own, the busiest first; the rest is one sum.";
     log.level = "\"info\"",
         "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
         "How much is logged. Addresses of clients appear from \"debug\" on.";
+    log.format = "\"text\"",
+        "\"text\" or \"json\"",
+        "Lines for people, or one JSON object each.";
+    log.file = "none",
+        "the path of a file",
+        "Where lines go instead of standard error. Relative to the state folder.";
+    log.connections = "\"full\"",
+        "\"full\" or \"no-log\"",
+        "Whether it is kept who was connected when and from where; \"no-log\" keeps no address.";
+    log.retention = "\"30d\"",
+        "a time from \"1h\" to \"3650d\"",
+        "How long connections are kept.";
     peer.name = "none",
         "a name of 1 to 64 letters, digits, \"_\", \"-\", \".\" or \"@\"",
         "What the operator calls the peer.";

@@ -42,14 +42,22 @@ sections! {
     RawInterface { name, listen_port, private_key_file, mtu, pools, addresses, fwmark, }
     RawExit { masquerade, enable_forwarding, mss_clamp, verify_checksums, }
     RawClients { endpoint, allowed_ips, dns, keepalive, }
-    RawLimits { peers_max, }
+    RawLimits {
+        peers_max, rate_up, rate_down, sessions_max, sessions_per_source, half_open_max,
+        handshakes_per_source,
+    }
     RawWorkers {
         count, oversubscribe, cpus, numa, control_cpu, driver, steering, spin_us, sandbox,
         zero_copy, without,
     }
     RawMemory { session_heaps, }
     RawStats { socket, }
-    RawLog { level, }
+    RawStore { url, }
+    RawApi { socket, listen, certificate_file, key_file, url, }
+    RawSignIn { certificate_authorities, revocation_lists, revocation, allow, deny, }
+    RawIssuer { name, issuer, audience, algorithms, keys, user_claim, groups_claim, }
+    RawMetrics { sessions_max, }
+    RawLog { level, format, file, connections, retention, }
     RawPeer {
         name, public_key, preshared_key, preshared_key_file, allowed_ips, endpoint, keepalive,
     }
@@ -66,6 +74,11 @@ pub(super) struct RawFile {
     pub(super) workers: RawWorkers,
     pub(super) memory: RawMemory,
     pub(super) stats: RawStats,
+    pub(super) store: RawStore,
+    pub(super) api: RawApi,
+    pub(super) sign_in: RawSignIn,
+    pub(super) issuer: Vec<Spanned<RawIssuer>>,
+    pub(super) metrics: RawMetrics,
     pub(super) log: RawLog,
     pub(super) peer: Vec<Spanned<RawPeer>>,
 }
@@ -138,6 +151,11 @@ mod tests {
             ("workers", RawWorkers::KEYS),
             ("memory", RawMemory::KEYS),
             ("stats", RawStats::KEYS),
+            ("store", RawStore::KEYS),
+            ("api", RawApi::KEYS),
+            ("sign_in", RawSignIn::KEYS),
+            ("issuer", RawIssuer::KEYS),
+            ("metrics", RawMetrics::KEYS),
             ("log", RawLog::KEYS),
             ("peer", RawPeer::KEYS),
         ];

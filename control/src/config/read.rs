@@ -15,13 +15,14 @@ use super::fast_paths::FastPaths;
 use super::options;
 use super::problem::{Lines, Problem};
 use super::raw::{
-    RawClients, RawExit, RawFile, RawInterface, RawLimits, RawLog, RawMemory, RawPeer, RawStats,
-    RawWorkers, Scalar, Value,
+    RawClients, RawExit, RawFile, RawInterface, RawMemory, RawPeer, RawStats, RawWorkers, Scalar,
+    Value,
 };
+use super::read_service::socket_path;
 use super::types::{
-    Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,
-    Memory, NumaChoice, Origin, Overrides, Peer, SandboxChoice, SessionHeaps, SpinChoice, Stats,
-    SteeringChoice, WorkerCount, Workers, ZeroCopyChoice,
+    Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Memory, NumaChoice, Origin,
+    Overrides, Peer, SandboxChoice, SessionHeaps, SpinChoice, Stats, SteeringChoice, WorkerCount,
+    Workers, ZeroCopyChoice,
 };
 use super::values;
 use crate::keys;
@@ -81,6 +82,11 @@ pub(super) fn read(
     let workers = reader.workers(&raw.workers, overrides, &mut places);
     let memory = reader.memory(&raw.memory);
     let stats = reader.stats(&raw.stats, &interface.name);
+    let store = reader.store(&raw.store);
+    let api = reader.api(&raw.api, &interface.name, folder);
+    let sign_in = reader.sign_in(&raw.sign_in, folder);
+    let issuers = reader.issuers(&raw.issuer, folder);
+    let metrics = reader.metrics(&raw.metrics);
     let log = reader.log(&raw.log);
     let mut config = Config {
         interface,
@@ -90,6 +96,11 @@ pub(super) fn read(
         workers,
         memory,
         stats,
+        store,
+        api,
+        sign_in,
+        issuers,
+        metrics,
         log,
         peers,
         warnings: Vec::new(),
@@ -121,7 +132,7 @@ impl Reader<'_> {
     }
 
     /// Reads one value, if it is there and good.
-    fn value<T>(
+    pub(super) fn value<T>(
         &mut self,
         section: &'static str,
         key: &'static str,
@@ -141,7 +152,7 @@ impl Reader<'_> {
     }
 
     /// Reads a list item by item, if it is there; bad items are noted and left out.
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         section: &'static str,
         key: &'static str,
@@ -251,14 +262,6 @@ impl Reader<'_> {
         }
     }
 
-    fn limits(&mut self, raw: &RawLimits, interface: &Interface, places: &mut Places) -> Limits {
-        places.peers_max = raw.peers_max.as_ref().map(Spanned::span);
-        let peers_max = self.value("limits", "peers_max", &raw.peers_max, |value| {
-            values::integer(value, 1..=1_000_000)
-        });
-        Limits { peers_max: peers_max.unwrap_or_else(|| ipam::capacity(interface)) }
-    }
-
     fn workers(&mut self, raw: &RawWorkers, overrides: &Overrides, places: &mut Places) -> Workers {
         const SECTION: &str = "workers";
         let count = self.value(SECTION, "count", &raw.count, values::worker_count_value);
@@ -329,23 +332,8 @@ impl Reader<'_> {
     }
 
     fn stats(&mut self, raw: &RawStats, interface: &str) -> Stats {
-        let socket = self.value("stats", "socket", &raw.socket, |value| {
-            let path = values::path(value)?;
-            // The kernel's limit on the path of a Unix socket is 107 bytes.
-            match path.as_os_str().len() {
-                _ if !path.is_absolute() => Err("does not begin with a slash".to_owned()),
-                108.. => Err("is longer than the 107 bytes that the kernel allows".to_owned()),
-                _ => Ok(path),
-            }
-        });
+        let socket = self.value("stats", "socket", &raw.socket, socket_path);
         Stats { socket: socket.unwrap_or_else(|| crate::stats::socket_path(interface)) }
-    }
-
-    fn log(&mut self, raw: &RawLog) -> Log {
-        let level = self.value("log", "level", &raw.level, |value| {
-            LogLevel::from_word(values::text(value)?).ok_or_else(not_one_of_them)
-        });
-        Log { level: level.unwrap_or(LogLevel::Info) }
     }
 
     fn peer(
@@ -423,15 +411,15 @@ fn first_address(pool: IpNet) -> InterfaceAddress {
     InterfaceAddress { address: ipam::gateway_address(pool), prefix: pool.prefix() }
 }
 
-fn span(value: &Value) -> Range<usize> {
+pub(super) fn span(value: &Value) -> Range<usize> {
     value.as_ref().map_or(0..0, Spanned::span)
 }
 
-fn values_only<T>(list: Vec<(T, Range<usize>)>) -> Vec<T> {
+pub(super) fn values_only<T>(list: Vec<(T, Range<usize>)>) -> Vec<T> {
     list.into_iter().map(|(value, _)| value).collect()
 }
 
-fn not_one_of_them() -> String {
+pub(super) fn not_one_of_them() -> String {
     "is none of the words".to_owned()
 }
 

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ringway_numa::CpuList;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
+use ringway_proto::wireguard::AdmissionLimits;
 
 use super::fast_paths::FastPaths;
 use super::problem::Problem;
+pub(super) use super::service::{
+    Api, ConnectionLog, Issuer, LogFormat, Metrics, Revocation, SignIn, StoreChoice,
+};
 
 /// A whole configuration, free of contradictions.
 #[derive(Clone, Debug)]
@@ -29,6 +34,16 @@ pub struct Config {
     pub memory: Memory,
     /// `[stats]`.
     pub stats: Stats,
+    /// `[store]`.
+    pub store: StoreChoice,
+    /// `[api]`.
+    pub api: Api,
+    /// `[sign_in]`.
+    pub sign_in: SignIn,
+    /// `[[issuer]]`, in the order of the file. Names are unique.
+    pub issuers: Vec<Issuer>,
+    /// `[metrics]`.
+    pub metrics: Metrics,
     /// `[log]`.
     pub log: Log,
     /// `[[peer]]`, in the order of the file. Keys, names and prefixes are unique.
@@ -122,6 +137,14 @@ pub struct Clients {
 pub struct Limits {
     /// Most peers.
     pub peers_max: u32,
+    /// From all clients of the store together, in bits per second.
+    pub rate_up_bps: Option<u64>,
+    /// To all clients of the store together, in bits per second.
+    pub rate_down_bps: Option<u64>,
+    /// Sessions of which a gateway under load begins no more.
+    pub admission: AdmissionLimits,
+    /// Handshakes per second and source that a gateway under load answers.
+    pub handshakes_per_source: u32,
 }
 
 /// Cores.
@@ -266,10 +289,18 @@ pub struct Stats {
 }
 
 /// What is printed while running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// How much.
     pub level: LogLevel,
+    /// How lines look.
+    pub format: LogFormat,
+    /// Where they go instead of standard error; relative to the state folder.
+    pub file: Option<PathBuf>,
+    /// What is kept of connections.
+    pub connections: ConnectionLog,
+    /// How long, 1 hour to 3650 days.
+    pub retention: Duration,
 }
 
 /// How much is logged.
@@ -358,6 +389,9 @@ words! {
     SteeringChoice { Auto "auto", Off "off", }
     SandboxChoice { On "on", Off "off", }
     ZeroCopyChoice { Off "off", Auto "auto", On "on", }
+    Revocation { Strict "strict", Warn "warn", }
+    LogFormat { Text "text", Json "json", }
+    ConnectionLog { Full "full", NoLog "no-log", }
     SessionHeaps { Auto "auto", Always "always", Never "never", }
     LogLevel { Error "error", Warn "warn", Info "info", Debug "debug", Trace "trace", }
 }

@@ -98,6 +98,17 @@ pub fn rate_bits_per_s(text: &str) -> Result<u64, UnitError> {
     number.checked_mul(bits_per_unit).ok_or_else(|| too_large(text))
 }
 
+/// Writes a rate in bits per second with the largest unit that loses nothing.
+#[must_use]
+pub fn show_rate(bits_per_s: u64) -> String {
+    for (unit, size) in [("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1_000)] {
+        if bits_per_s >= size && bits_per_s.is_multiple_of(size) {
+            return format!("{}{unit}", bits_per_s / size);
+        }
+    }
+    format!("{bits_per_s}bit")
+}
+
 /// Writes a duration with the largest unit that loses nothing.
 #[must_use]
 pub fn show_duration(value: Duration) -> String {

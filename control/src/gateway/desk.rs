@@ -210,8 +210,25 @@ impl Desk {
             }
             inner.about.inner_mtu = bytes;
             inner.policy.inner_mtu = bytes;
-            let policy = inner.policy.clone();
-            inner.plane.broadcast(|_| Command::SetPolicy(Box::new(policy.clone())))
+            inner.tell_policy()
+        };
+        self.pump();
+        self.finished(ticket).await
+    }
+
+    /// Changes the rules for inner packets and for new sessions.
+    ///
+    /// # Errors
+    /// [`DeskError::Stopping`].
+    pub async fn change_policy(&self, change: impl FnOnce(&mut Policy)) -> Result<(), DeskError> {
+        let _turn = self.turn.lock().await;
+        let ticket = {
+            let mut inner = self.inner.borrow_mut();
+            if inner.stopping {
+                return Err(DeskError::Stopping);
+            }
+            change(&mut inner.policy);
+            inner.tell_policy()
         };
         self.pump();
         self.finished(ticket).await
@@ -453,6 +470,11 @@ impl Desk {
 }
 
 impl Inner {
+    fn tell_policy(&mut self) -> Ticket {
+        let policy = self.policy.clone();
+        self.plane.broadcast(|_| Command::SetPolicy(Box::new(policy.clone())))
+    }
+
     fn begin(&mut self, operations: &[Operation]) -> Result<(Option<Ticket>, Request), DeskError> {
         if self.stopping {
             return Err(DeskError::Stopping);

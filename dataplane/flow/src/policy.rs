@@ -1,6 +1,9 @@
-//! What the operator wants done with inner packets.
+//! What the operator wants done with inner packets, and how many sessions there may be.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ringway_proto::limits::HANDSHAKES_PER_SOURCE_SECOND;
+use ringway_proto::wireguard::AdmissionLimits;
 
 /// An immutable snapshot: control hands it over whole, and gets the old one back.
 ///
@@ -25,6 +28,13 @@ pub struct Policy {
     pub address_v4: Option<Ipv4Addr>,
     /// Our own inner IPv6 address.
     pub address_v6: Option<Ipv6Addr>,
+    /// Take no new sessions; those that live are renewed.
+    pub draining: bool,
+    /// How many sessions the whole gateway takes while it is under load.
+    pub admission: AdmissionLimits,
+    /// Handshakes per second that each source may ask for while the gateway is under load, at least
+    /// 1.
+    pub handshakes_per_source: u32,
 }
 
 impl Policy {
@@ -42,6 +52,9 @@ impl Default for Policy {
             verify_inner_checksum: true,
             address_v4: None,
             address_v6: None,
+            draining: false,
+            admission: AdmissionLimits::default(),
+            handshakes_per_source: HANDSHAKES_PER_SOURCE_SECOND,
         }
     }
 }

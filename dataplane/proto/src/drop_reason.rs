@@ -42,6 +42,7 @@ drop_reasons! {
     HandshakeSourceFull "handshake_source_full" "Under load: the source has as many live sessions as one source may.",
     HandshakeSessionsFull "handshake_sessions_full" "Under load: there are as many live sessions as there may be.",
     HandshakeHalfOpenFull "handshake_half_open_full" "Under load: too many sessions wait for their client's first packet.",
+    HandshakeDraining "handshake_draining" "The gateway takes no new sessions: it is being drained.",
     HandshakeUndecryptable "handshake_undecryptable" "A handshake message whose AEAD tag does not verify.",
     HandshakeLowOrderPoint "handshake_low_order_point" "A Diffie-Hellman result was all zeros.",
     HandshakePeerUnknown "handshake_peer_unknown" "Initiation of a static key that nobody configured.",

@@ -32,17 +32,28 @@ pub struct AdmissionLimits {
     pub half_open: u32,
 }
 
+impl Default for AdmissionLimits {
+    /// Those of a whole gateway.
+    fn default() -> Self {
+        Self {
+            per_source: SESSIONS_PER_SOURCE_MAX,
+            sessions: SESSIONS_MAX,
+            half_open: HALF_OPEN_MAX,
+        }
+    }
+}
+
 impl AdmissionLimits {
     /// The share of one of `cores` cores. Sessions spread by the hash of their keys, evenly to a
     /// sixteenth; those of one source may all meet on one core, so each core allows them all.
     #[must_use]
-    pub fn share_of(cores: u16) -> Self {
+    pub fn share_of(self, cores: u16) -> Self {
         let cores = u32::from(cores.max(1));
         let uneven = |share: u32| if cores == 1 { share } else { share + share / 16 };
         Self {
-            per_source: SESSIONS_PER_SOURCE_MAX,
-            sessions: uneven(SESSIONS_MAX.div_ceil(cores)),
-            half_open: uneven(HALF_OPEN_MAX.div_ceil(cores)),
+            per_source: self.per_source,
+            sessions: uneven(self.sessions.div_ceil(cores)),
+            half_open: uneven(self.half_open.div_ceil(cores)),
         }
     }
 }
@@ -267,11 +278,11 @@ mod tests {
     #[test]
     fn shares_of_cores_add_up_to_the_limits_and_little_more() {
         assert_eq!(
-            AdmissionLimits::share_of(1),
+            AdmissionLimits::default().share_of(1),
             AdmissionLimits { per_source: 50, sessions: 100_000, half_open: 5_000 }
         );
         for cores in [2, 3, 4, 64] {
-            let share = AdmissionLimits::share_of(cores);
+            let share = AdmissionLimits::default().share_of(cores);
             let all = share.sessions * u32::from(cores);
             assert!((100_000..=106_400).contains(&all), "{all} with {cores} cores");
         }

@@ -21,6 +21,8 @@ use crate::limits::{HANDSHAKES_PER_SOURCE_BURST, HANDSHAKES_PER_SOURCE_SECOND};
 pub struct HandshakeLimiter {
     hash_key: [u8; 16],
     entries: Box<[Entry]>,
+    /// What one message costs: tokens are nanoseconds.
+    cost: u64,
 }
 
 impl HandshakeLimiter {
@@ -33,7 +35,14 @@ impl HandshakeLimiter {
     pub fn new(random: &mut dyn Random) -> Self {
         let mut hash_key = [0; 16];
         random.fill(&mut hash_key);
-        Self { hash_key, entries: vec![Entry::default(); Self::SOURCES_MAX].into_boxed_slice() }
+        let entries = vec![Entry::default(); Self::SOURCES_MAX].into_boxed_slice();
+        Self { hash_key, entries, cost: cost(HANDSHAKES_PER_SOURCE_SECOND) }
+    }
+
+    /// Allows each source so many messages in a second from now on, at least one. The burst stays
+    /// [`HANDSHAKES_PER_SOURCE_BURST`].
+    pub fn set_rate(&mut self, per_second: u32) {
+        self.cost = cost(per_second);
     }
 
     /// Takes a token of the source, if it has one.
@@ -41,14 +50,15 @@ impl HandshakeLimiter {
         let source = Source::of(from.ip());
         let sets = self.sets_of(source);
         let known = self.place(sets, |entry| entry.source == Some(source));
-        let Some(at) = known.or_else(|| self.place(sets, |entry| entry.is_full(now))) else {
+        let Some(at) = known.or_else(|| self.place(sets, |entry| entry.is_full(self.cost, now)))
+        else {
             return false;
         };
         let entry = &mut self.entries[at];
         if known.is_none() {
-            *entry = Entry { source: Some(source), tokens: TOKENS_MAX, updated: now };
+            *entry = Entry { source: Some(source), tokens: tokens_max(self.cost), updated: now };
         }
-        entry.take(now)
+        entry.take(self.cost, now)
     }
 
     /// The first entry of two sets that is as asked for.
@@ -73,9 +83,16 @@ const FAMILY_SETS: usize = 256;
 const WAYS: usize = 8;
 /// Bytes of the prefix that one site has: a /48.
 const SITE_BYTES: usize = 6;
-/// What one message costs: tokens are nanoseconds.
-const COST: u64 = 1_000_000_000 / HANDSHAKES_PER_SOURCE_SECOND as u64;
-const TOKENS_MAX: u64 = COST * HANDSHAKES_PER_SOURCE_BURST as u64;
+
+/// Nanoseconds that one of so many messages in a second costs.
+fn cost(per_second: u32) -> u64 {
+    1_000_000_000 / u64::from(per_second.max(1))
+}
+
+/// A full bucket.
+const fn tokens_max(cost: u64) -> u64 {
+    cost * HANDSHAKES_PER_SOURCE_BURST as u64
+}
 
 /// Who is counted as one: an IPv4 address, or an IPv6 /64, of which anybody has all addresses
 /// (section 5.3).
@@ -113,21 +130,22 @@ struct Entry {
 }
 
 impl Entry {
-    fn tokens_at(&self, now: Instant) -> u64 {
-        let earned = now.since(self.updated).as_nanos().min(u128::from(TOKENS_MAX)) as u64;
-        (self.tokens + earned).min(TOKENS_MAX)
+    fn tokens_at(&self, cost: u64, now: Instant) -> u64 {
+        let most = tokens_max(cost);
+        let earned = now.since(self.updated).as_nanos().min(u128::from(most)) as u64;
+        (self.tokens + earned).min(most)
     }
 
-    fn is_full(&self, now: Instant) -> bool {
-        self.source.is_none() || self.tokens_at(now) == TOKENS_MAX
+    fn is_full(&self, cost: u64, now: Instant) -> bool {
+        self.source.is_none() || self.tokens_at(cost, now) == tokens_max(cost)
     }
 
-    fn take(&mut self, now: Instant) -> bool {
-        self.tokens = self.tokens_at(now);
+    fn take(&mut self, cost: u64, now: Instant) -> bool {
+        self.tokens = self.tokens_at(cost, now);
         self.updated = now;
-        let allowed = self.tokens >= COST;
+        let allowed = self.tokens >= cost;
         if allowed {
-            self.tokens -= COST;
+            self.tokens -= cost;
         }
         allowed
     }
@@ -155,6 +173,18 @@ mod tests {
 
     fn from(address: &str) -> SocketAddr {
         SocketAddr::new(address.parse().expect("an address"), 51820)
+    }
+
+    #[test]
+    fn another_rate_holds_at_once() {
+        let mut limiter = limiter();
+        let source = from("192.0.2.1");
+        limiter.set_rate(2);
+        (0..5).for_each(|_| assert!(limiter.allow(source, at_ms(0))));
+        assert!(!limiter.allow(source, at_ms(499)));
+        assert!(limiter.allow(source, at_ms(500)));
+        limiter.set_rate(1000);
+        assert_eq!((501..1501).filter(|ms| limiter.allow(source, at_ms(*ms))).count(), 1000);
     }
 
     #[test]

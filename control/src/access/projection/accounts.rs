@@ -1,0 +1,215 @@
+//! Which accounts there are: the difference to what the cores were told.
+//!
+//! Accounts exist while somebody draws on them. One that is given up keeps its number until its last
+//! bytes have been counted: whoever counts says so with [`Projection::retired`].
+
+use ringway_proto::crypto::PublicKey;
+
+use super::{Client, PeerPlan, Person, Projection, Step};
+use crate::access::chain::{AccountPlan, Exhausted, Number, Subject, Volume, tag};
+use crate::store::records::{GroupId, Quota, QuotaAction, Rate, UserId};
+
+impl Projection {
+    /// What all sessions of the gateway share.
+    pub fn set_gateway_rate(&mut self, rate: Rate) {
+        self.gateway = rate;
+        if rate == Rate::default() && self.numbers.get(Subject::Gateway).is_none() {
+            return;
+        }
+        // Once there, it stays: every chain would have to be told that it has become shorter.
+        let (number, _) = self.take(Subject::Gateway);
+        self.tell(AccountPlan::of(number, None, rate, 0));
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        for group in groups {
+            self.tell_group_account(group);
+        }
+        let users: Vec<UserId> = self.users.keys().copied().collect();
+        for user in users {
+            self.tell_user_account(user, false);
+        }
+    }
+
+    /// What the users of a group share.
+    pub fn put_group(&mut self, id: GroupId, rate: Rate) {
+        self.groups.insert(id, rate);
+        self.tell_group_account(id);
+    }
+
+    /// Forgets a group. Its users have been put without it before.
+    pub fn remove_group(&mut self, id: GroupId) {
+        self.groups.remove(&id);
+        self.retire(Subject::Group(id));
+    }
+
+    /// The accounts whose last bytes wait to be counted.
+    pub fn retiring(&self) -> impl Iterator<Item = Number> + '_ {
+        self.retiring.iter().copied()
+    }
+
+    /// The last bytes of an account that was given up have been counted: its number may be used
+    /// again, unless its owner has come back.
+    pub fn retired(&mut self, number: Number) {
+        if self.retiring.remove(&number)
+            && let Some(subject) = self.numbers.subject(number)
+        {
+            self.numbers.give_back(subject);
+        }
+    }
+
+    /// Whose account this is.
+    #[must_use]
+    pub fn subject(&self, number: Number) -> Option<Subject> {
+        self.numbers.subject(number)
+    }
+
+    /// Makes a device a peer, with all accounts that it draws on.
+    pub(super) fn admit(&mut self, client: &Client, person: &Person, used: u64) {
+        self.need_user_account(person, used);
+        self.stay(client, person);
+    }
+
+    /// Makes sure that a peer is as its record says.
+    pub(super) fn stay(&mut self, client: &Client, person: &Person) {
+        let parent = self.numbers.get(Subject::User(person.id));
+        let (account, _) = self.take(Subject::Device(client.id));
+        let rate = person.rules.session_rate;
+        self.tell(AccountPlan::of(account, parent, rate, tag(client.id.0)));
+        let plan = PeerPlan {
+            public: client.public,
+            preshared: client.preshared.clone(),
+            addresses: client.addresses.clone(),
+            account,
+        };
+        if self.peers.get(&client.public) != Some(&plan) {
+            self.peers.insert(client.public, plan.clone());
+            self.steps.push(Step::PutPeer(plan));
+        }
+    }
+
+    /// A device is no peer any more.
+    pub(super) fn expel(&mut self, client: &Client) {
+        self.forget_peer(client.public);
+        self.retire(Subject::Device(client.id));
+    }
+
+    fn forget_peer(&mut self, public: PublicKey) {
+        if self.peers.remove(&public).is_some() {
+            self.steps.push(Step::RemovePeer(public));
+        }
+    }
+
+    /// Tells the cores of a user's limits, if anybody draws on them; `volume` says whether also how
+    /// much is left.
+    pub(super) fn tell_user_account(&mut self, id: UserId, volume: bool) {
+        let Some(number) = self.numbers.get(Subject::User(id)) else { return };
+        let Some(entry) = self.users.get(&id) else { return };
+        if self.retiring.contains(&number) {
+            return;
+        }
+        let (person, used) = (entry.person.clone(), entry.used);
+        let mut plan = self.user_plan(number, &person, used);
+        if !volume {
+            plan.volume = Volume::Keep;
+        }
+        self.tell(plan);
+    }
+
+    fn need_user_account(&mut self, person: &Person, used: u64) {
+        let (number, fresh) = self.take(Subject::User(person.id));
+        if fresh {
+            let plan = self.user_plan(number, person, used);
+            self.tell(plan);
+        }
+    }
+
+    fn user_plan(&mut self, number: Number, person: &Person, used: u64) -> AccountPlan {
+        let parent = match person.group {
+            Some(group) => self.need_group_account(group),
+            None => self.numbers.get(Subject::Gateway),
+        };
+        let rules = &person.rules;
+        let mut plan = AccountPlan::of(number, parent, rules.user_rate, tag(person.id.0));
+        if let Some(quota) = rules.quota {
+            plan.volume = Volume::Left(quota.bytes.saturating_sub(used));
+            plan.exhausted = at_end(&quota);
+        }
+        plan
+    }
+
+    /// The account that users of the group draw on: there is none for a group without limits.
+    fn need_group_account(&mut self, id: GroupId) -> Option<Number> {
+        let rate = self.groups.get(&id).copied().unwrap_or_default();
+        if rate == Rate::default() && self.numbers.get(Subject::Group(id)).is_none() {
+            return self.numbers.get(Subject::Gateway);
+        }
+        let (number, fresh) = self.take(Subject::Group(id));
+        if fresh {
+            let parent = self.numbers.get(Subject::Gateway);
+            self.tell(AccountPlan::of(number, parent, rate, tag(id.0)));
+        }
+        Some(number)
+    }
+
+    /// Tells the cores of a group's limits; where there were none, its users get a longer chain.
+    fn tell_group_account(&mut self, id: GroupId) {
+        let known = self.numbers.get(Subject::Group(id));
+        let rate = self.groups.get(&id).copied().unwrap_or_default();
+        if known.is_none() && rate == Rate::default() {
+            return;
+        }
+        let (number, fresh) = self.take(Subject::Group(id));
+        let parent = self.numbers.get(Subject::Gateway);
+        self.tell(AccountPlan::of(number, parent, rate, tag(id.0)));
+        if fresh {
+            let of_group = |entry: &&super::Entry| entry.person.group == Some(id);
+            let users: Vec<UserId> =
+                self.users.values().filter(of_group).map(|entry| entry.person.id).collect();
+            for user in users {
+                self.tell_user_account(user, false);
+            }
+        }
+    }
+
+    /// The subject's number, and whether the cores know nothing of it.
+    fn take(&mut self, subject: Subject) -> (Number, bool) {
+        let (number, fresh) = self.numbers.take(subject);
+        let returns = self.retiring.remove(&number);
+        (number, fresh || returns)
+    }
+
+    /// Says what an account should be, unless it was said already.
+    fn tell(&mut self, plan: AccountPlan) {
+        let bare = AccountPlan { volume: Volume::Keep, ..plan.clone() };
+        let known = self.told.get(&plan.number) == Some(&bare);
+        let same = match plan.volume {
+            Volume::Keep | Volume::Endless => known,
+            Volume::Left(_) => false,
+        };
+        if !same {
+            self.told.insert(plan.number, bare);
+            self.steps.push(Step::PutAccount(plan));
+        }
+    }
+
+    /// Nobody draws on the subject's account any more.
+    pub(super) fn retire(&mut self, subject: Subject) {
+        let Some(number) = self.numbers.get(subject) else { return };
+        if self.retiring.insert(number) {
+            self.told.remove(&number);
+            self.steps.push(Step::RemoveAccount(number));
+        }
+    }
+}
+
+/// What the cores do at the end of a quota.
+fn at_end(quota: &Quota) -> Exhausted {
+    match quota.action {
+        QuotaAction::Disconnect => Exhausted::Drop,
+        QuotaAction::Notify => Exhausted::Pass,
+        QuotaAction::Throttle => {
+            // Without a rate: what still carries a conversation about a larger quota.
+            let bits = quota.throttle_bps.unwrap_or(128_000);
+            Exhausted::Throttle((bits / 8).max(1))
+        }
+    }
+}

@@ -1,0 +1,514 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::access::chain::{Exhausted, Volume};
+use crate::access::people::Rules;
+use crate::access::sessions::{Counted, Seen, State};
+use crate::store::records::{Excess, Period, Quota, UserState};
+
+const HOUR: i64 = 3_600_000;
+
+fn at(ms: i64) -> Moment {
+    Moment { wall: Timestamp(ms), steady: Timestamp(ms) }
+}
+
+fn rules() -> Rules {
+    Rules {
+        session_rate: Rate::default(),
+        user_rate: Rate::default(),
+        quota: None,
+        idle_timeout_s: 0,
+        sessions_max: 5,
+        excess: Excess::Refuse,
+    }
+}
+
+fn client(number: u8) -> Client {
+    Client {
+        id: DeviceId(uuid::Uuid::from_u128(u128::from(number) << 64 | 7)),
+        name: format!("d{number}"),
+        public: PublicKey([number; 32]),
+        preshared: PresharedKey::default(),
+        addresses: vec![format!("10.0.0.{number}/32").parse().unwrap()],
+        enabled: true,
+        access_from: Some(Timestamp(0)),
+        access_until: Some(Timestamp(24 * HOUR)),
+    }
+}
+
+fn person(number: u8, devices: &[u8]) -> Person {
+    Person {
+        id: UserId(uuid::Uuid::from_u128(u128::from(number))),
+        name: format!("u{number}"),
+        group: None,
+        state: UserState::Active,
+        expires_at: None,
+        rules: rules(),
+        clients: devices.iter().map(|device| client(*device)).collect(),
+    }
+}
+
+fn seen(state: State) -> Seen {
+    Seen {
+        state,
+        endpoint: None,
+        last_handshake: None,
+        last_received: None,
+        path_mtu: 1420,
+        core: 0,
+        outer_bytes: (0, 0),
+    }
+}
+
+/// What the cores would have, if they did as they were told; panics where they would refuse.
+#[derive(Default)]
+struct Cores {
+    accounts: BTreeMap<Number, AccountPlan>,
+    peers: BTreeMap<PublicKey, PeerPlan>,
+}
+
+impl Cores {
+    fn take(&mut self, projection: &mut Projection) -> usize {
+        let steps = projection.take_steps();
+        let count = steps.len();
+        for step in steps {
+            match step {
+                Step::PutAccount(plan) => {
+                    if let Some(parent) = plan.parent {
+                        assert!(self.accounts.contains_key(&parent), "no parent for {plan:?}");
+                    }
+                    self.accounts.insert(plan.number, plan);
+                }
+                Step::RemoveAccount(number) => {
+                    assert!(self.accounts.remove(&number).is_some(), "no account {number}");
+                    let used = self.peers.values().any(|peer| peer.account == number)
+                        || self.accounts.values().any(|plan| plan.parent == Some(number));
+                    assert!(!used, "account {number} is drawn on");
+                }
+                Step::PutPeer(plan) => {
+                    assert!(self.accounts.contains_key(&plan.account), "no account for {plan:?}");
+                    self.peers.insert(plan.public, plan);
+                }
+                Step::RemovePeer(public) => {
+                    assert!(self.peers.remove(&public).is_some(), "no such peer");
+                }
+            }
+        }
+        let retired: Vec<Number> = projection.retiring().collect();
+        for number in retired {
+            projection.retired(number);
+        }
+        count
+    }
+}
+
+fn outs(notes: &[Note]) -> Vec<Out> {
+    notes
+        .iter()
+        .filter_map(|note| match note {
+            Note::Out { why, .. } => Some(*why),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_device_with_access_is_a_peer_until_its_time_is_over() {
+    let (mut projection, mut cores) = (Projection::default(), Cores::default());
+    projection.put_person(person(1, &[1, 2]), None, at(0));
+    cores.take(&mut projection);
+    assert_eq!(cores.peers.len(), 2);
+    assert_eq!(projection.next_deadline(), Some(Timestamp(24 * HOUR)));
+    projection.tick(at(24 * HOUR - 1));
+    assert_eq!(cores.take(&mut projection), 0);
+    let _ = projection.take_notes();
+    projection.tick(at(24 * HOUR));
+    cores.take(&mut projection);
+    assert!(cores.peers.is_empty() && cores.accounts.is_empty());
+    assert_eq!(outs(&projection.take_notes()), [Out::SessionTimeout; 2]);
+}
+
+#[test]
+fn a_renewed_access_is_no_step_at_all() {
+    let (mut projection, mut cores) = (Projection::default(), Cores::default());
+    projection.put_person(person(1, &[1]), None, at(0));
+    cores.take(&mut projection);
+    let mut renewed = person(1, &[1]);
+    renewed.clients[0].access_until = Some(Timestamp(48 * HOUR));
+    projection.put_person(renewed, None, at(HOUR));
+    assert_eq!(projection.take_steps(), []);
+    projection.tick(at(24 * HOUR));
+    assert_eq!(projection.take_steps(), []);
+    assert_eq!(projection.next_deadline(), Some(Timestamp(48 * HOUR)));
+}
+
+#[test]
+fn a_change_of_one_users_rate_mentions_no_peer_and_nobody_else() {
+    let (mut projection, mut cores) = (Projection::default(), Cores::default());
+    projection.put_person(person(1, &[1]), None, at(0));
+    projection.put_person(person(2, &[2]), None, at(0));
+    cores.take(&mut projection);
+    let mut slower = person(1, &[1]);
+    slower.rules.user_rate.down_bps = Some(8_000_000);
+    projection.put_person(slower, None, at(1));
+    let steps = projection.take_steps();
+    let [Step::PutAccount(plan)] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!((plan.down, plan.volume), (Some(1_000_000), Volume::Keep));
+}
+
+#[test]
+fn a_date_follows_the_calendar_and_a_span_does_not() {
+    let mut projection = Projection::default();
+    let mut user = person(1, &[1]);
+    user.expires_at = Some(Timestamp(10 * HOUR));
+    projection.put_person(user, None, at(0));
+    let _ = projection.take_notes();
+    // The calendar is set back by two hours, then forward by twelve.
+    let back = Moment { wall: Timestamp(-HOUR), steady: Timestamp(HOUR) };
+    projection.calendar_was_set(back);
+    projection.tick(Moment { wall: Timestamp(9 * HOUR), steady: Timestamp(11 * HOUR) });
+    assert_eq!(outs(&projection.take_notes()), []);
+    let forward = Moment { wall: Timestamp(21 * HOUR), steady: Timestamp(11 * HOUR) };
+    projection.calendar_was_set(forward);
+    assert_eq!(outs(&projection.take_notes()), [Out::UserExpired]);
+    let mut projection = Projection::default();
+    projection.put_person(person(1, &[1]), None, at(0));
+    let _ = projection.take_notes();
+    projection.calendar_was_set(Moment { wall: Timestamp(1000 * HOUR), steady: Timestamp(HOUR) });
+    assert_eq!(outs(&projection.take_notes()), [], "24 hours are 24 hours");
+}
+
+#[test]
+fn every_reason_that_is_in_the_records_keeps_a_device_out() {
+    let change: [(Out, fn(&mut Person)); 6] = [
+        (Out::UserDisabled, |user| user.state = UserState::Disabled),
+        (Out::UserBanned, |user| user.state = UserState::Banned),
+        (Out::UserExpired, |user| user.expires_at = Some(Timestamp(5))),
+        (Out::DeviceDisabled, |user| user.clients[0].enabled = false),
+        (Out::NoAddress, |user| user.clients[0].addresses.clear()),
+        (Out::NotSignedIn, |user| user.clients[0].access_from = None),
+    ];
+    for (why, change) in change {
+        let (mut projection, mut cores) = (Projection::default(), Cores::default());
+        projection.put_person(person(1, &[1]), None, at(0));
+        cores.take(&mut projection);
+        let mut changed = person(1, &[1]);
+        change(&mut changed);
+        projection.put_person(changed, None, at(10));
+        cores.take(&mut projection);
+        assert!(cores.peers.is_empty(), "{why:?}");
+        assert!(outs(&projection.take_notes()).contains(&why), "{why:?}");
+        assert_eq!(projection.stand(client(1).id), Some(Stand::Out(why)));
+        projection.put_person(person(1, &[1]), None, at(11));
+        cores.take(&mut projection);
+        assert_eq!(cores.peers.len(), 1, "back after {why:?}");
+    }
+}
+
+#[test]
+fn a_killed_session_comes_back_only_with_another_sign_in() {
+    let (mut projection, mut cores) = (Projection::default(), Cores::default());
+    projection.put_person(person(1, &[1]), None, at(0));
+    projection.see(&PublicKey([1; 32]), seen(State::Online), at(1));
+    assert!(projection.end_access(client(1).id, Out::Killed, at(2)));
+    assert!(!projection.end_access(client(1).id, Out::Killed, at(2)), "once");
+    cores.take(&mut projection);
+    assert!(cores.peers.is_empty());
+    let notes = projection.take_notes();
+    assert!(
+        matches!(
+            notes[..],
+            [
+                Note::In { .. },
+                Note::Connected(_),
+                Note::Disconnected(_, Some(Out::Killed)),
+                Note::Out { why: Out::Killed, ends_access: true, .. },
+            ]
+        ),
+        "{notes:?}"
+    );
+    // The store has heard of it.
+    let mut ended = person(1, &[1]);
+    ended.clients[0].access_until = Some(Timestamp(2));
+    projection.put_person(ended, None, at(3));
+    assert_eq!(projection.stand(client(1).id), Some(Stand::Out(Out::Killed)));
+    projection.put_person(person(1, &[1]), None, at(4));
+    cores.take(&mut projection);
+    assert_eq!(cores.peers.len(), 1);
+}
+
+#[test]
+fn an_idle_device_loses_its_access_and_a_busy_one_does_not() {
+    let mut projection = Projection::default();
+    let mut user = person(1, &[1, 2]);
+    user.rules.idle_timeout_s = 60;
+    projection.put_person(user, None, at(0));
+    let busy = projection.peers[&PublicKey([1; 32])].account;
+    let packet = Counted { up_bytes: 1, up_packets: 1, ..Counted::default() };
+    for second in 1..=120 {
+        projection.count(busy, packet, 1000, at(second * 1000));
+        projection.tick(at(second * 1000));
+    }
+    assert_eq!(projection.stand(client(1).id), Some(Stand::In));
+    assert_eq!(projection.stand(client(2).id), Some(Stand::Out(Out::IdleTimeout)));
+}
+
+fn with_quota(action: QuotaAction) -> Person {
+    let mut user = person(1, &[1]);
+    user.clients[0].access_until = None;
+    let throttle_bps = Some(64_000);
+    user.rules.quota = Some(Quota { bytes: 1000, period: Period::Day, action, throttle_bps });
+    user
+}
+
+#[test]
+fn a_quota_ends_sessions_and_begins_anew_at_midnight() {
+    let (mut projection, mut cores) = (Projection::default(), Cores::default());
+    projection.put_person(with_quota(QuotaAction::Disconnect), Some(400), at(HOUR));
+    cores.take(&mut projection);
+    let device = cores.peers[&PublicKey([1; 32])].account;
+    let user = &cores.accounts[&cores.accounts[&device].parent.unwrap()];
+    assert_eq!((user.volume, user.exhausted), (Volume::Left(600), Exhausted::Drop));
+    let bytes = |up_bytes| Counted { up_bytes, up_packets: 1, ..Counted::default() };
+    projection.count(device, bytes(599), 1000, at(2 * HOUR));
+    assert_eq!(cores.take(&mut projection), 0);
+    projection.count(device, bytes(1), 1000, at(3 * HOUR));
+    cores.take(&mut projection);
+    assert!(cores.peers.is_empty());
+    assert_eq!(outs(&projection.take_notes()), [Out::QuotaExceeded]);
+    assert_eq!(projection.next_deadline(), Some(Timestamp(24 * HOUR)));
+    projection.tick(at(24 * HOUR));
+    cores.take(&mut projection);
+    assert_eq!(cores.peers.len(), 1);
+    let notes = projection.take_notes();
+    assert!(notes.iter().any(|note| matches!(note, Note::QuotaRenewed { .. })), "{notes:?}");
+    let device = cores.peers[&PublicKey([1; 32])].account;
+    let user = &cores.accounts[&cores.accounts[&device].parent.unwrap()];
+    assert_eq!(user.volume, Volume::Left(1000));
+}
+
+#[test]
+fn a_quota_that_throttles_or_notifies_leaves_the_session_alone_and_says_so_once() {
+    for action in [QuotaAction::Throttle, QuotaAction::Notify] {
+        let (mut projection, mut cores) = (Projection::default(), Cores::default());
+        projection.put_person(with_quota(action), Some(0), at(0));
+        cores.take(&mut projection);
+        let user = person(1, &[]).id;
+        projection.quota_may_be_reached(user, true, at(1));
+        projection.quota_may_be_reached(user, true, at(2));
+        assert_eq!(cores.take(&mut projection), 0, "the cores know what to do");
+        let reached = |note: &&Note| matches!(note, Note::QuotaReached { .. });
+        assert_eq!(projection.take_notes().iter().filter(reached).count(), 1);
+        // Raised by an administrator: what is left is told, and nothing else.
+        let mut raised = with_quota(action);
+        raised.rules.quota = raised.rules.quota.map(|quota| Quota { bytes: 5000, ..quota });
+        projection.put_person(raised, None, at(3));
+        let steps = projection.take_steps();
+        let [Step::PutAccount(plan)] = steps.as_slice() else { panic!("{steps:?}") };
+        assert_eq!(plan.volume, Volume::Left(4000));
+    }
+}
+
+#[test]
+fn a_calendar_that_is_set_back_over_midnight_gives_no_second_quota() {
+    let mut projection = Projection::default();
+    projection.put_person(with_quota(QuotaAction::Disconnect), Some(1000), at(25 * HOUR));
+    assert_eq!(projection.stand(client(1).id), Some(Stand::Out(Out::QuotaExceeded)));
+    let back = Moment { wall: Timestamp(23 * HOUR), steady: Timestamp(26 * HOUR) };
+    projection.calendar_was_set(back);
+    let midnight = Moment { wall: Timestamp(24 * HOUR + 1), steady: Timestamp(27 * HOUR + 1) };
+    projection.tick(midnight);
+    assert_eq!(projection.stand(client(1).id), Some(Stand::Out(Out::QuotaExceeded)));
+    let next = Moment { wall: Timestamp(48 * HOUR), steady: Timestamp(51 * HOUR) };
+    projection.tick(next);
+    assert_eq!(projection.stand(client(1).id), Some(Stand::In));
+}
+
+#[test]
+fn one_session_too_many_waits_until_another_ends() {
+    let mut projection = Projection::default();
+    let mut user = person(1, &[1, 2, 3]);
+    user.rules.sessions_max = 2;
+    projection.put_person(user, None, at(0));
+    for number in 1..=3 {
+        let key = PublicKey([number; 32]);
+        projection.see(&key, seen(State::Online), at(i64::from(number)));
+    }
+    assert_eq!(projection.stand(client(3).id), Some(Stand::Out(Out::TooManySessions)));
+    assert_eq!(projection.sessions().len(), 2);
+    projection.see(&PublicKey([1; 32]), seen(State::Disconnected), at(9));
+    assert_eq!(projection.stand(client(3).id), Some(Stand::In));
+}
+
+#[test]
+fn the_oldest_session_goes_where_the_policy_says_so() {
+    let mut projection = Projection::default();
+    let mut user = person(1, &[1, 2, 3]);
+    user.rules.sessions_max = 2;
+    user.rules.excess = Excess::KickOldest;
+    projection.put_person(user, None, at(0));
+    for number in [2, 1, 3] {
+        projection.see(&PublicKey([number; 32]), seen(State::Online), at(100 - i64::from(number)));
+    }
+    assert_eq!(
+        projection.stand(client(3).id),
+        Some(Stand::In),
+        "the newest stays, whatever it says"
+    );
+    assert_eq!(projection.stand(client(1).id), Some(Stand::In));
+    assert_eq!(projection.stand(client(2).id), Some(Stand::Out(Out::Displaced)));
+}
+
+#[test]
+fn limits_of_group_and_gateway_lengthen_the_chain_of_those_who_are_there() {
+    let (mut projection, mut cores) = (Projection::default(), Cores::default());
+    let group = GroupId::fresh();
+    let rate = Rate { up_bps: Some(8000), ..Rate::default() };
+    projection.put_group(group, Rate::default());
+    let mut user = person(1, &[1]);
+    user.group = Some(group);
+    projection.put_person(user, None, at(0));
+    projection.put_person(person(2, &[2]), None, at(0));
+    cores.take(&mut projection);
+    let depth = |cores: &Cores, number: u8| {
+        let mut at = Some(cores.peers[&PublicKey([number; 32])].account);
+        let mut depth = 0;
+        while let Some(number) = at {
+            (at, depth) = (cores.accounts[&number].parent, depth + 1);
+        }
+        depth
+    };
+    assert_eq!((depth(&cores, 1), depth(&cores, 2)), (2, 2));
+    projection.put_group(group, rate);
+    cores.take(&mut projection);
+    assert_eq!((depth(&cores, 1), depth(&cores, 2)), (3, 2));
+    projection.set_gateway_rate(rate);
+    cores.take(&mut projection);
+    assert_eq!((depth(&cores, 1), depth(&cores, 2)), (4, 3));
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Put { user: u8, devices: Vec<u8>, state: u8, group: bool, quota: bool, until_h: i64 },
+    Remove(u8),
+    See(u8, bool),
+    Count(u8, u64),
+    Kill(u8),
+    Group(bool),
+    Gateway(bool),
+    Wait(i64),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let user = 1..4_u8;
+    let device = 1..9_u8;
+    let put = (
+        user.clone(),
+        prop::collection::btree_set(0..3_u8, 0..3),
+        0..8_u8,
+        any::<bool>(),
+        any::<bool>(),
+        0..5_i64,
+    )
+        .prop_map(|(user, devices, state, group, quota, until_h)| {
+            // A device belongs to one user.
+            let devices = devices.into_iter().map(|device| device * 3 + user).collect();
+            Act::Put { user, devices, state, group, quota, until_h }
+        });
+    let act = prop_oneof![
+        4 => put,
+        1 => user.prop_map(Act::Remove),
+        3 => (device.clone(), any::<bool>()).prop_map(|(device, live)| Act::See(device, live)),
+        3 => (device.clone(), 0..800_u64).prop_map(|(device, bytes)| Act::Count(device, bytes)),
+        1 => device.prop_map(Act::Kill),
+        1 => any::<bool>().prop_map(Act::Group),
+        1 => any::<bool>().prop_map(Act::Gateway),
+        2 => (0..3 * HOUR).prop_map(Act::Wait),
+    ];
+    prop::collection::vec(act, 1..60)
+}
+
+proptest! {
+    #[test]
+    fn the_cores_can_do_every_step_and_have_whoever_is_in(acts in acts()) {
+        let (mut projection, mut cores) = (Projection::default(), Cores::default());
+        let group = GroupId(uuid::Uuid::from_u128(77));
+        let limit = |on: bool| Rate { up_bps: on.then_some(8000), ..Rate::default() };
+        let mut now = 0;
+        for act in acts {
+            match act {
+                Act::Put { user, devices, state, group: grouped, quota, until_h } => {
+                    let mut person = person(user, &devices);
+                    person.group = grouped.then_some(group);
+                    if state == 0 {
+                        person.state = UserState::Disabled;
+                    }
+                    person.rules.sessions_max = 1 + u32::from(state % 2);
+                    person.rules.idle_timeout_s = u32::from(state / 4) * 3600;
+                    if state % 3 == 0 {
+                        person.rules.excess = Excess::KickOldest;
+                    }
+                    person.rules.quota = quota.then_some(Quota {
+                        bytes: 1000,
+                        period: Period::Day,
+                        action: QuotaAction::Disconnect,
+                        throttle_bps: None,
+                    });
+                    for client in &mut person.clients {
+                        client.access_until = Some(Timestamp(now + until_h * HOUR));
+                    }
+                    projection.put_person(person, None, at(now));
+                }
+                Act::Remove(user) => projection.remove_person(person(user, &[]).id, at(now)),
+                Act::See(device, live) => {
+                    let state = if live { State::Online } else { State::Disconnected };
+                    let key = PublicKey([device; 32]);
+                    // Others are peers of the file.
+                    if projection.device_of(&key).is_some() {
+                        projection.see(&key, seen(state), at(now));
+                    }
+                }
+                Act::Count(device, bytes) => {
+                    let more = Counted { up_bytes: bytes, up_packets: 1, ..Counted::default() };
+                    if let Some(peer) = cores.peers.get(&PublicKey([device; 32])) {
+                        projection.count(peer.account, more, 1000, at(now));
+                    }
+                }
+                Act::Kill(device) => {
+                    projection.end_access(client(device).id, Out::Killed, at(now));
+                }
+                Act::Group(on) => projection.put_group(group, limit(on)),
+                Act::Gateway(on) => projection.set_gateway_rate(limit(on)),
+                Act::Wait(ms) => {
+                    now += ms;
+                    projection.tick(at(now));
+                }
+            }
+            cores.take(&mut projection);
+            let is_in: BTreeSet<PublicKey> = projection
+                .users
+                .values()
+                .flat_map(|entry| entry.person.clients.iter())
+                .filter(|client| projection.stand(client.id) == Some(Stand::In))
+                .map(|client| client.public)
+                .collect();
+            let peers: BTreeSet<PublicKey> = cores.peers.keys().copied().collect();
+            prop_assert_eq!(&is_in, &peers);
+            for session in projection.sessions().after(None) {
+                prop_assert_eq!(projection.stand(session.owner.unwrap().1), Some(Stand::In));
+            }
+            for entry in projection.users.values() {
+                let keys = entry.person.clients.iter().map(|client| client.public);
+                let live = keys.filter(|key| projection.sessions().of(key).is_some());
+                prop_assert!(live.count() <= entry.person.rules.sessions_max.max(2) as usize);
+            }
+            for (number, plan) in &cores.accounts {
+                prop_assert_eq!(plan.number, *number);
+            }
+            // Nothing is kept of accounts that nobody draws on, but for groups and the gateway.
+            prop_assert!(cores.accounts.len() <= 2 * peers.len() + 2);
+        }
+    }
+}
