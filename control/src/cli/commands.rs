@@ -4,11 +4,12 @@ use std::env;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
+use clap::CommandFactory as _;
 use ringway_proto::crypto::{PrivateKey, Random as _};
 use zeroize::Zeroizing;
 
 use super::args::{
-    CheckArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, UpgradeArgs, WgArgs,
+    CheckArgs, Cli, CompletionArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, UpgradeArgs, WgArgs,
     Where,
 };
 use super::{print, say};
@@ -105,6 +106,13 @@ pub(super) fn upgrade(args: UpgradeArgs) -> Result<Status, Failure> {
         flags: args.workers.overrides(),
     };
     new::run(options).map(|()| Status::Done)
+}
+
+pub(super) fn completion(args: CompletionArgs) -> Result<Status, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "ringway", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Status::Done)
 }
 
 pub(super) fn genkey() -> Result<Status, Failure> {
