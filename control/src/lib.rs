@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod api;
+pub mod auth;
 pub mod cli;
 pub mod client_io;
 pub mod config;

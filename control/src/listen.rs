@@ -67,6 +67,14 @@ pub enum ListenError {
 /// # Errors
 /// [`ListenError`]; nothing is left behind then.
 pub fn listen(path: &Path) -> Result<Listener, ListenError> {
+    listen_for(path, 0o600)
+}
+
+/// The same with a mode of its own, for a socket whose clients are told apart by other means.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_for(path: &Path, mode: u32) -> Result<Listener, ListenError> {
     let system = |verb, path: &Path| {
         let path = path.to_path_buf();
         move |source: io::Error| ListenError::System { verb, path, source }
@@ -83,7 +91,7 @@ pub fn listen(path: &Path) -> Result<Listener, ListenError> {
     fs::DirBuilder::new().mode(0o700).create(&hidden.0).map_err(system("create", &hidden.0))?;
     let inside = hidden.0.join("s");
     let socket = std_unix::UnixListener::bind(&inside).map_err(system("bind", path))?;
-    let mode = fs::Permissions::from_mode(0o600);
+    let mode = fs::Permissions::from_mode(mode);
     fs::set_permissions(&inside, mode).map_err(system("protect", path))?;
     let identity = identity_of(&inside).map_err(system("read", path))?;
     socket.set_nonblocking(true).map_err(system("prepare", path))?;

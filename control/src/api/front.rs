@@ -77,9 +77,26 @@ async fn finish(State(state): State<ApiState>, request: Request, next: Next) -> 
         if let Some(allow) = allow {
             response.headers_mut().insert(header::ALLOW, allow);
         }
+        if ends_connection(refused.reason) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
     }
     secure(&mut response, https);
     response
+}
+
+/// Whether what follows on the connection may be the rest of a body that was not read.
+const fn ends_connection(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BadRequest
+            | Reason::LengthRequired
+            | Reason::BodyTooLarge
+            | Reason::RequestTimeout
+            | Reason::HandlerTimeout
+            | Reason::Overloaded
+    )
 }
 
 /// The problem of an answer that axum itself refused with, in its own words.
@@ -113,6 +130,7 @@ fn secure(response: &mut Response, https: bool) {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
         (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
@@ -122,7 +140,6 @@ fn secure(response: &mut Response, https: bool) {
     // A page brings its own, as narrow as it can be.
     let csp = header::CONTENT_SECURITY_POLICY;
     headers.entry(csp).or_insert(HeaderValue::from_static(NOTHING_LOADS));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if https {
         let hsts = HeaderValue::from_static("max-age=31536000");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts);

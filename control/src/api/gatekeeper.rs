@@ -45,7 +45,8 @@ pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
 /// Longest token. Ours have less than half of it.
 const TOKEN_BYTES_MAX: usize = 256;
 
-/// What wrong credentials cost the source, in requests: guessing is thirty times slower than asking.
+/// What wrong credentials cost the source, in requests: guessing is thirty times slower than
+/// asking.
 const WRONG_COST: u32 = 30;
 
 /// How often the use of a token is noted.
@@ -90,8 +91,7 @@ async fn admit(state: &ApiState, request: &mut Request) -> Result<(), Problem> {
     }
     let (caller, login) = found.inspect_err(|problem| {
         if limited && problem.reason == Reason::Unauthenticated {
-            // That the bucket is empty now is said to the next request.
-            let _ = state.take_source(source, WRONG_COST);
+            state.charge_source(source, WRONG_COST);
         }
     })?;
     may(&caller, need)?;
@@ -202,7 +202,12 @@ fn refuse_foreign_pages(headers: &HeaderMap, door: Door) -> Result<(), Problem> 
         return refused("Sec-Fetch-Site");
     }
     let Some(origin) = text("origin") else { return Ok(()) };
-    let scheme = if door == Door::Https { "https" } else { "http" };
+    let scheme = match door {
+        Door::Https => "https",
+        Door::Loopback => "http",
+        // No browser gets here by itself.
+        Door::Unix => return refused("Origin"),
+    };
     let host = text("host").unwrap_or_default();
     if origin.eq_ignore_ascii_case(&format!("{scheme}://{host}")) {
         return Ok(());

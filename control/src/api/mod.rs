@@ -9,6 +9,8 @@
 pub mod accounts;
 pub mod caller;
 pub mod document;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod first_start;
 mod front;
 pub mod gatekeeper;
@@ -24,8 +26,12 @@ pub mod rate;
 pub mod reason;
 pub mod resources;
 mod routes;
+pub mod server;
 pub mod sign_in;
 pub mod state;
+
+#[cfg(test)]
+mod tests;
 
 use axum::Router;
 use utoipa::openapi::OpenApi;

@@ -32,7 +32,8 @@ pub struct Need {
     pub path: &'static str,
     /// Who may.
     pub who: Who,
-    /// What a token must have been made for: `KIND:read` or `KIND:write`; empty for [`Who::Anybody`].
+    /// What a token must have been made for: `KIND:read` or `KIND:write`; empty for
+    /// [`Who::Anybody`].
     pub scope: &'static str,
 }
 

@@ -54,6 +54,25 @@ impl<K: Ord> Buckets<K> {
     /// # Errors
     /// Seconds until that much will be there; nothing is taken then.
     pub fn take(&mut self, key: K, cost: u32, now: Timestamp) -> Result<(), u32> {
+        let allowance = self.allowance;
+        let bucket = self.bucket(key, now);
+        let cost = u64::from(cost) * 1000;
+        if bucket.left_milli >= cost {
+            bucket.left_milli -= cost;
+            return Ok(());
+        }
+        let missing = cost - bucket.left_milli;
+        let seconds = missing.div_ceil(u64::from(allowance.per_second.max(1)) * 1000);
+        Err(u32::try_from(seconds).unwrap_or(u32::MAX))
+    }
+
+    /// Takes `cost` from the bucket of `key`, or all that is left.
+    pub fn charge(&mut self, key: K, cost: u32, now: Timestamp) {
+        let bucket = self.bucket(key, now);
+        bucket.left_milli = bucket.left_milli.saturating_sub(u64::from(cost) * 1000);
+    }
+
+    fn bucket(&mut self, key: K, now: Timestamp) -> &mut Bucket {
         let full = Bucket { left_milli: u64::from(self.allowance.burst) * 1000, at: now };
         if !self.by_key.contains_key(&key) && self.by_key.len() >= KEYS_MAX {
             self.forget_full(now);
@@ -65,14 +84,7 @@ impl<K: Ord> Buckets<K> {
             &mut self.rest
         };
         *bucket = bucket.filled(allowance, now);
-        let cost = u64::from(cost) * 1000;
-        if bucket.left_milli >= cost {
-            bucket.left_milli -= cost;
-            return Ok(());
-        }
-        let missing = cost - bucket.left_milli;
-        let seconds = missing.div_ceil(u64::from(allowance.per_second.max(1)) * 1000);
-        Err(u32::try_from(seconds).unwrap_or(u32::MAX))
+        bucket
     }
 
     /// Keys that are told apart now.

@@ -186,6 +186,11 @@ impl ApiState {
         open(&self.0.sources).take(key, cost, now)
     }
 
+    pub(super) fn charge_source(&self, key: SourceKey, cost: u32) {
+        let now = self.now();
+        open(&self.0.sources).charge(key, cost, now);
+    }
+
     pub(super) fn take_caller(&self, key: CallerKey) -> Result<(), u32> {
         let now = self.now();
         open(&self.0.callers).take(key, 1, now)

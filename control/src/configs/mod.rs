@@ -7,6 +7,8 @@
 //! beside the API's thread. This room must not know HTTP.
 
 mod change;
+#[cfg(test)]
+pub(crate) mod fake;
 mod history;
 pub mod lines;
 pub mod redact;

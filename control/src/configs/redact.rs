@@ -19,12 +19,15 @@ const SECRET: &str = "preshared_key";
 #[must_use]
 pub fn redact(text: &str) -> String {
     let Ok(mut document) = text.parse::<DocumentMut>() else { return mask(text) };
+    let mut touched = false;
     each_peer(&mut document, |peer| {
         if let Some(value) = peer.get_mut(SECRET).and_then(Item::as_value_mut) {
             put(value, REDACTED);
+            touched = true;
         }
     });
-    document.to_string()
+    // Untouched, the text stays as it is to the byte.
+    if touched { document.to_string() } else { text.to_owned() }
 }
 
 /// `text` with the keys of `before` where it says [`REDACTED`].

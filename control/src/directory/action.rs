@@ -1,7 +1,7 @@
 //! What can be done to records: a closed list, as the audit log writes it.
 //!
-//! Each has the event by which it is told. Several actions may share an event: whoever listens wants
-//! to know that a user changed, the audit log how.
+//! Each has the event by which it is told. Several actions may share an event: whoever listens
+//! wants to know that a user changed, the audit log how.
 
 use crate::events::Kind;
 
@@ -34,7 +34,7 @@ actions! {
     UserCreated "user.created" UserCreated,
     UserChanged "user.changed" UserChanged,
     UserRemoved "user.removed" UserRemoved,
-    UserErased "user.erased" UserRemoved,
+    UserErased "audit.erased" UserRemoved,
     UserExported "user.exported" UserChanged,
     PasswordSet "user.password-set" UserChanged,
     TotpSet "user.totp-set" UserChanged,

@@ -105,7 +105,8 @@ proptest! {
         };
         user.quota = bytes.map(quota);
         let group = in_group.then(group);
-        let candidates = Candidates { own: own_policy.then_some(&own), group: None, default: &default };
+        let own_one = own_policy.then_some(&own);
+        let candidates = Candidates { own: own_one, group: None, default: &default };
         let effective = Effective::resolve(&user, group.as_ref(), &candidates);
         prop_assert_eq!(effective.user_rate, user.rate.unwrap_or(own.user_rate));
         prop_assert_eq!(effective.quota, user.quota);

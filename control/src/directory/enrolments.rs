@@ -8,7 +8,7 @@ use super::client_files::ClientText;
 use super::devices::{DeviceView, Pair, add_device};
 use super::effective::kept_out;
 use super::find::{self, whole};
-use super::input::{NewEnrolment, Redeem};
+use super::input::{NewEnrolment, Redeem, Secret};
 use super::leases::Chosen;
 use super::refusal::Refusal;
 use super::secret::{self, Purpose};
@@ -17,17 +17,16 @@ use crate::keys::SystemRandom;
 use crate::store::records::{Enrolment, EnrolmentId};
 use crate::store::{Page, Rows};
 use serde_json::json;
-use zeroize::Zeroizing;
 
 /// An invitation as it is shown once.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Invitation {
     /// The record.
     pub enrolment: Enrolment,
     /// What stands behind `#`.
-    pub secret: Zeroizing<String>,
+    pub secret: Secret,
     /// The whole link; none while the configuration does not say where people reach the API.
-    pub link: Option<Zeroizing<String>>,
+    pub link: Option<Secret>,
 }
 
 /// What came of an invitation.
@@ -76,8 +75,8 @@ impl Directory {
         });
         let enrolment = enrolment.await?;
         let portal = self.surroundings().portal.clone();
-        let link = portal.map(|portal| Zeroizing::new(format!("{portal}/enrol#{}", *secret)));
-        Ok(Invitation { enrolment, secret, link })
+        let link = portal.map(|portal| Secret::new(format!("{portal}/enrol#{}", *secret)));
+        Ok(Invitation { enrolment, secret: Secret(secret), link })
     }
 
     /// Adds the device of whoever has the secret of a link. The link is used up by that.

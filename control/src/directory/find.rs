@@ -110,8 +110,5 @@ fn fields<T: Serialize>(record: &T) -> Map<String, Value> {
 }
 
 fn not_found(refusal: Refusal, kind: &'static str, word: &str) -> Refusal {
-    match refusal {
-        Refusal::NotFound { .. } => Refusal::missing(kind, word),
-        other => other,
-    }
+    if let Refusal::NotFound { .. } = refusal { Refusal::missing(kind, word) } else { refusal }
 }

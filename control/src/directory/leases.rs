@@ -69,8 +69,8 @@ impl Work<'_, '_> {
                     self.take(pool.id, pair);
                     return Ok(lease);
                 }
-                Err(StoreError::Conflict { field, value, .. }) => {
-                    self.learn(pool.id, pair, chosen, field, &value)?;
+                Err(StoreError::Conflict { field, .. }) => {
+                    self.learn(pool.id, pair, chosen, field)?;
                 }
                 Err(other) => return Err(other.into()),
             }
@@ -161,19 +161,20 @@ impl Work<'_, '_> {
         pair: Pair,
         chosen: Chosen,
         field: &str,
-        value: &str,
     ) -> Result<(), Refusal> {
-        let chosen4 = chosen.address4.is_some_and(|address| address.to_string() == value);
-        let chosen6 = chosen.address6.is_some_and(|address| address.to_string() == value);
-        if chosen4 || chosen6 {
-            return Err(Refusal::Taken {
-                pointer: if chosen4 { "/address4" } else { "/address6" }.to_owned(),
-                message: format!("Another device has the address {value}: choose another"),
-            });
-        }
-        let pair = match field {
-            "address4" => (pair.0, None),
-            "address6" => (None, pair.1),
+        let refuse = |pointer: &str, address: String| {
+            let message = format!("Another device has the address {address}: choose another");
+            Err(Refusal::Taken { pointer: pointer.to_owned(), message })
+        };
+        let pair = match (field, chosen) {
+            ("address4", Chosen { address4: Some(four), .. }) => {
+                return refuse("/address4", four.to_string());
+            }
+            ("address6", Chosen { address6: Some(six), .. }) => {
+                return refuse("/address6", six.to_string());
+            }
+            ("address4", _) => (pair.0, None),
+            ("address6", _) => (None, pair.1),
             _ => pair,
         };
         if let Some(sheet) = self.book().sheet(pool) {

@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::broadcast;
 
-pub use access::Granted;
+pub use access::{Granted, GrantedDevice};
 pub use action::Action;
 pub use actor::Actor;
 pub use client_files::ClientText;
@@ -44,7 +44,7 @@ pub use devices::{AddedDevice, DeviceView};
 pub use effective::Effective;
 pub use enrolments::{Invitation, Redeemed};
 pub use ledger::AuditState;
-pub use people::{Credentials, TotpOffer};
+pub use people::{Credentials, Later, TotpOffer};
 pub use pools::keeps_promise;
 pub use quota::Standing;
 pub use quotas::QuotaRow;
@@ -79,8 +79,8 @@ pub enum Change {
     All,
 }
 
-/// Tells the time.
-pub type Clock = fn() -> Timestamp;
+/// Tells the time; a test gives one of its own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The directory. Clones are the same.
 #[derive(Clone)]
@@ -153,4 +153,4 @@ impl Directory {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,9 +1,9 @@
 //! Why the directory did not do what it was asked for.
 //!
-//! Whatever is refused left everything as it was. Each refusal says what, where, why and what to do,
-//! in words for people and in a code for programs. What is wrong with an input names the place in it
-//! by a JSON pointer (RFC 6901). This module must not know HTTP: which status a refusal has is the
-//! API's business.
+//! Whatever is refused left everything as it was. Each refusal says what, where, why and what to
+//! do, in words for people and in a code for programs. What is wrong with an input names the place
+//! in it by a JSON pointer (RFC 6901). This module must not know HTTP: which status a refusal has
+//! is the API's business.
 
 use std::fmt;
 
@@ -119,7 +119,6 @@ impl From<StoreError> for Refusal {
                 pointer: format!("/{field}"),
             },
             StoreError::InUse { .. } => Self::InUse(error.to_string()),
-            StoreError::Invalid { why } => Self::Conflict(why),
             other => Self::Store(other),
         }
     }

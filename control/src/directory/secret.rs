@@ -1,9 +1,9 @@
 //! Secrets that the gateway makes up, shows once and keeps as a hash only.
 //!
-//! A secret reads `PREFIX_RANDOM_CHECK`: the prefix lets scanners of repositories recognise one that
-//! leaked, 256 random bits cannot be guessed, and the check tells a typing error from a wrong secret
-//! before the store is asked. As the random part is that long, a plain SHA-256 is hash enough: there
-//! is nothing that a slow one would protect.
+//! A secret reads `PREFIX_RANDOM_CHECK`: the prefix lets scanners of repositories recognise one
+//! that leaked, 256 random bits cannot be guessed, and the check tells a typing error from a wrong
+//! secret before the store is asked. As the random part is that long, a plain SHA-256 is hash
+//! enough: there is nothing that a slow one would protect.
 
 use ringway_proto::crypto::Random;
 use sha2::{Digest as _, Sha256};

@@ -1,8 +1,8 @@
 //! What the directory has to know of the configuration: the gateway's own key and addresses, the
 //! peers of the file, and what goes into client files.
 //!
-//! Plain data, made from a checked configuration at start and at every reload, so that the directory
-//! can be tested without one.
+//! Plain data, made from a checked configuration at start and at every reload, so that the
+//! directory can be tested without one.
 
 use std::net::IpAddr;
 

@@ -6,22 +6,21 @@
 
 use super::actor::Actor;
 use super::find::{self, whole};
-use super::input::NewToken;
+use super::input::{NewToken, Secret};
 use super::refusal::Refusal;
 use super::secret::{self, Purpose};
 use super::{Action, Directory};
 use crate::keys::SystemRandom;
 use crate::store::records::{Role, Timestamp, Token, TokenId, User};
 use crate::store::{Page, Rows, StoreError};
-use zeroize::Zeroizing;
 
 /// A token as it is shown once.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct MadeToken {
     /// The record.
     pub token: Token,
     /// The secret, for `Authorization: Bearer`.
-    pub secret: Zeroizing<String>,
+    pub secret: Secret,
 }
 
 /// `last_used_at` is kept to the minute, so that a busy program does not write all the time.
@@ -60,7 +59,7 @@ impl Directory {
             work.did(Action::TokenCreated, token.id, whole(&token))?;
             Ok(token)
         });
-        Ok(MadeToken { token: token.await?, secret })
+        Ok(MadeToken { token: token.await?, secret: Secret(secret) })
     }
 
     /// Revokes a token. It is worth nothing from the next request on.

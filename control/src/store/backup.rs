@@ -3,15 +3,14 @@
 //! A copy is made under another name, checked, made durable and then given its name, so that a file
 //! with that name is always whole. This module must not know threads.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 
+use super::draft::{Draft, cannot, with_end};
 use super::engine::Engine as _;
 use super::error::StoreError;
 use super::migrations;
@@ -32,8 +31,8 @@ pub fn backup(from: &Path, to: &Path, overwrite: bool) -> Result<(), StoreError>
         return Err(is_there(&to));
     }
     let draft = Draft::new(&to)?;
-    copy(from, &draft.path)?;
-    draft.publish(&to, overwrite)
+    copy(from, draft.path())?;
+    if draft.publish(&to, overwrite)? { Ok(()) } else { Err(is_there(&to)) }
 }
 
 /// Puts a backup in place of the store in `to`, which must not be running. What was there is kept
@@ -46,8 +45,8 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), StoreError> {
     let to = sqlite_file::checked_place(to)?;
     let draft = Draft::new(&to)?;
     // Through a copy, which is checked: so the backup itself stays as it is, whatever happens.
-    fs::copy(from, &draft.path).map_err(|error| cannot(from, "copied", &error))?;
-    check(&draft.path, from)?;
+    fs::copy(from, draft.path()).map_err(|error| cannot(from, "copied", &error))?;
+    check(draft.path(), from)?;
     if to.symlink_metadata().is_ok() {
         must_rest(&to)?;
         for end in ["", "-wal", "-shm"] {
@@ -60,7 +59,7 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), StoreError> {
             }
         }
     }
-    draft.publish(&to, true)
+    draft.publish(&to, true).map(|_| ())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
@@ -127,56 +126,7 @@ fn must_rest(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A file beside the place where it will stand, removed unless it is published.
-struct Draft {
-    path: PathBuf,
-}
-
-impl Draft {
-    fn new(to: &Path) -> Result<Self, StoreError> {
-        let path = with_end(to, &format!(".{}.draft", uuid::Uuid::now_v7().simple()));
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        made.map_err(|error| cannot(&path, "made", &error))?;
-        Ok(Self { path })
-    }
-
-    fn publish(self, to: &Path, overwrite: bool) -> Result<(), StoreError> {
-        let sync = File::open(&self.path).and_then(|file| file.sync_all());
-        sync.map_err(|error| cannot(&self.path, "written to the disk", &error))?;
-        let named =
-            if overwrite { fs::rename(&self.path, to) } else { fs::hard_link(&self.path, to) };
-        match named {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(is_there(to));
-            }
-            other => other.map_err(|error| cannot(to, "put in place", &error))?,
-        }
-        let folder = to.parent().unwrap_or(to);
-        let sync = File::open(folder).and_then(|folder| folder.sync_all());
-        sync.map_err(|error| cannot(folder, "written to the disk", &error))
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        for end in ["", "-journal", "-wal", "-shm"] {
-            // Most of these are not there; what cannot be removed stays, under a name that says so.
-            let _ = fs::remove_file(with_end(&self.path, end));
-        }
-    }
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    PathBuf::from(name)
-}
-
 fn is_there(path: &Path) -> StoreError {
     let why = format!("{} exists; name another file, or ask to overwrite it", path.display());
     StoreError::Invalid { why }
-}
-
-fn cannot(path: &Path, done: &str, error: &io::Error) -> StoreError {
-    StoreError::Unavailable { why: format!("{} cannot be {done}: {error}", path.display()) }
 }

@@ -6,6 +6,7 @@
 //! waits for a server that stands still, others behind it in the queue time out as well; it goes on
 //! by itself once that is over. This module must not know SQL.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::backup;
 use super::db::Db;
@@ -61,6 +62,12 @@ pub struct Store {
     shared: Arc<Shared>,
 }
 
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.shared.url)
+    }
+}
+
 /// Closes the queues with the last [`Store`].
 struct Shared {
     url: StoreUrl,
@@ -70,6 +77,8 @@ struct Shared {
 
 /// What the threads share with those who ask.
 struct Desk {
+    /// As many as threads run.
+    running: watch::Sender<usize>,
     reads: Queue<Job>,
     writes: Queue<Job>,
     record: Record,
@@ -86,10 +95,38 @@ struct Job {
 /// up has counted it.
 type Run = Box<dyn FnOnce(&mut Link, Instant) -> Option<Result<(), StoreError>> + Send>;
 
-/// How far a request is.
+/// How far a request is. Both sides change it in one step, so that they never disagree about
+/// whether a change may still be kept.
+struct Stage(AtomicU8);
+
 const WAITING: u8 = 0;
 const WORKING: u8 = 1;
 const KEEPING: u8 = 2;
+const GIVEN_UP: u8 = 3;
+
+impl Stage {
+    /// Goes on to `next`, unless the request was given up.
+    fn advance(&self, next: u8) -> bool {
+        let go_on = |stage| (stage != GIVEN_UP).then_some(next);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, go_on).is_ok()
+    }
+}
+
+/// Whoever asked; a request is given up with it.
+struct Ticket(Arc<Stage>);
+
+impl Ticket {
+    /// Gives up, and says how far it was.
+    fn give_up(&self) -> u8 {
+        self.0.0.swap(GIVEN_UP, Ordering::AcqRel)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
 
 impl Store {
     /// Opens the store, brings it up to date and checks it.
@@ -98,6 +135,7 @@ impl Store {
     /// Why it cannot be used; nothing runs then.
     pub async fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Self, StoreError> {
         let desk = Arc::new(Desk {
+            running: watch::Sender::new(0),
             reads: Queue::new(options.queue),
             writes: Queue::new(options.queue),
             record: Record::new(url.engine()),
@@ -187,6 +225,16 @@ impl Store {
         copied.unwrap_or_else(|_| Err(StoreError::unavailable("the backup was cut short")))
     }
 
+    /// Closes the store once what was asked before is done, for all its clones, and waits for that
+    /// no longer than a request may take.
+    pub async fn close(self) {
+        let mut running = self.shared.desk.running.subscribe();
+        self.shared.close();
+        let ended = running.wait_for(|count| *count == 0);
+        // Whether it has ended or hangs: there is nothing more to wait for.
+        let _ = tokio::time::timeout(self.shared.options.deadline, ended).await;
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         mode: Mode,
@@ -194,19 +242,13 @@ impl Store {
         mut work: impl FnMut(&mut Db<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, wait) = oneshot::channel();
-        let stage = Arc::new(AtomicU8::new(WAITING));
-        let thread_stage = Arc::clone(&stage);
+        let ticket = Ticket(Arc::new(Stage(AtomicU8::new(WAITING))));
+        let stage = Arc::clone(&ticket.0);
         let run = Box::new(move |link: &mut Link, deadline: Instant| {
-            if answer.is_closed() {
+            if !stage.advance(WORKING) {
                 return None;
             }
-            thread_stage.store(WORKING, Ordering::SeqCst);
-            // The stage is set first: whoever gives up afterwards either is seen here, or sees it.
-            let is_wanted = || {
-                thread_stage.store(KEEPING, Ordering::SeqCst);
-                !answer.is_closed()
-            };
-            let done = link.transact(deadline, &mut work, &is_wanted);
+            let done = link.transact(deadline, &mut work, &|| stage.advance(KEEPING));
             let outcome = done.as_ref().map(|_| ()).map_err(StoreError::clone);
             answer.send(done).is_ok().then_some(outcome)
         });
@@ -218,7 +260,7 @@ impl Store {
             Ok(()) => match tokio::time::timeout(patience, wait).await {
                 Ok(Ok(done)) => return done,
                 Ok(Err(_)) => StoreError::unavailable("its thread was cut short at this request"),
-                Err(_) => given_up(patience, stage.load(Ordering::SeqCst), mode),
+                Err(_) => given_up(patience, ticket.give_up(), mode),
             },
             Err(Refused::Full(limit)) => {
                 StoreError::Busy { why: format!("{limit} requests wait for it already") }
@@ -248,18 +290,28 @@ impl Shared {
                     Err(_) => link = fresh(true),
                 }
             }
+            // The connection first: who waits for the end wants the file.
+            drop(link);
+            desk.running.send_modify(|count| *count -= 1);
         };
+        self.desk.running.send_modify(|count| *count += 1);
         let started = thread::Builder::new().name(name).spawn(run);
-        started.map(drop).map_err(|error| StoreError::Unavailable {
-            why: format!("no thread for it could be started: {error}"),
+        started.map(drop).map_err(|error| {
+            self.desk.running.send_modify(|count| *count -= 1);
+            let why = format!("no thread for it could be started: {error}");
+            StoreError::Unavailable { why }
         })
+    }
+
+    fn close(&self) {
+        self.desk.reads.close();
+        self.desk.writes.close();
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.desk.reads.close();
-        self.desk.writes.close();
+        self.close();
     }
 }
 

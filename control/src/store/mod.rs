@@ -12,6 +12,7 @@ pub mod audit;
 pub mod backup;
 mod constraints;
 pub mod db;
+mod draft;
 pub mod engine;
 pub mod error;
 pub mod handle;

@@ -80,8 +80,10 @@ impl Engine for Postgres {
         let left = deadline.saturating_duration_since(Instant::now());
         // A little less than there is, so that the answer still comes in time; 0 would be no limit.
         let limit = (left - (left / 10).min(Duration::from_millis(100))).as_millis().max(1);
+        // A lock that does not come is told as such only if that is found first.
+        let lock_limit = (limit - limit / 10).max(1);
         let limits =
-            format!("SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}");
+            format!("SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {lock_limit}");
         let sql = match mode {
             Mode::Read => {
                 format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}")

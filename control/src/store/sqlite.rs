@@ -13,6 +13,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, ffi};
 
 use super::constraints::conflict;
+use super::draft::Draft;
 use super::engine::{Dialect, Engine, Mode, Row, Value};
 use super::error::StoreError;
 use super::sqlite_file;
@@ -45,7 +46,11 @@ impl Sqlite {
     /// Opens a file, makes it if it is absent, and prepares the connection. What is in it is not
     /// looked at: see [`Self::check`].
     pub(crate) fn open(path: &Path, how: Use, deadline: Instant) -> Result<Self, StoreError> {
-        let (path, file) = sqlite_file::prepare(path, how.may_make)?;
+        let path = sqlite_file::checked_place(path)?;
+        if how.may_make && path.symlink_metadata().is_err() {
+            make(&path)?;
+        }
+        let file = sqlite_file::prepare(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -205,6 +210,20 @@ fn owned(value: ValueRef<'_>) -> Value {
         ValueRef::Text(bytes) => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
         ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
     }
+}
+
+/// Makes a store without records. It appears with its mark in it, so that a file of no bytes is
+/// always a damaged one; another gateway may be faster.
+fn make(path: &Path) -> Result<(), StoreError> {
+    let draft = Draft::new(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let write = || {
+        let connection = Connection::open_with_flags(draft.path(), flags)?;
+        connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    write().map_err(|error| translate(&error, &path.display().to_string()))?;
+    draft.publish(path, false).map(|_| ())
 }
 
 /// SQLite takes `$1` for a name and `?1` for a number.

@@ -2,10 +2,10 @@
 //! to, never through a symbolic link at its end. This module must not know what is in it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::draft::cannot;
 use super::error::StoreError;
 
 /// Readable and writable for the owner.
@@ -29,32 +29,25 @@ impl Identity {
     }
 }
 
-/// Makes the file if it is absent and `may_make`, checks where it lies, and returns its path
-/// without symbolic links, and which file it is.
-pub(super) fn prepare(path: &Path, may_make: bool) -> Result<(PathBuf, Identity), StoreError> {
-    let path = checked_place(path)?;
+/// Checks the file and makes it private; says which one it is.
+pub(super) fn prepare(path: &Path) -> Result<Identity, StoreError> {
     let mut how = OpenOptions::new();
-    how.read(true).write(true).mode(MODE).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = match how.open(&path) {
-        Ok(file) => {
-            must_be_a_store(&file, &path)?;
-            file
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound && may_make => {
-            how.create_new(true).open(&path).map_err(|error| cannot(&path, "made", &error))?
-        }
+    how.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match how.open(path) {
+        Ok(file) => file,
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             let why = format!("{} is a symbolic link; name the file itself", path.display());
             return Err(StoreError::Invalid { why });
         }
-        Err(error) => return Err(cannot(&path, "opened", &error)),
+        Err(error) => return Err(cannot(path, "opened", &error)),
     };
-    let about = file.metadata().map_err(|error| cannot(&path, "looked at", &error))?;
+    must_be_a_store(&file, path)?;
+    let about = file.metadata().map_err(|error| cannot(path, "looked at", &error))?;
     if about.mode() & 0o777 != MODE {
         file.set_permissions(Permissions::from_mode(MODE))
-            .map_err(|error| cannot(&path, "made private", &error))?;
+            .map_err(|error| cannot(path, "made private", &error))?;
     }
-    Ok((path, Identity::of(&about)))
+    Ok(Identity::of(&about))
 }
 
 /// The path with its folder as it is without symbolic links, once the folder is fit for a store.
@@ -92,13 +85,4 @@ fn must_be_a_store(file: &File, path: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Corrupt { why });
     }
     Ok(())
-}
-
-fn cannot(path: &Path, done: &str, error: &std::io::Error) -> StoreError {
-    StoreError::Unavailable {
-        why: format!(
-            "{} cannot be {done}: {error}; look at its disk, its folder and who owns it",
-            path.display()
-        ),
-    }
 }

@@ -2,9 +2,12 @@
 //!
 //! A token does not count here: it would turn a sign-in with several factors into one without any.
 
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -12,8 +15,14 @@ use utoipa_axum::routes;
 use super::page::At;
 use super::refusals::Refusals;
 use super::{actor, is_session, oneself};
-use crate::api::{ApiState, Caller, Need, Problem, Reason, StrictJson, Who};
-use crate::directory::{Directory, Granted};
+use crate::api::gatekeeper::Via;
+use crate::api::{
+    ApiState, Caller, FieldError, Need, Problem, Reason, SignInAttempt, SignInOutcome, StrictJson,
+    Who,
+};
+use crate::directory::input::Secret;
+use crate::directory::{Actor, Directory, Granted};
+use crate::events::Kind;
 use crate::store::records::Role;
 
 const TAG: &str = "access";
@@ -21,6 +30,7 @@ const TAG: &str = "access";
 pub(super) const NEEDS: &[Need] = &[
     Need::new("POST", "/api/v1/access", Who::SignedIn, "me:write"),
     Need::new("DELETE", "/api/v1/access", Who::SignedIn, "me:write"),
+    Need::new("POST", "/api/v1/access/sign-in", Who::Anybody, ""),
     Need::new("POST", "/api/v1/users/{user}/access", Who::Role(Role::Operator), "devices:write"),
     Need::new("DELETE", "/api/v1/users/{user}/access", Who::Role(Role::Operator), "devices:write"),
 ];
@@ -28,6 +38,7 @@ pub(super) const NEEDS: &[Need] = &[
 pub(super) fn router() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(grant_my_access, end_my_access))
+        .routes(routes!(sign_in_for_access))
         .routes(routes!(grant_access, end_access))
 }
 
@@ -67,6 +78,92 @@ async fn end_my_access(
     let user = caller.own_user()?.to_string();
     directory.end_access(&oneself(&caller), &user, None).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a person signs in with, and for which device.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "ada", "password": "correct horse battery staple"}))]
+struct AccessSignIn {
+    /// Name of the user.
+    #[schema(max_length = 64)]
+    name: String,
+    /// Password, if the policy asks for one.
+    #[serde(default)]
+    password: Option<Secret>,
+    /// One-time password or recovery code.
+    #[serde(default)]
+    totp: Option<Secret>,
+    /// `continuation` of the challenge before.
+    #[serde(default)]
+    #[schema(max_length = 512)]
+    continuation: Option<String>,
+    /// Name or identifier; all that are enabled if it is left out.
+    #[serde(default)]
+    device: Option<String>,
+}
+
+/// One more factor is needed.
+#[derive(Debug, Serialize, ToSchema)]
+struct AccessChallenge {
+    /// What to ask the person for.
+    prompt: String,
+    /// To be sent back with the answer.
+    continuation: String,
+}
+
+/// Longest text of a credential in bytes; `auth` takes no longer password.
+const CREDENTIAL_BYTES_MAX: usize = 1024;
+
+/// Signs a person in and lets its devices connect, without a session of the API: for programs on
+/// devices. Every refusal of the credentials is the same, whatever is wrong.
+#[utoipa::path(post, path = "/api/v1/access/sign-in", operation_id = "signInForAccess", tag = TAG,
+    request_body = AccessSignIn,
+    responses((status = 200, body = Granted),
+        (status = 202, body = AccessChallenge, description = "One more factor is needed."),
+        Refusals))]
+async fn sign_in_for_access(
+    State(state): State<ApiState>,
+    Extension(directory): Extension<Directory>,
+    Extension(via): Extension<Via>,
+    StrictJson(form): StrictJson<AccessSignIn>,
+) -> Result<Response, Problem> {
+    let secrets = [&form.password, &form.totp].map(|one| one.as_ref().map(|one| one.0.as_str()));
+    let texts = [Some(form.name.as_str()), form.continuation.as_deref(), form.device.as_deref()];
+    if secrets.iter().chain(&texts).flatten().any(|text| text.len() > CREDENTIAL_BYTES_MAX) {
+        let message = format!("Nothing here has more than {CREDENTIAL_BYTES_MAX} bytes");
+        return Err(Problem::invalid(vec![FieldError::new("", message)]));
+    }
+    let attempt = SignInAttempt {
+        name: form.name,
+        password: form.password.map(|password| password.0),
+        totp: form.totp.map(|totp| totp.0),
+        continuation: form.continuation,
+        source: via.source,
+    };
+    let (user, name) = match state.sign_in().sign_in(attempt).await {
+        SignInOutcome::Accepted { user, name } => (user, name),
+        SignInOutcome::Challenge { prompt, continuation } => {
+            let challenge = Json(AccessChallenge { prompt, continuation });
+            return Ok((StatusCode::ACCEPTED, challenge).into_response());
+        }
+        SignInOutcome::Refused => {
+            let reason = Reason::SignInRefused;
+            return Err(Problem::new(reason, reason.title()));
+        }
+        SignInOutcome::TooMany { retry_after_s } => {
+            let detail = "Too many attempts: wait";
+            return Err(Problem::new(Reason::TooManyRequests, detail).retry_after(retry_after_s));
+        }
+        SignInOutcome::Unavailable { retry_after_s } => {
+            let detail = "Nobody can be signed in now: try again";
+            return Err(Problem::new(Reason::Overloaded, detail).retry_after(retry_after_s));
+        }
+    };
+    let actor = Actor { name: format!("user:{name}"), role: None, user: Some(user) };
+    let granted = directory.grant_access(&actor, &user.to_string(), form.device).await?;
+    state.hub().publish(state.now(), Kind::SignInAccepted, name, json!({"by": "access"}));
+    Ok(Json(granted).into_response())
 }
 
 /// Lets devices of a user connect without a sign-in, until the time of its policy is over.

@@ -63,7 +63,7 @@ async fn list_audit(
         until: query.until,
         newest_first: query.newest_first.unwrap_or(false),
     };
-    Ok(Json(paged(directory.audit(filter, page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.audit(filter, page(query.after, query.limit)?).await?)))
 }
 
 /// Follows the chain of the audit log from its beginning. Keep the head elsewhere: compared with a

@@ -117,7 +117,7 @@ async fn list_devices(
     StrictQuery(query): StrictQuery<DevicesQuery>,
 ) -> Result<Json<Paged<DeviceView>>, Problem> {
     let filter = DeviceFilter { user: None, enabled: query.enabled, name_contains: query.name };
-    let rows = directory.devices(filter, query.user, page(query.after, query.limit)).await?;
+    let rows = directory.devices(filter, query.user, page(query.after, query.limit)?).await?;
     Ok(Json(paged(rows)))
 }
 

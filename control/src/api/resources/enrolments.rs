@@ -50,8 +50,8 @@ pub(super) struct InvitationView {
 impl From<Invitation> for InvitationView {
     fn from(invitation: Invitation) -> Self {
         Self {
-            secret: invitation.secret.to_string(),
-            link: invitation.link.map(|link| link.to_string()),
+            secret: invitation.secret.0.to_string(),
+            link: invitation.link.map(|link| link.0.to_string()),
             enrolment: invitation.enrolment,
         }
     }
@@ -78,7 +78,7 @@ async fn list_enrolments(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<EnrolmentsQuery>,
 ) -> Result<Json<Paged<Enrolment>>, Problem> {
-    Ok(Json(paged(directory.enrolments(query.user, page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.enrolments(query.user, page(query.after, query.limit)?).await?)))
 }
 
 /// Makes a one-time link by which somebody adds a device to a user. It is shown once.

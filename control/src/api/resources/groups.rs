@@ -54,7 +54,7 @@ async fn list_groups(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<GroupQuery>,
 ) -> Result<Json<Paged<Group>>, Problem> {
-    Ok(Json(paged(directory.groups(page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.groups(page(query.after, query.limit)?).await?)))
 }
 
 /// Makes a group.

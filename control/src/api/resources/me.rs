@@ -3,6 +3,7 @@
 //! What would make a stolen token worth more than it was made for (a new password, a second factor,
 //! another token) asks for a session, that is for somebody who signed in.
 
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::{Extension, Json};
@@ -115,12 +116,14 @@ struct MyPassword {
 #[utoipa::path(put, path = "/api/v1/me/password", operation_id = "setMyPassword", tag = TAG,
     request_body = MyPassword, responses((status = 204, description = "It holds now."), Refusals))]
 async fn set_my_password(
+    State(state): State<ApiState>,
     Extension(directory): Extension<Directory>,
     caller: Caller,
     StrictJson(form): StrictJson<MyPassword>,
 ) -> Result<StatusCode, Problem> {
     let user = me_signed_in(&caller)?;
-    directory.set_password(&oneself(&caller), &user, form.old, form.new).await?;
+    let user = directory.set_password(&oneself(&caller), &user, form.old, form.new).await?;
+    state.end_logins(user.id);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -280,7 +283,7 @@ async fn list_my_tokens(
     caller: Caller,
     StrictQuery(query): StrictQuery<MyTokensQuery>,
 ) -> Result<Json<Paged<Token>>, Problem> {
-    let rows = directory.tokens(Some(me(&caller)?), page(query.after, query.limit)).await?;
+    let rows = directory.tokens(Some(me(&caller)?), page(query.after, query.limit)?).await?;
     Ok(Json(paged(rows)))
 }
 

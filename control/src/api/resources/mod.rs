@@ -1,9 +1,11 @@
 //! What the API offers about records: users, groups, policies, pools, devices, tokens and so on.
 //!
-//! One file per resource, each thin: read the request, ask the directory, show the answer. Which role
-//! a route needs is in the table beside its routes; rules that need records are the directory's.
-//! Records have versions: an answer carries one as its `ETag`, and a change with `If-Match` happens
-//! only to that version. Nothing here may know the store.
+//! One file per resource, each thin: read the request, ask the directory, show the answer. Which
+//! role a route needs is in the table beside its routes; rules that need records are the
+//! directory's. Records have versions: an answer carries one as its `ETag`, and a change with
+//! `If-Match` happens only to that version. Nothing here may know the store.
+
+#![expect(unused_qualifications, reason = "the macro that documents parameters writes them so")]
 
 mod access;
 mod audit;

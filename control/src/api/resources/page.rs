@@ -4,14 +4,20 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use crate::api::paged::{LIMIT_DEFAULT, Paged};
-use crate::api::problem::Problem;
+use crate::api::paged::{LIMIT_DEFAULT, LIMIT_MAX, Paged};
+use crate::api::problem::{FieldError, Problem};
 use crate::api::reason::Reason;
 use crate::store::{Page, Rows};
 
-/// The page of the parameters `after` and `limit`. Whether it can be is the store's to say.
-pub(super) fn page(after: Option<String>, limit: Option<u32>) -> Page {
-    Page { after, limit: limit.unwrap_or(LIMIT_DEFAULT) }
+/// The page of the parameters `after` and `limit`.
+pub(super) fn page(after: Option<String>, limit: Option<u32>) -> Result<Page, Problem> {
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        let message = format!("1 to {LIMIT_MAX} rows, not {limit}");
+        let errors = vec![FieldError::new("?limit", message.clone())];
+        return Err(Problem { errors, ..Problem::new(Reason::BadQuery, message) });
+    }
+    Ok(Page { after, limit })
 }
 
 /// Rows as they are shown.

@@ -54,7 +54,7 @@ async fn list_policies(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<PolicyQuery>,
 ) -> Result<Json<Paged<Policy>>, Problem> {
-    Ok(Json(paged(directory.policies(page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.policies(page(query.after, query.limit)?).await?)))
 }
 
 /// Makes a policy.

@@ -54,7 +54,7 @@ async fn list_pools(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<PoolQuery>,
 ) -> Result<Json<Paged<Pool>>, Problem> {
-    Ok(Json(paged(directory.pools(page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.pools(page(query.after, query.limit)?).await?)))
 }
 
 /// Makes a pool.
@@ -132,5 +132,5 @@ async fn list_leases(
     At(pool): At<String>,
     StrictQuery(query): StrictQuery<PoolQuery>,
 ) -> Result<Json<Paged<Lease>>, Problem> {
-    Ok(Json(paged(directory.leases(&pool, page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.leases(&pool, page(query.after, query.limit)?).await?)))
 }

@@ -55,7 +55,7 @@ async fn list_quotas(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<QuotasQuery>,
 ) -> Result<Json<Paged<QuotaRow>>, Problem> {
-    Ok(Json(paged(directory.quotas(page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.quotas(page(query.after, query.limit)?).await?)))
 }
 
 /// Gives a user a quota of its own.

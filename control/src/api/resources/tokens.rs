@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::actor;
 use super::page::{At, page, paged};
 use super::refusals::Refusals;
-use crate::api::{ApiState, Caller, Need, Paged, Problem, StrictJson, StrictQuery, Who};
+use crate::api::{ApiState, Caller, Need, Paged, Problem, Reason, StrictJson, StrictQuery, Who};
 use crate::directory::input::NewToken;
 use crate::directory::{Directory, MadeToken};
 use crate::store::records::{Role, Token, TokenId};
@@ -46,7 +46,7 @@ pub(super) struct TokenView {
 
 impl From<MadeToken> for TokenView {
     fn from(made: MadeToken) -> Self {
-        Self { secret: made.secret.to_string(), token: made.token }
+        Self { secret: made.secret.0.to_string(), token: made.token }
     }
 }
 
@@ -71,7 +71,7 @@ async fn list_tokens(
     Extension(directory): Extension<Directory>,
     StrictQuery(query): StrictQuery<TokensQuery>,
 ) -> Result<Json<Paged<Token>>, Problem> {
-    Ok(Json(paged(directory.tokens(query.user, page(query.after, query.limit)).await?)))
+    Ok(Json(paged(directory.tokens(query.user, page(query.after, query.limit)?).await?)))
 }
 
 /// Makes a token for a user. Its secret is shown once.
@@ -84,6 +84,11 @@ async fn create_token(
     At(user): At<String>,
     StrictJson(form): StrictJson<NewToken>,
 ) -> Result<(StatusCode, Json<TokenView>), Problem> {
+    // A token that was made for little must not make one for more.
+    if let Some(scope) = form.scopes.iter().find(|scope| !caller.covers(scope)) {
+        let detail = format!("Your token was not made for \"{}\"", scope.escape_debug());
+        return Err(Problem::new(Reason::ScopeMissing, detail));
+    }
     let made = directory.create_token(&actor(&caller), &user, form).await?;
     Ok((StatusCode::CREATED, Json(made.into())))
 }

@@ -2,6 +2,7 @@
 
 use axum::Extension;
 use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -83,7 +84,7 @@ async fn list_users(
         name_contains: query.name,
         expires_before: query.expires_before,
     };
-    let rows = directory.users(filter, query.group, page(query.after, query.limit)).await?;
+    let rows = directory.users(filter, query.group, page(query.after, query.limit)?).await?;
     Ok(Json(paged(rows)))
 }
 
@@ -183,12 +184,14 @@ struct NewPassword {
     tag = TAG, params(("user" = String, Path, description = "Name or identifier")),
     request_body = NewPassword, responses((status = 204, description = "It holds now."), Refusals))]
 async fn set_user_password(
+    State(state): State<ApiState>,
     Extension(directory): Extension<Directory>,
     caller: Caller,
     At(user): At<String>,
     StrictJson(form): StrictJson<NewPassword>,
 ) -> Result<StatusCode, Problem> {
-    directory.set_password(&actor(&caller), &user, None, form.new).await?;
+    let user = directory.set_password(&actor(&caller), &user, None, form.new).await?;
+    state.end_logins(user.id);
     Ok(StatusCode::NO_CONTENT)
 }
 

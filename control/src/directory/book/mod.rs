@@ -130,15 +130,15 @@ impl Sheet {
     }
 
     fn mark(&mut self, (four, six): Pair, taken: bool) {
-        if let Some(number) = four.and_then(|address| self.plan.number4(address)) {
-            if taken || !self.plan.is_reserved4(number) {
-                self.taken4.set(number, taken);
-            }
+        if let Some(number) = four.and_then(|address| self.plan.number4(address))
+            && (taken || !self.plan.is_reserved4(number))
+        {
+            self.taken4.set(number, taken);
         }
-        if let Some(number) = six.and_then(|address| self.plan.number6(address)) {
-            if taken || !self.plan.is_reserved6(number) {
-                self.taken6.set(number, taken);
-            }
+        if let Some(number) = six.and_then(|address| self.plan.number6(address))
+            && (taken || !self.plan.is_reserved6(number))
+        {
+            self.taken6.set(number, taken);
         }
     }
 }

@@ -56,8 +56,9 @@ impl Plan {
         self.net6
     }
 
-    /// Whether a device may have the addresses of `lease`. What an administrator chose may be outside
-    /// the range and beyond the first million, yet neither outside the pool nor somebody else's.
+    /// Whether a device may have the addresses of `lease`. What an administrator chose may be
+    /// outside the range and beyond the first million, yet neither outside the pool nor somebody
+    /// else's.
     #[must_use]
     pub fn may_have(&self, lease: &Lease) -> bool {
         let four = lease.address4.is_none_or(|address| {
@@ -157,7 +158,7 @@ fn free_in(net: IpNet, reserved: &[Range<u32>], address: IpAddr) -> bool {
 
 fn reserved(net: IpNet, here: &Surroundings) -> Vec<Range<u32>> {
     let all = size(net);
-    let mut reserved = vec![0..1];
+    let mut reserved = Vec::from([(0..1)]);
     if net.address().is_ipv4() && u64::from(all) == 1_u64 << (32 - net.prefix()) {
         reserved.push(all - 1..all);
     }

@@ -115,7 +115,8 @@ fn addresses_drawn_at_random_are_not_in_order_and_exhaust_the_pool_exactly() {
 proptest! {
     #[test]
     fn no_two_clients_ever_share_an_address(
-        prefix in 25_u8..=29, prefix6 in 121_u8..=126, steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..200)
+        prefix in 25_u8..=29, prefix6 in 121_u8..=126,
+        steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..200)
     ) {
         let mut sheet = sheet(
             &pool("p", &format!("10.77.0.0/{prefix}"), &format!("fd00:77::/{prefix6}")),

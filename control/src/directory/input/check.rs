@@ -16,25 +16,25 @@ use crate::store::records::{Factor, Quota, QuotaAction, Rate, Timestamp};
 /// Characters of a name.
 pub const NAME_CHARS_MAX: usize = 64;
 /// Characters of what is shown to people.
-pub const DISPLAY_CHARS_MAX: usize = 128;
+pub(super) const DISPLAY_CHARS_MAX: usize = 128;
 /// Slowest rate in bits per second: below it not even a handshake passes in its time.
 pub const RATE_BPS_MIN: u64 = 8_000;
 /// Fastest rate in bits per second: the fastest network cards there are.
 pub const RATE_BPS_MAX: u64 = 400_000_000_000;
 /// Smallest burst in bytes: one full packet must fit, or nothing passes.
-pub const BURST_BYTES_MIN: u64 = 2_000;
+pub(super) const BURST_BYTES_MIN: u64 = 2_000;
 /// Largest burst in bytes: 1 GiB, more than a second at most rates.
-pub const BURST_BYTES_MAX: u64 = 1 << 30;
+pub(super) const BURST_BYTES_MAX: u64 = 1 << 30;
 /// Smallest quota in bytes.
 pub const QUOTA_BYTES_MIN: u64 = 1 << 20;
 /// Largest quota in bytes: 1 EiB, so that sums of usage cannot overflow what a store keeps.
-pub const QUOTA_BYTES_MAX: u64 = 1 << 60;
+pub(super) const QUOTA_BYTES_MAX: u64 = 1 << 60;
 /// Latest moment of an expiry: the end of the year 9999, the last one RFC 3339 writes.
-pub const TIME_MAX: Timestamp = Timestamp(253_402_300_799_000);
+pub(super) const TIME_MAX: Timestamp = Timestamp(253_402_300_799_000);
 /// Most DNS servers in a client's file.
-pub const DNS_MAX: usize = 8;
+pub(super) const DNS_MAX: usize = 8;
 /// Most routes in a client's file.
-pub const ROUTES_MAX: usize = 64;
+pub(super) const ROUTES_MAX: usize = 64;
 
 /// Collects what is wrong with an input.
 #[derive(Debug, Default)]

@@ -21,7 +21,9 @@ const COUNT_MAX: u32 = 1000;
 /// A group to be made.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "staff", "policy": "strict", "rate": {"down_bps": 1_000_000_000}}))]
+#[schema(example = json!({
+    "name": "staff", "policy": "strict", "rate": {"down_bps": 1_000_000_000}
+}))]
 pub struct NewGroup {
     /// 1 to 64 of `a-z 0-9 . _ @ -`; capitals become small.
     pub name: String,

@@ -1,8 +1,8 @@
 //! Inputs of the directory, and what is checked before anything is written.
 //!
-//! What a caller gives is a form (`New…`) or a merge patch (`…Patch`, RFC 7396: absent keeps, `null`
-//! clears). References to other records are words, a name or an identifier, which are resolved in
-//! the transaction that writes. Here is only what can be judged without the store.
+//! What a caller gives is a form (`New…`) or a merge patch (`…Patch`, RFC 7396: absent keeps,
+//! `null` clears). References to other records are words, a name or an identifier, which are
+//! resolved in the transaction that writes. Here is only what can be judged without the store.
 
 mod check;
 mod forms;

@@ -279,14 +279,15 @@ pub mod scopes {
     use super::{Checks, Role};
 
     /// What a user without a role may have in a token: what is about itself.
-    pub const OWN: &[&str] = &["me"];
-    /// What a viewer may read.
+    pub const OWN: &[&str] = &["me", "session"];
+    /// What there is to read and to write.
     pub const KINDS: &[&str] = &[
-        "audit", "bans", "config", "devices", "events", "groups", "me", "nodes", "policies",
-        "pools", "quotas", "reports", "sessions", "status", "tokens", "users",
+        "audit", "bans", "config", "devices", "drain", "events", "groups", "me", "metrics",
+        "nodes", "policies", "pools", "quotas", "reports", "session", "sessions", "status",
+        "tokens", "users",
     ];
     /// What only administrators may write.
-    pub const ADMINISTRATIVE: &[&str] = &["config", "nodes", "pools", "tokens"];
+    pub const ADMINISTRATIVE: &[&str] = &["config", "drain", "pools", "tokens"];
 
     pub(super) fn check(checks: &mut Checks, scopes: &[String], role: Option<Role>) {
         if scopes.is_empty() {

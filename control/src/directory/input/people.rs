@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::check::DISPLAY_CHARS_MAX;
 use super::{Checks, Patch, Secret};
 use crate::directory::refusal::Refusal;
 use crate::store::records::{
@@ -65,8 +66,10 @@ impl NewUser {
     pub fn check(&self, id: UserId, now: Timestamp) -> Result<(User, UserRefs), Refusal> {
         let mut checks = Checks::default();
         let name = checks.name("/name", &self.name);
+        if let Some(text) = &self.display_name {
+            checks.display("/display_name", text, DISPLAY_CHARS_MAX);
+        }
         let display_name = self.display_name.clone().unwrap_or_else(|| name.clone());
-        checks.display("/display_name", &display_name, super::check::DISPLAY_CHARS_MAX);
         if let Some(rate) = &self.rate {
             checks.rate("/rate", rate);
         }
@@ -155,8 +158,10 @@ impl UserPatch {
             user.name = checks.name("/name", &user.name);
         }
         let display = self.display_name.clone();
+        if let Patch::Set(text) = &display {
+            checks.display("/display_name", text, DISPLAY_CHARS_MAX);
+        }
         user.display_name = display.apply_or(user.display_name, user.name.clone());
-        checks.display("/display_name", &user.display_name, super::check::DISPLAY_CHARS_MAX);
         user.role = self.role.clone().apply(user.role);
         user.state = checks.required("/state", &self.state, &user.state);
         if let Patch::Set(moment) = self.expires_at {

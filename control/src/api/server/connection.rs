@@ -1,0 +1,167 @@
+//! One connection: who is there, and how long it may take.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{Notify, watch};
+use tower::ServiceExt as _;
+
+use super::bounds::{Bounds, Census};
+use super::patient::Patient;
+use super::tls::Tls;
+use crate::api::caller::Source;
+use crate::api::gatekeeper::{Door, Via};
+use crate::api::state::SourceKey;
+
+/// What all connections share.
+pub(super) struct Host {
+    router: Router,
+    bounds: Bounds,
+    census: RefCell<Census<SourceKey>>,
+    stopped: watch::Receiver<bool>,
+    /// Conversations under way, by all doors.
+    talks: Cell<usize>,
+    left: Notify,
+}
+
+impl Host {
+    pub(super) fn new(router: Router, bounds: Bounds, stopped: watch::Receiver<bool>) -> Self {
+        let (census, talks) = (RefCell::default(), Cell::new(0));
+        Self { router, bounds, census, stopped, talks, left: Notify::new() }
+    }
+
+    /// Talks to a client of the Unix socket. Its number is bounded by the listener.
+    pub(super) async fn unix(&self, stream: UnixStream) -> io::Result<()> {
+        let uid = stream.peer_cred()?.uid();
+        let via = Via { door: Door::Unix, source: Source::Unix { uid } };
+        self.converse(stream, via).await
+    }
+
+    /// Talks to a client of a TCP door in a task of its own, or turns it away.
+    pub(super) fn tcp(self: &Rc<Self>, stream: TcpStream, from: SocketAddr, tls: Option<&Tls>) {
+        let source = Source::Ip(from.ip().to_canonical());
+        let Some(place) = Place::take(self, SourceKey::new(source)) else {
+            tracing::debug!(%from, "Too many connections to the API");
+            return;
+        };
+        // Answers are small and whole; waiting for more only delays them.
+        let _ = stream.set_nodelay(true);
+        let acceptor = tls.map(Tls::acceptor);
+        tokio::task::spawn_local(async move {
+            let host = &place.host;
+            let done = match acceptor {
+                None => host.converse(stream, Via { door: Door::Loopback, source }).await,
+                Some(acceptor) => {
+                    let shaken = tokio::time::timeout(host.bounds.head, acceptor.accept(stream));
+                    match shaken.await {
+                        Ok(Ok(stream)) => {
+                            host.converse(stream, Via { door: Door::Https, source }).await
+                        }
+                        Ok(Err(error)) => Err(error),
+                        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                    }
+                }
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "A connection to the API broke off");
+            }
+        });
+    }
+
+    /// Returns when nobody is left.
+    pub(super) async fn empty(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.talks.get() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        via: Via,
+    ) -> io::Result<()> {
+        let _talk = Talk::begin(self);
+        let router = self.router.clone();
+        let service = service_fn(move |request| answer(router.clone(), request, via));
+        let stream = TokioIo::new(Patient::new(stream, self.bounds.stall));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.bounds.head)
+            .max_headers(self.bounds.headers)
+            .max_buf_size(self.bounds.head_bytes)
+            .serve_connection(stream, service);
+        let mut connection = std::pin::pin!(connection);
+        let mut stopped = self.stopped.clone();
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stopped.wait_for(|stop| *stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        ended.map_err(io::Error::other)
+    }
+}
+
+async fn answer(
+    router: Router,
+    request: hyper::Request<Incoming>,
+    via: Via,
+) -> Result<Response, Infallible> {
+    let mut request: Request = request.map(Body::new);
+    request.extensions_mut().insert(via);
+    router.oneshot(request).await
+}
+
+/// A place in the census, given back when the task ends however it ends.
+struct Place {
+    host: Rc<Host>,
+    source: SourceKey,
+}
+
+impl Place {
+    fn take(host: &Rc<Host>, source: SourceKey) -> Option<Self> {
+        let entered = host.census.borrow_mut().enter(source, &host.bounds);
+        entered.then(|| Self { host: Rc::clone(host), source })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.host.census.borrow_mut().leave(self.source);
+    }
+}
+
+/// A conversation, counted while it lasts.
+struct Talk<'a>(&'a Host);
+
+impl<'a> Talk<'a> {
+    fn begin(host: &'a Host) -> Self {
+        host.talks.set(host.talks.get() + 1);
+        Self(host)
+    }
+}
+
+impl Drop for Talk<'_> {
+    fn drop(&mut self) {
+        self.0.talks.set(self.0.talks.get() - 1);
+        self.0.left.notify_one();
+    }
+}

@@ -1,0 +1,7 @@
+//! The API as a whole, called without a socket.
+
+mod access;
+mod document;
+mod refusals;
+mod resources;
+mod signing_in;

@@ -1,0 +1,56 @@
+//! Migrations.
+
+use ringway_control::store::{Store, StoreError};
+
+use crate::world::{World, options};
+
+pub(crate) fn at_once(world: &World) {
+    let stores: Vec<Store> = world.wait(async {
+        let opening: Vec<_> = (0..6)
+            .map(|_| {
+                let url = world.url.clone();
+                tokio::spawn(async move { Store::open(&url, &options()).await.unwrap() })
+            })
+            .collect();
+        let mut stores = Vec::new();
+        for open in opening {
+            stores.push(open.await.unwrap());
+        }
+        stores
+    });
+    for store in &stores {
+        let policies = world.wait(store.read(|db| db.policies(&Default::default()))).unwrap();
+        assert_eq!(policies.items.len(), 1);
+    }
+    assert_eq!(world.raw_number("SELECT COUNT(*) FROM migrations"), 1);
+}
+
+pub(crate) fn newer(world: &World) {
+    drop(world.open().unwrap());
+    world.raw("INSERT INTO migrations (version, at) VALUES (7, 0)");
+    let refused = world.open().err().unwrap();
+    assert_eq!(refused, StoreError::Newer { found: 7, known: 1 });
+    let text = refused.to_string();
+    assert!(text.contains('7') && text.contains("up to 1") && text.contains("backup"), "{text}");
+    world.raw("DELETE FROM migrations WHERE version = 7");
+    assert!(world.open().is_ok());
+}
+
+pub(crate) fn half(world: &World) {
+    // The last table of the step is there already, so the step fails at its end.
+    if world.file().is_some() {
+        world.raw("PRAGMA application_id = 1380407129");
+    }
+    world.raw("CREATE TABLE settings (name TEXT PRIMARY KEY)");
+    let tables = match world.file() {
+        Some(_) => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table'",
+        None => "SELECT COUNT(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema()",
+    };
+    for _ in 0..2 {
+        let failed = world.open().err().unwrap();
+        assert!(failed.to_string().contains("settings"), "{failed}");
+        assert_eq!(world.raw_number(tables), 1, "all of the step was undone");
+    }
+    world.raw("DROP TABLE settings");
+    assert!(world.open().is_ok());
+}
