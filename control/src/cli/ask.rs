@@ -34,7 +34,8 @@ impl SureArgs {
             return Ok(());
         }
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            let message = format!("{what}: nobody is there to be asked, so say --yes if you mean it");
+            let message =
+                format!("{what}: nobody is there to be asked, so say --yes if you mean it");
             return Err(Failure::new(Status::Usage, message));
         }
         say(&format!("{what}. Go on? [y/N]"));

@@ -9,8 +9,8 @@ use ringway_proto::crypto::{PrivateKey, Random as _};
 use zeroize::Zeroizing;
 
 use super::args::{
-    CheckArgs, Cli, CompletionArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs, UpgradeArgs, WgArgs,
-    Where,
+    CheckArgs, Cli, CompletionArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs,
+    UpgradeArgs, WgArgs, Where,
 };
 use super::{print, say};
 use crate::config::{Config, Overrides, values};

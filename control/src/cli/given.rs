@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::units;
 use crate::store::ids::Timestamp;
@@ -158,11 +158,6 @@ pub(crate) fn volume(text: &str) -> Result<Volume, String> {
         format!("\"{period}\" is no period of a quota: write {}", words.join(", "))
     })?;
     Ok(Volume { bytes, period })
-}
-
-/// A moment for JSON.
-pub(crate) fn moment_json(moment: Timestamp) -> Value {
-    json!(moment)
 }
 
 fn ms(distance: Duration) -> i64 {

@@ -127,7 +127,9 @@ pub(crate) fn age(seconds: u64) -> String {
     match first {
         None => format!("{}s", seconds % 60),
         Some(2) => format!("{}m {}s", parts[2].0, seconds % 60),
-        Some(at) => format!("{}{} {}{}", parts[at].0, parts[at].1, parts[at + 1].0, parts[at + 1].1),
+        Some(at) => {
+            format!("{}{} {}{}", parts[at].0, parts[at].1, parts[at + 1].0, parts[at + 1].1)
+        }
     }
 }
 

@@ -34,11 +34,6 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// How many rows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// The table as lines, in at most `width` columns.
     pub(crate) fn lines(&self, width: Option<usize>) -> String {
         let heads: Vec<String> = self.heads.iter().map(|head| (*head).to_owned()).collect();

@@ -95,7 +95,9 @@ fn verify(desk: &Desk) -> Result<Status, Failure> {
             ("Last entry", word(&state, "/head_sequence")),
             ("Its hash", word(&state, "/head_hash")),
         ])?;
-        say("Keep number and hash of the last entry elsewhere: later they prove that nothing is gone");
+        say(
+            "Keep number and hash of the last entry elsewhere: later they prove that nothing is gone",
+        );
     }
     Ok(if intact { Status::Done } else { Status::Findings })
 }

@@ -255,8 +255,7 @@ fn list(desk: &Desk, args: &ListArgs) -> Result<Status, Failure> {
         (false, false) => None,
         (enabled, _) => Some(enabled.to_string()),
     };
-    let query =
-        [("user", args.user.clone()), ("enabled", enabled), ("name", args.name.clone())];
+    let query = [("user", args.user.clone()), ("enabled", enabled), ("name", args.name.clone())];
     let at = path(&["devices"]);
     if desk.show.json {
         return desk.list(&at, &query, |_| String::new()).map(|_| Status::Done);
@@ -273,7 +272,14 @@ fn list(desk: &Desk, args: &ListArgs) -> Result<Status, Failure> {
         return Ok(Status::Done);
     }
     let mut table = Table::new(&[
-        "USER", "DEVICE", "ENABLED", "ADDRESSES", "ACCESS UNTIL", "LAST SEEN", "KEY", "PUBLIC KEY",
+        "USER",
+        "DEVICE",
+        "ENABLED",
+        "ADDRESSES",
+        "ACCESS UNTIL",
+        "LAST SEEN",
+        "KEY",
+        "PUBLIC KEY",
     ]);
     for view in devices {
         table.push(vec![

@@ -90,7 +90,9 @@ fn tell(desk: &Desk, event: &Event) -> Result<(), Failure> {
     let (at, kind, subject) =
         (moment(&value, "/at"), word(&value, "/kind"), word(&value, "/subject"));
     let detail = match &value["detail"] {
-        Value::Object(map) if !map.is_empty() => format!("  {}", plain(&value["detail"].to_string())),
+        Value::Object(map) if !map.is_empty() => {
+            format!("  {}", plain(&value["detail"].to_string()))
+        }
         _ => String::new(),
     };
     print(&format!("{at}  {kind:<18}  {subject}{detail}\n"))
@@ -157,11 +159,8 @@ mod tests {
                           event: lagged\ndata: {\"missed\":3}\r\n\r\nid: 8\nevent: x\ndata: a\ndata: b\n\n";
 
     fn events() -> Vec<Event> {
-        let event = |id, kind: &str, data: &str| Event {
-            id,
-            kind: kind.to_owned(),
-            data: data.to_owned(),
-        };
+        let event =
+            |id, kind: &str, data: &str| Event { id, kind: kind.to_owned(), data: data.to_owned() };
         vec![
             event(Some(7), "user.created", "{\"id\":7}"),
             event(None, "lagged", "{\"missed\":3}"),

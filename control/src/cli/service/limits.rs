@@ -25,7 +25,11 @@ pub(crate) struct RateArgs {
 impl RateArgs {
     /// The patch of a rate; none if no flag was given.
     pub(crate) fn json(&self) -> Option<Value> {
-        patch(&[("up_bps", self.rate_up), ("down_bps", self.rate_down), ("burst_bytes", self.burst)])
+        patch(&[
+            ("up_bps", self.rate_up),
+            ("down_bps", self.rate_down),
+            ("burst_bytes", self.burst),
+        ])
     }
 }
 

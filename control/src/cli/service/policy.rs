@@ -179,7 +179,15 @@ fn list(desk: &Desk) -> Result<Status, Failure> {
     let Some(policies) = policies else { return Ok(Status::Done) };
     let pools = Names::of(desk, "pools", &policies, "/pool");
     let mut table = Table::new(&[
-        "NAME", "FACTORS", "USER RATE", "QUOTA", "ACCESS", "IDLE", ">DEVICES", ">SESSIONS", "POOL",
+        "NAME",
+        "FACTORS",
+        "USER RATE",
+        "QUOTA",
+        "ACCESS",
+        "IDLE",
+        ">DEVICES",
+        ">SESSIONS",
+        "POOL",
     ]);
     for policy in &policies {
         table.push(vec![

@@ -142,8 +142,19 @@ fn list_once(desk: &Desk, args: &ListArgs, clear: bool) -> Result<(), Failure> {
 }
 
 const HEADS: &[&str] = &[
-    ">ID", "USER", "DEVICE", "STATE", "CLIENT", "TUNNEL", "SINCE", ">UP", ">DOWN", ">RATE UP",
-    ">RATE DOWN", "EXIT", ">CORE",
+    ">ID",
+    "USER",
+    "DEVICE",
+    "STATE",
+    "CLIENT",
+    "TUNNEL",
+    "SINCE",
+    ">UP",
+    ">DOWN",
+    ">RATE UP",
+    ">RATE DOWN",
+    "EXIT",
+    ">CORE",
 ];
 
 fn row(session: &Value, now: Timestamp) -> Vec<String> {

@@ -333,7 +333,15 @@ fn list(desk: &Desk, args: &ListArgs) -> Result<Status, Failure> {
     let groups = Names::of(desk, "groups", &users, "/group");
     let policies = Names::of(desk, "policies", &users, "/policy");
     let mut table = Table::new(&[
-        "NAME", "DISPLAY NAME", "STATE", "ROLE", "GROUP", "POLICY", "EXPIRES", "PASSWORD", "TOTP",
+        "NAME",
+        "DISPLAY NAME",
+        "STATE",
+        "ROLE",
+        "GROUP",
+        "POLICY",
+        "EXPIRES",
+        "PASSWORD",
+        "TOTP",
     ]);
     for user in &users {
         table.push(vec![

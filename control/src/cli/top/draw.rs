@@ -169,7 +169,12 @@ fn draw_drops(model: &Model, area: Rect, buffer: &mut Buffer) {
 fn draw_limits(model: &Model, area: Rect, buffer: &mut Buffer) {
     let mut lines: Vec<Line<'_>> = Vec::new();
     for (reason, rate, total) in model.limit_drops() {
-        lines.push(Line::raw(format!("{}: {}/s, {} ever", plain(reason), count(*rate), count(*total))));
+        lines.push(Line::raw(format!(
+            "{}: {}/s, {} ever",
+            plain(reason),
+            count(*rate),
+            count(*total)
+        )));
     }
     if lines.is_empty() {
         lines.push(Line::raw("No packet was over a limit"));
@@ -240,7 +245,10 @@ fn session_row(session: &Session, now: Timestamp) -> Row<'static> {
 
 fn keys(view: &View) -> Line<'static> {
     if view.typing {
-        return Line::raw(format!("Filter: {}_  (Enter keeps it, Esc drops it)", plain(&view.filter)));
+        return Line::raw(format!(
+            "Filter: {}_  (Enter keeps it, Esc drops it)",
+            plain(&view.filter)
+        ));
     }
     Line::raw("q quit  s sort  r other way  / filter  p pause  up/down scroll")
 }

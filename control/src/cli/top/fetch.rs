@@ -102,9 +102,8 @@ impl Fetcher {
             Ok(page) => {
                 let rows = page["items"].as_array().into_iter().flatten();
                 let over = rows.filter(|row| row["standing"]["exceeded"] == Value::Bool(true));
-                self.used_up = over
-                    .map(|row| (word(row, "/name"), word(row, "/standing/action")))
-                    .collect();
+                self.used_up =
+                    over.map(|row| (word(row, "/name"), word(row, "/standing/action"))).collect();
             }
             Err(failure) => notes.push(format!("quotas: {}", failure.message)),
         }

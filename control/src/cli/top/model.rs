@@ -111,7 +111,8 @@ impl Model {
         }
         self.drops.clear();
         for (reason, total) in reading.metrics.drops.iter().filter(|(_, total)| **total > 0) {
-            let since = before.map_or(*total, |before| before.drops.get(reason).copied().unwrap_or(0));
+            let since =
+                before.map_or(*total, |before| before.drops.get(reason).copied().unwrap_or(0));
             self.drops.push((reason.clone(), rate(*total, since), *total));
         }
         // What drops now comes first, then what dropped most.

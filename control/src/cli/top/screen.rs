@@ -38,11 +38,7 @@ impl Drop for Given {
 }
 
 /// Watches until somebody ends it.
-pub(super) fn run(
-    mut fetcher: Fetcher,
-    view: View,
-    interval: Duration,
-) -> Result<Status, Failure> {
+pub(super) fn run(mut fetcher: Fetcher, view: View, interval: Duration) -> Result<Status, Failure> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         let message = "There is no terminal to draw on: \"ringway top --once\" prints one screen";
         return Err(Failure::new(Status::Usage, message));
