@@ -30,16 +30,20 @@ macro_rules! statuses {
 
 statuses! {
     Done 0 "Everything that was asked for was done.",
-    Findings 1 "`doctor` found something to fix, or something failed that has no other code.",
+    Findings 1 "`doctor`, `health` or `audit verify` found something, or something failed that has no other code.",
     Usage 2 "The command line is wrong.",
     Config 3 "The configuration, or a key in it, is wrong; nothing was changed.",
     Unsupported 4 "A capability, a kernel feature or a program is missing.",
     PortBusy 5 "The UDP port is taken.",
     InterfaceExists 6 "The network interface exists already and belongs to somebody else.",
-    NotRunning 7 "No gateway answers on the control socket.",
+    NotRunning 7 "No gateway answers on its socket, or at the address of its API.",
     State 8 "A file or folder of the gateway could not be read or written.",
     Refused 9 "The running gateway refused what it was asked for and goes on unchanged.",
     Crashed 10 "A core stopped by itself.",
+    NotFound 11 "What was named does not exist.",
+    Conflict 12 "It does not fit the present state: a name is taken, something is in use, or somebody else changed it in between.",
+    Denied 13 "The API did not accept the credentials, or they do not allow this.",
+    Unavailable 14 "The gateway cannot do it now; try again later.",
 }
 
 impl Status {

@@ -23,18 +23,22 @@ use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
 use crate::config::{
-    Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice, SpinChoice,
-    SteeringChoice, StoreChoice, WorkerCount, Workers, diff,
+    Changes, Config, Interface, LogFormat, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice,
+    SpinChoice, SteeringChoice, StoreChoice, WorkerCount, Workers, diff,
 };
 use crate::exit::{ExitPlan, LocalExit, links};
 use crate::failure::{Failure, Status};
 use crate::gateway::{self, Placement, Role, Setup, UapiSocket, WorkerSetup};
 use crate::keys::SystemRandom;
+use crate::logs::Output;
+use crate::logs::line::Format;
+use crate::logs::privacy::Privacy;
+use crate::logs::sink::{self, FileSettings};
 use crate::place::{Places, Prepared};
 use crate::plane::{Operation, Plane, Secret};
 use crate::upgrade::message::{Offer, Part};
 use crate::upgrade::{Endpoints, Legacy};
-use crate::{logs, people, uapi};
+use crate::{harden, logs, people, uapi};
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -44,7 +48,8 @@ pub fn run(places: Places, overrides: Overrides) -> Result<(), Failure> {
     let prepared = places.prepare(overrides, &mut SystemRandom)?;
     say(&prepared.said);
     let config = prepared.config.clone();
-    logs::init(&log_settings(&config))?;
+    logs::init(&log_settings(&config, &prepared.places.state_dir))?;
+    info!("Secrets in memory: {}", harden::apply(config.security));
     refuse_conflicts(&prepared)?;
     let plan = plan(&config.workers)?;
     if let Some(cpu) = plan.control_cpu {
@@ -109,6 +114,10 @@ impl Role for FromFile {
         let limits = &self.next.as_ref().unwrap_or(&self.running).limits;
         policy.admission = limits.admission;
         policy.handshakes_per_source = limits.handshakes_per_source;
+    }
+
+    fn privacy(&self) -> Privacy {
+        people::privacy(&self.running)
     }
 
     fn people(&self) -> Option<people::Plan> {
@@ -222,7 +231,8 @@ pub(crate) fn claim(
     }
     let prepared = places.prepare(flags, &mut SystemRandom)?;
     let config = prepared.config.clone();
-    logs::init(&log_settings(&config))?;
+    logs::init(&log_settings(&config, &prepared.places.state_dir))?;
+    info!("Secrets in memory: {}", harden::apply(config.security));
     refuse_changes(&offer.settings, &settings(&config, &prepared.private.public()))?;
     let plan = plan(&config.workers)?;
     if let Some(cpu) = plan.control_cpu {
@@ -422,7 +432,7 @@ pub fn plan(workers: &Workers) -> Result<Plan, Failure> {
 }
 
 /// The log as the file wants it.
-fn log_settings(config: &Config) -> logs::Settings {
+fn log_settings(config: &Config, state_dir: &Path) -> logs::Settings {
     let level = match config.log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -430,7 +440,26 @@ fn log_settings(config: &Config) -> logs::Settings {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    logs::Settings { level, own: config.interface.pools().collect(), ..logs::Settings::default() }
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let output = match &config.log.file {
+        Some(file) => Output::File(FileSettings {
+            path: state_dir.join(file),
+            bytes_max: sink::BYTES_DEFAULT,
+            old_files: sink::OLD_FILES_DEFAULT,
+        }),
+        None => Output::Stderr,
+    };
+    logs::Settings {
+        level,
+        format,
+        output,
+        privacy: people::privacy(config),
+        own: config.interface.pools().collect(),
+        ..logs::Settings::default()
+    }
 }
 
 /// Tells the operator on standard output. If nobody listens any more, nobody needs it.

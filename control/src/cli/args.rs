@@ -16,6 +16,26 @@ use crate::config::{
 };
 use crate::keys;
 
+use super::service::audit::AuditVerb;
+use super::service::ban::BanVerb;
+use super::service::config::ConfigVerb;
+use super::service::device::DeviceVerb;
+use super::service::drain::DrainArgs;
+use super::service::enrol::EnrolArgs;
+use super::service::events::EventsArgs;
+use super::service::gateway::{BackupArgs, SetupArgs};
+use super::service::group::GroupVerb;
+use super::service::node::NodeVerb;
+use super::service::policy::PolicyVerb;
+use super::service::pool::PoolVerb;
+use super::service::quota::QuotaVerb;
+use super::service::report::ReportVerb;
+use super::service::session::SessionVerb;
+use super::service::token::TokenVerb;
+use super::service::user::UserVerb;
+use super::service::{Nothing, Noun, Verb};
+use super::top::TopArgs;
+
 /// `ringway …`.
 #[derive(Debug, Parser)]
 #[command(name = "ringway", version, about = "A VPN gateway on io_uring, WireGuard first")]
@@ -48,24 +68,59 @@ pub(crate) enum Command {
     Pubkey,
     /// Print a new preshared key
     Genpsk,
-    /// Add, list or remove clients
+    /// Add, list or remove clients that the configuration file has
     Peer(PeerArgs),
-    /// Configurations of other programs
-    Config(ConfigArgs),
+    /// Say what the gateway is and does, in a few numbers
+    Status(Verb<Nothing>),
+    /// Say whether traffic can be served, part by part; ends with 1 if it cannot
+    Health(Verb<Nothing>),
+    /// Watch the gateway: cores, sessions, drops, limits
+    Top(Verb<TopArgs>),
+    /// Users: who may come in
+    User(Noun<UserVerb>),
+    /// Devices of users, and what to load into them
+    Device(Noun<DeviceVerb>),
+    /// Make a one-time link by which a user adds a device
+    Enrol(Verb<EnrolArgs>),
+    /// Groups: users with a policy and a rate in common
+    Group(Noun<GroupVerb>),
+    /// Policies: what users may do
+    Policy(Noun<PolicyVerb>),
+    /// Pools: inner addresses that devices lease
+    Pool(Noun<PoolVerb>),
+    /// Sessions: who is connected now
+    Session(Noun<SessionVerb>),
+    /// Tokens by which programs use the API
+    Token(Noun<TokenVerb>),
+    /// Quotas: who used how much
+    Quota(Noun<QuotaVerb>),
+    /// Who changed what, and whether that record is whole
+    Audit(Noun<AuditVerb>),
+    /// The configuration of the running gateway: try, apply, confirm, take back
+    Config(Noun<ConfigVerb>),
+    /// Who is kept out for a while after too many failures
+    Ban(Noun<BanVerb>),
+    /// Exits, in service or out of it
+    Node(Noun<NodeVerb>),
+    /// Empty the gateway: no new sessions, and the old ones leave until a deadline
+    Drain(Verb<DrainArgs>),
+    /// Follow what happens
+    Events(Verb<EventsArgs>),
+    /// Reports: who moved how much, how fast it was
+    Report(Noun<ReportVerb>),
+    /// Copy the records to a file of the gateway's host
+    Backup(Verb<BackupArgs>),
+    /// Make the first administrator, with the secret that the first start printed
+    Setup(Verb<SetupArgs>),
+    /// Print what makes a shell complete these commands
+    Completion(CompletionArgs),
 }
 
-/// `ringway config …`.
+/// `ringway completion`.
 #[derive(Args, Debug)]
-pub(crate) struct ConfigArgs {
-    #[command(subcommand)]
-    pub(crate) command: ConfigCommand,
-}
-
-/// What to do with a configuration.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Print the configuration of another program as one for this
-    Import(ImportArgs),
+pub(crate) struct CompletionArgs {
+    /// For which shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// `ringway config import`.
@@ -316,7 +371,7 @@ fn without(text: &str) -> Result<FastPaths, String> {
     advise("workers", "without", values::without(text))
 }
 
-fn interface(text: &str) -> Result<String, String> {
+pub(super) fn interface(text: &str) -> Result<String, String> {
     advise("interface", "name", values::interface_name(text))
 }
 
@@ -338,7 +393,7 @@ fn keepalive(text: &str) -> Result<u16, String> {
     }
 }
 
-fn public_key(text: &str) -> Result<PublicKey, String> {
+pub(super) fn public_key(text: &str) -> Result<PublicKey, String> {
     keys::parse_public(text).map_err(|error| error.to_string())
 }
 

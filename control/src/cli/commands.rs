@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
+use clap::CommandFactory as _;
 use ringway_proto::crypto::{PrivateKey, Random as _};
 use zeroize::Zeroizing;
 
 use super::args::{
-    CheckArgs, DoctorArgs, ImportArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs,
-    UpgradeArgs, WgArgs, Where,
+    CheckArgs, Cli, CompletionArgs, DoctorArgs, ImportArgs, PeerAddArgs, PeerRemoveArgs, RunArgs,
+    StatsArgs, UpgradeArgs, WgArgs, Where,
 };
 use super::{print, say};
 use crate::config::{Config, Overrides, values};
@@ -110,7 +111,7 @@ pub(super) fn upgrade(args: UpgradeArgs) -> Result<Status, Failure> {
 }
 
 /// Prints what the file becomes, and says how much of it somebody has to look at.
-pub(super) fn config_import(args: &ImportArgs) -> Result<Status, Failure> {
+pub(in crate::cli) fn config_import(args: &ImportArgs) -> Result<Status, Failure> {
     let path = &args.file;
     let failed = |error: &io::Error| Failure::file("read", path, error);
     let file = File::open(path).map_err(|error| failed(&error))?;
@@ -127,6 +128,13 @@ pub(super) fn config_import(args: &ImportArgs) -> Result<Status, Failure> {
     let Imported { carried, left, .. } = imported;
     say(&format!("{carried} setting(s) carried over, {left} to be looked at"));
     Ok(if left > 0 { Status::Findings } else { Status::Done })
+}
+
+pub(super) fn completion(args: CompletionArgs) -> Result<Status, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "ringway", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Status::Done)
 }
 
 pub(super) fn genkey() -> Result<Status, Failure> {

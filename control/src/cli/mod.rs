@@ -5,7 +5,15 @@
 //! and an exit code of `failure.rs`.
 
 mod args;
+mod ask;
+mod client;
 mod commands;
+mod files;
+mod given;
+mod service;
+mod show;
+mod table;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -17,7 +25,7 @@ use clap::error::ErrorKind;
 
 use crate::failure::{Failure, Status};
 use crate::{harden, logs};
-use args::{Cli, Command, ConfigCommand, PeerCommand, WgCli};
+use args::{Cli, Command, PeerCommand, WgCli};
 
 /// Does what the arguments say. The first one is the program's own name: called as `ringway-wg`,
 /// the program is `ringway wg`.
@@ -68,9 +76,28 @@ fn dispatch(command: Command) -> Result<Status, Failure> {
             PeerCommand::List(place) => commands::peer_list(place),
             PeerCommand::Remove(args) => commands::peer_remove(args),
         },
-        Command::Config(config) => match config.command {
-            ConfigCommand::Import(args) => commands::config_import(&args),
-        },
+        Command::Status(verb) => service::gateway::status(&verb),
+        Command::Health(verb) => service::gateway::health(&verb),
+        Command::Top(verb) => top::run(&verb),
+        Command::User(noun) => service::user::run(noun),
+        Command::Device(noun) => service::device::run(noun),
+        Command::Enrol(verb) => service::enrol::run(&verb),
+        Command::Group(noun) => service::group::run(noun),
+        Command::Policy(noun) => service::policy::run(noun),
+        Command::Pool(noun) => service::pool::run(noun),
+        Command::Session(noun) => service::session::run(noun),
+        Command::Token(noun) => service::token::run(noun),
+        Command::Quota(noun) => service::quota::run(noun),
+        Command::Audit(noun) => service::audit::run(noun),
+        Command::Config(noun) => service::config::run(noun),
+        Command::Ban(noun) => service::ban::run(noun),
+        Command::Node(noun) => service::node::run(noun),
+        Command::Drain(verb) => service::drain::run(&verb),
+        Command::Events(verb) => service::events::run(&verb),
+        Command::Report(noun) => service::report::run(noun),
+        Command::Backup(verb) => service::gateway::backup(&verb),
+        Command::Setup(verb) => service::gateway::setup(&verb),
+        Command::Completion(args) => commands::completion(args),
     }
 }
 

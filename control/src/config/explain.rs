@@ -127,6 +127,8 @@ impl Config {
             ("sign_in", "allow") => list(&sign_in.allow),
             ("sign_in", "deny") => list(&sign_in.deny),
             ("metrics", "sessions_max") => self.metrics.sessions_max.to_string(),
+            ("security", "core_dumps") => self.security.core_dumps.to_string(),
+            ("security", "lock_memory") => self.security.lock_memory.to_string(),
             ("log", "level") => quote(&self.log.level.word()),
             ("log", "format") => quote(&self.log.format.word()),
             ("log", "file") => quote(&self.log.file.as_ref()?.display()),

@@ -38,6 +38,7 @@ use self::desk::{Desk, DeskError};
 use self::start::Started;
 use crate::config::{DriverChoice, FastPaths};
 use crate::failure::{Failure, Status};
+use crate::logs::privacy::Privacy;
 use crate::logs::reason::Code;
 use crate::people::{self, People};
 use crate::plane::{Operation, Plane};
@@ -133,6 +134,11 @@ pub trait Role {
 
     /// Puts the host back as it was. Called once, also after a failed [`Role::raise`].
     fn lower(&mut self);
+
+    /// What may be kept and shown of clients.
+    fn privacy(&self) -> Privacy {
+        Privacy::default()
+    }
 
     /// Sets in the policy what may change while the gateway runs.
     fn adjust(&self, _policy: &mut Policy) {}
@@ -257,6 +263,7 @@ async fn serve(
     ready: impl FnOnce(),
 ) -> Result<End, Failure> {
     let desk = &started.desk;
+    desk.keep_private(role.privacy());
     let gone = follow_link(started)?;
     let mut listeners = JoinSet::new();
     let (reload_requests, mut reloads) = mpsc::channel(4);

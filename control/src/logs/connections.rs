@@ -13,13 +13,14 @@ use crate::store::records::ConnectionEntry;
 /// Milliseconds between two purges: a day.
 pub const PURGE_EVERY_MS: i64 = 86_400_000;
 
-/// The entry of a session that begins.
+/// The entry of a session that begins; none for a peer of the configuration file.
 #[must_use]
 pub fn connected(session: &Session, privacy: &Privacy) -> Option<ConnectionEntry> {
+    let (user, device) = session.owner?;
     (privacy.mode == Mode::Full).then(|| ConnectionEntry {
         at: session.since,
-        user: session.user,
-        device: session.device,
+        user,
+        device,
         event: "connected".to_owned(),
         endpoint: endpoint(session, privacy),
         reason: None,
@@ -37,11 +38,12 @@ pub fn disconnected(
     now: Timestamp,
     privacy: &Privacy,
 ) -> Option<ConnectionEntry> {
+    let (user, device) = session.owner?;
     let duration_s = u64::try_from(now.since(session.since)).unwrap_or(0) / 1000;
     (privacy.mode == Mode::Full).then(|| ConnectionEntry {
         at: now,
-        user: session.user,
-        device: session.device,
+        user,
+        device,
         event: "disconnected".to_owned(),
         endpoint: endpoint(session, privacy),
         reason: reason.map(|reason| reason.code().to_owned()),
@@ -73,6 +75,8 @@ fn endpoint(session: &Session, privacy: &Privacy) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use ringway_proto::crypto::PublicKey;
+
     use super::*;
     use crate::access::sessions::{Counted, Seen, Sessions, State};
     use crate::store::records::{DeviceId, UserId};
@@ -85,13 +89,15 @@ mod tests {
             last_received: None,
             path_mtu: 1420,
             core: 0,
+            outer_bytes: (0, 0),
         };
         let mut sessions = Sessions::default();
-        let device = DeviceId::fresh();
-        sessions.begin(UserId::fresh(), device, seen, Timestamp(2_000));
+        let key = PublicKey([7; 32]);
+        let owner = Some((UserId::fresh(), DeviceId::fresh()));
+        sessions.begin(key, owner, seen, Timestamp(2_000));
         let moved = Counted { up_bytes: 7, down_bytes: 9, ..Counted::default() };
-        sessions.count(device, moved, 1000, Timestamp(3_000));
-        sessions.end(device).unwrap()
+        sessions.count(&key, moved, 1000, Timestamp(3_000));
+        sessions.end(&key).unwrap()
     }
 
     const NO_LOG: Privacy = Privacy { mode: Mode::NoLog, show_live: true, retention_days: 30 };

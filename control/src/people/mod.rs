@@ -6,9 +6,11 @@
 //! another process left go on. This is the composition root of that half of control; it must not
 //! do what its parts do.
 
-mod bridge;
+mod reload;
 mod settings;
 mod stats;
+
+pub(crate) use settings::privacy;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -21,7 +23,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use self::bridge::{Bridge, ReloadByDesk};
+use self::reload::ReloadByDesk;
 use crate::api::accounts::StoreAccounts;
 use crate::api::first_start::FirstStart;
 use crate::api::server::{self, Server};
@@ -31,7 +33,8 @@ use crate::auth::Gate;
 use crate::config::{Config, Overrides};
 use crate::configs::trial::Trial;
 use crate::configs::{ConfigParts, Configs, StoreHistory};
-use crate::directory::{Directory, Surroundings};
+use crate::directory::Directory;
+use crate::directory::LocalCredentials;
 use crate::events::Hub;
 use crate::failure::{Failure, Status};
 use crate::gateway::desk::Desk;
@@ -48,6 +51,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// How often keys, certificates and lists of those who sign in are looked after.
 const UPKEEP: Duration = Duration::from_secs(10);
+
+/// Who one-time passwords are for, as authenticators show it.
+const ISSUER: &str = "Ringway";
 
 /// How long the end of a process waits for the store.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -81,7 +87,6 @@ pub struct People {
 struct Running {
     service: Rc<Service>,
     directory: Directory,
-    gate: Gate,
 }
 
 impl People {
@@ -143,15 +148,10 @@ impl People {
         let plan = self.plan.borrow().clone();
         let hub = Hub::default();
         let gate = self.gate(&plan, &store).await?;
-        let bridge = Arc::new(Bridge::new(gate.clone()));
+        let credentials = Arc::new(LocalCredentials::new(gate.hasher().clone(), ISSUER));
         let here = settings::surroundings(&plan);
-        let directory = Directory::new(
-            store.clone(),
-            hub.clone(),
-            Arc::new(now),
-            bridge.clone(),
-            here.clone(),
-        );
+        let directory =
+            Directory::new(store.clone(), hub.clone(), Arc::new(now), credentials, here.clone());
         let taken = directory.take_configured_pools().await;
         taken.map_err(|refusal| Failure::new(Status::Config, refusal.to_string()))?;
         match directory.check_surroundings(here).await {
@@ -174,16 +174,17 @@ impl People {
             gate.clone(),
             plan.config.metrics.sessions_max as usize,
         )));
-        let running = Running { service, directory: directory.clone(), gate };
+        let running = Running { service, directory: directory.clone() };
         *self.running.borrow_mut() = Some(running);
         let live = LiveGateway::new(door, about(&plan));
-        self.serve_api(&plan, store, hub, bridge, directory, live).await
+        self.serve_api(&plan, store, hub, gate, directory, live).await
     }
 
     /// The gate computes a hash and reads files: on a thread that may take its time.
     async fn gate(&self, plan: &Plan, store: &Store) -> Result<Gate, Failure> {
-        let wanted = settings::of_gate(&plan.config)
-            .map_err(|why| Failure::new(Status::Config, format!("[sign_in] or [[issuer]]: {why}")))?;
+        let wanted = settings::of_gate(&plan.config).map_err(|why| {
+            Failure::new(Status::Config, format!("[sign_in] or [[issuer]]: {why}"))
+        })?;
         let people = Arc::new(store.clone());
         let built = tokio::task::spawn_blocking(move || {
             Gate::builder(wanted, people).map(crate::auth::gate::Builder::build)
@@ -191,7 +192,9 @@ impl People {
         let gate = built
             .await
             .map_err(|failure| Failure::new(Status::Crashed, failure.to_string()))?
-            .map_err(|why| Failure::new(Status::Config, format!("[sign_in] or [[issuer]]: {why}")))?;
+            .map_err(|why| {
+                Failure::new(Status::Config, format!("[sign_in] or [[issuer]]: {why}"))
+            })?;
         if let Err(trouble) = gate.restore().await {
             warn!("Who was kept out before is not known: {}", trouble.0);
         }
@@ -205,7 +208,7 @@ impl People {
         plan: &Plan,
         store: Store,
         hub: Hub,
-        bridge: Arc<Bridge>,
+        gate: Gate,
         directory: Directory,
         live: LiveGateway,
     ) -> Result<Option<Server>, Failure> {
@@ -237,8 +240,8 @@ impl People {
         }
         let state = ApiState::new(api::Parts {
             live: Arc::new(live),
-            accounts: Arc::new(StoreAccounts::new(store, bridge.clone())),
-            sign_in: bridge,
+            accounts: Arc::new(StoreAccounts::new(store, Arc::new(gate.hasher().clone()))),
+            sign_in: Arc::new(gate),
             configs: Arc::clone(&configs),
             first_start,
             hub,
@@ -250,14 +253,18 @@ impl People {
         let mut pause = PAUSE;
         loop {
             let doors = settings::doors(plan)?;
-            let failure =
-                match server::start(doors, server::bounds::Bounds::default(), router.clone(), Arc::clone(&configs)) {
-                    Ok(server) => {
-                        said_where(plan, &server);
-                        return Ok(Some(server));
-                    }
-                    Err(failure) => failure,
-                };
+            let failure = match server::start(
+                doors,
+                server::bounds::Bounds::default(),
+                router.clone(),
+                Arc::clone(&configs),
+            ) {
+                Ok(server) => {
+                    said_where(plan, &server);
+                    return Ok(Some(server));
+                }
+                Err(failure) => failure,
+            };
             warn!("The API is not reached yet; this is tried again: {failure}");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -327,9 +334,8 @@ async fn ring(
     loop {
         match changes.recv().await {
             Ok(Change::User(id)) => {
-                let name = service.with_projection(|known| {
-                    known.person(id).map(|person| person.name.clone())
-                });
+                let name = service
+                    .with_projection(|known| known.person(id).map(|person| person.name.clone()));
                 if let Some(name) = name {
                     gate.changed(&name);
                 }

@@ -17,6 +17,9 @@ use crate::service;
 use crate::store::records::Rate;
 use crate::store::{StoreError, StoreUrl};
 
+/// Seconds of a day.
+const DAY_S: u64 = 86_400;
+
 /// Where the records are.
 pub(super) fn store_url(plan: &Plan) -> Result<StoreUrl, StoreError> {
     match &plan.config.store {
@@ -36,14 +39,9 @@ pub(super) fn surroundings(plan: &Plan) -> Surroundings {
 /// What may change while the service runs.
 pub(super) fn of_service(config: &Config) -> service::Settings {
     let limits = &config.limits;
-    service::Settings {
-        rate: Rate {
-            up_bps: limits.rate_up_bps,
-            down_bps: limits.rate_down_bps,
-            burst_bytes: None,
-        },
-        retention: config.log.retention,
-    }
+    let rate =
+        Rate { up_bps: limits.rate_up_bps, down_bps: limits.rate_down_bps, burst_bytes: None };
+    service::Settings { rate }
 }
 
 /// What may be kept of clients.
@@ -52,7 +50,9 @@ pub(crate) fn privacy(config: &Config) -> Privacy {
         ConnectionLog::Full => Mode::Full,
         ConnectionLog::NoLog => Mode::NoLog,
     };
-    Privacy { mode, ..Privacy::default() }
+    let days = config.log.retention.as_secs() / DAY_S;
+    let retention_days = u32::try_from(days).unwrap_or(u32::MAX).max(1);
+    Privacy { mode, retention_days, ..Privacy::default() }
 }
 
 /// How people sign in.
@@ -106,8 +106,12 @@ fn algorithm(name: &str) -> Result<Alg, String> {
 pub(super) fn doors(plan: &Plan) -> Result<Doors, Failure> {
     let api = &plan.config.api;
     let files = api.certificate_file.clone().zip(api.key_file.clone());
-    let tls = files.map(|(certificate, key)| Tls::load(TlsFiles { certificate, key })).transpose()?;
-    let (plain, https) =
-        if tls.is_some() { (Vec::new(), api.listen.clone()) } else { (api.listen.clone(), Vec::new()) };
+    let tls =
+        files.map(|(certificate, key)| Tls::load(TlsFiles { certificate, key })).transpose()?;
+    let (plain, https) = if tls.is_some() {
+        (Vec::new(), api.listen.clone())
+    } else {
+        (api.listen.clone(), Vec::new())
+    };
     Ok(Doors { unix: api.socket.clone(), plain, https, tls: tls.map(Arc::new) })
 }

@@ -52,12 +52,14 @@ impl Sources {
 
     fn sign_in(&self) -> SignIn {
         let stats = self.gate.stats();
-        let refused = Reason::ALL.iter().map(|reason| reason.code()).zip(stats.refused.iter().copied());
+        let refused =
+            Reason::ALL.iter().map(|reason| reason.code()).zip(stats.refused.iter().copied());
         let bounds_us = LATENCY_BOUNDS_MS.map(|ms| ms * 1000);
         let latency = stats.latency.iter().fold(Latency::default(), |all, one| {
             all.plus(&Latency::of(&bounds_us, &one.buckets, one.sum_us))
         });
-        let waiting = stats.lanes.iter().map(|(_, lane)| lane.waiting.iter().sum::<usize>() as u64).sum();
+        let waiting =
+            stats.lanes.iter().map(|(_, lane)| lane.waiting.iter().sum::<usize>() as u64).sum();
         SignIn {
             accepted: vec![("all", stats.accepted)],
             refused: refused.collect(),

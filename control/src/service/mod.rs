@@ -65,8 +65,6 @@ pub struct Parts {
 pub struct Settings {
     /// What all clients of the store share.
     pub rate: Rate,
-    /// How long connections are kept.
-    pub retention: Duration,
 }
 
 /// While this is held nothing is told to the store.

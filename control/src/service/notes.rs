@@ -12,8 +12,9 @@ use crate::access::projection::Note;
 use crate::access::sessions::Session;
 use crate::access::{Moment, Stand};
 use crate::events::Kind;
+use crate::logs::connections;
 use crate::stats::service::LiveSession;
-use crate::store::records::{ConnectionEntry, DeviceId, UserId};
+use crate::store::records::{DeviceId, UserId};
 
 /// Why a session ended that the gateway did not end.
 const SILENT: &str = "silent";
@@ -115,7 +116,8 @@ impl Service {
         debug!(device = %subject, session = session.id, "A client connected");
         let detail = json!({ "session": session.id, "endpoint": self.endpoint(session) });
         self.hub.publish(now.wall, Kind::SessionStarted, subject, detail);
-        self.log_connection(session, "connected", None, now);
+        let entry = connections::connected(session, &self.desk.privacy());
+        self.outbox.borrow_mut().connections(entry);
     }
 
     fn tell_disconnected(&self, session: &Session, why: Option<Out>, now: Moment) {
@@ -130,29 +132,13 @@ impl Service {
             "down_bytes": session.moved.down_bytes,
         });
         self.hub.publish(now.wall, Kind::SessionEnded, subject, detail);
-        self.log_connection(session, "disconnected", Some(reason), now);
-        if let Some((_, device)) = session.owner.filter(|_| self.desk.privacy().keep(()).is_some()) {
-            self.outbox.borrow_mut().seen(device, session.last_activity);
+        let privacy = self.desk.privacy();
+        let entry = connections::disconnected(session, why, now.wall, &privacy);
+        self.outbox.borrow_mut().connections(entry);
+        if let Some(((_, device), at)) = session.owner.zip(privacy.keep_seen(session.last_activity))
+        {
+            self.outbox.borrow_mut().seen(device, at);
         }
-    }
-
-    /// In no-log mode nothing is kept of who was connected when.
-    fn log_connection(&self, session: &Session, event: &str, reason: Option<&str>, now: Moment) {
-        let owner = self.desk.privacy().keep(session.owner).flatten();
-        let Some((user, device)) = owner else { return };
-        let ended = event == "disconnected";
-        let lasted = u64::try_from(now.wall.since(session.since)).unwrap_or(0) / 1000;
-        self.outbox.borrow_mut().connection(ConnectionEntry {
-            at: now.wall,
-            user,
-            device,
-            event: event.to_owned(),
-            endpoint: self.endpoint(session),
-            reason: reason.map(str::to_owned),
-            duration_s: ended.then_some(lasted),
-            up_bytes: session.moved.up_bytes,
-            down_bytes: session.moved.down_bytes,
-        });
     }
 
     fn endpoint(&self, session: &Session) -> Option<String> {

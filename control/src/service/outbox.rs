@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Service, store_failed};
+use crate::logs::connections;
 use crate::store::StoreError;
 use crate::store::records::{ConnectionEntry, DeviceId, Timestamp};
 
@@ -22,9 +23,6 @@ const CONNECTIONS_MAX: usize = 100_000;
 
 /// Entries in one transaction.
 const TOGETHER_MAX: usize = 1_000;
-
-/// How often old connections are removed.
-const PURGE_PERIOD_MS: i64 = 600_000;
 
 /// The end of the access that a sign-in gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +44,7 @@ pub struct Outbox {
     pub store_failures: u64,
     /// Times that the cores refused what the records say.
     pub steps_refused: u64,
-    purged_at: Timestamp,
+    purged_at: Option<Timestamp>,
 }
 
 impl Outbox {
@@ -54,7 +52,8 @@ impl Outbox {
         self.ends.push_back(end);
     }
 
-    pub(super) fn connection(&mut self, entry: ConnectionEntry) {
+    pub(super) fn connections(&mut self, entry: Option<ConnectionEntry>) {
+        let Some(entry) = entry else { return };
         if self.connections.len() == CONNECTIONS_MAX {
             self.connections.pop_front();
             self.connections_lost += 1;
@@ -209,18 +208,17 @@ impl Service {
 
     async fn purge(&self) -> bool {
         let now = self.now().wall;
-        if now.since(self.outbox.borrow().purged_at) < PURGE_PERIOD_MS {
+        let last = self.outbox.borrow().purged_at;
+        let Some(before) = connections::purge_due(&self.desk.privacy(), last, now) else {
             return true;
-        }
-        let keep = i64::try_from(self.settings.get().retention.as_millis()).unwrap_or(i64::MAX);
-        let before = now.plus_ms(-keep);
+        };
         let purged = self.store.write(move |db| {
             db.purge_enrolments(before)?;
             db.purge_connections(before)
         });
         match purged.await {
             Ok(_) => {
-                self.outbox.borrow_mut().purged_at = now;
+                self.outbox.borrow_mut().purged_at = Some(now);
                 true
             }
             Err(failure) => {

@@ -48,7 +48,7 @@ impl Bench {
             store: store.clone(),
             hub: Hub::default(),
             name: "gateway".to_owned(),
-            settings: Settings { rate: Rate::default(), retention: Duration::from_secs(3600) },
+            settings: Settings { rate: Rate::default() },
         });
         let (door, calls) = door();
         let task = spawn_local(Rc::clone(&service).run(calls));

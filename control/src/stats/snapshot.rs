@@ -277,7 +277,7 @@ pub const fn largest_of(bucket: usize) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) mod samples {
+pub(crate) mod samples {
     //! A small snapshot for the tests of the writers.
 
     use super::*;
