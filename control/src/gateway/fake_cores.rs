@@ -218,8 +218,14 @@ fn read(peers: impl Iterator<Item = PublicKey>, live: &BTreeSet<PublicKey>, page
             return;
         }
         let live = live.contains(&public);
-        let state = if live { SessionState::Online } else { SessionState::Disconnected };
-        let unknown = PeerStatus { live, state, ..PeerStatus::unknown(public) };
-        page.peers.push(PeerStatus { rx_bytes: 1, tx_bytes: 2, path_mtu: 1420, ..unknown });
+        page.peers.push(PeerStatus {
+            live,
+            state: if live { SessionState::Online } else { SessionState::Disconnected },
+            endpoint: Some(std::net::SocketAddr::from(([192, 0, 2, 9], 4711))),
+            rx_bytes: 1,
+            tx_bytes: 2,
+            path_mtu: 1420,
+            ..PeerStatus::unknown(public)
+        });
     }
 }

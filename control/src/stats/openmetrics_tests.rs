@@ -163,17 +163,28 @@ fn ten_thousand_sessions_are_written_and_no_more() {
     assert_eq!(families[Told::UserSent.name()].samples.len(), 3_500);
 }
 
-/// The cost that a reader may put on the gateway: one scrape a second must stay far below 1 % of a
-/// CPU, which is 10 ms. This is a debug build; the release figures are in the manual.
+/// What a reader may cost: at one scrape a second, less than 1 % of a CPU is less than 10 ms each.
+/// That holds without series per session at any number of them; with those the text itself is
+/// large. The build decides the limits; an optimised one prints what is in the manual.
 #[test]
-fn a_scrape_a_second_costs_little() {
-    for (count, sessions_max) in [(0, 0), (10_000, 0), (1_000, 1_000), (10_000, 100)] {
+fn a_scrape_costs_far_less_than_a_percent_of_a_cpu_unless_every_session_is_asked_for() {
+    let slow = if cfg!(debug_assertions) { 20 } else { 1 };
+    for (count, sessions_max, ms_max) in
+        [(0, 0, 10), (10_000, 0, 10), (1_000, 1_000, 10), (10_000, 100, 20), (10_000, 10_000, 100)]
+    {
         let service = full_service(Live { sessions_max, sessions: sessions(count) });
         let snapshot = real_snapshot(5);
-        let begun = Instant::now();
+        let took = (0..5).map(|_| {
+            let begun = Instant::now();
+            std::hint::black_box(write(&snapshot, &service));
+            begun.elapsed()
+        });
+        // The fastest: what another process takes from us is not the cost.
+        let took = took.min().unwrap();
         let bytes = write(&snapshot, &service).len();
-        let took = begun.elapsed();
-        assert!(took < Duration::from_millis(500), "{count} {sessions_max}: {took:?}, {bytes}");
+        let said = format!("{count} sessions, {sessions_max} apart: {took:?}, {bytes} bytes");
+        eprintln!("{said}");
+        assert!(took < Duration::from_millis(ms_max * slow), "{said}");
     }
 }
 
