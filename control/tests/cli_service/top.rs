@@ -113,7 +113,8 @@ impl Terminal {
     }
 }
 
-/// What a terminal of 120 by 40 shows after `written`: text at the places that the cursor is sent to.
+/// What a terminal of 120 by 40 shows after `written`: text at the places that the cursor is sent
+/// to.
 fn screen(written: &str) -> String {
     let mut cells = vec![vec![' '; 120]; 40];
     let (mut row, mut column) = (0, 0);

@@ -1,7 +1,7 @@
 //! The terminal of `top`: taken, drawn on, and given back however it ends.
 //!
-//! One thread looks at the gateway, one waits for signals, this one draws and reads keys. A panic, a
-//! signal and the end of the program all leave the terminal as it was.
+//! One thread looks at the gateway, one waits for signals, this one draws and reads keys. A panic,
+//! a signal and the end of the program all leave the terminal as it was.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{self, Receiver, SyncSender};
