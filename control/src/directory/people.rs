@@ -11,7 +11,8 @@ use super::input::Secret;
 use super::refusal::Refusal;
 use super::work::Work;
 use super::{Action, Change, Directory};
-use crate::store::records::{Timestamp, User, UserSecrets};
+use crate::auth::recovery_setting;
+use crate::store::records::{Timestamp, User, UserId, UserSecrets};
 
 /// What a call that takes a while gives back.
 pub type Later<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
@@ -22,11 +23,15 @@ pub trait Credentials: Send + Sync {
     /// is wrong with it, in words for people.
     fn hash_password(&self, user: &str, password: &Secret) -> Later<Result<String, String>>;
 
+    /// Draws recovery codes of `user`: what to show once, and what to keep. The error is for
+    /// people.
+    fn recovery_codes(&self, user: UserId) -> Result<Vec<(Secret, [u8; 32])>, String>;
+
     /// Whether `password` is the one of this hash.
     fn password_matches(&self, hash: &str, password: &Secret) -> Later<bool>;
 
-    /// Draws a secret for one-time passwords of the user called `user`.
-    fn offer_totp(&self, user: &str) -> TotpOffer;
+    /// Draws a secret for one-time passwords of the user called `user`. The error is for people.
+    fn offer_totp(&self, user: &str) -> Result<TotpOffer, String>;
 
     /// The time step of `code`, if it is a one-time password of `secret` now.
     fn totp_step(&self, secret: &[u8], code: &str, now: Timestamp) -> Option<u64>;
@@ -79,11 +84,11 @@ impl Directory {
     pub async fn offer_totp(&self, actor: &Actor, word: &str) -> Result<TotpOffer, Refusal> {
         let user = self.user(word).await?;
         actor.may_change_or_is(&user)?;
-        Ok(self.0.credentials.offer_totp(&user.name))
+        self.0.credentials.offer_totp(&user.name).map_err(Refusal::Conflict)
     }
 
-    /// Takes a secret for one-time passwords into use, proved by a first code. The code counts as
-    /// used.
+    /// Takes a secret for one-time passwords into use, proved by a first code, which counts as
+    /// used. Gives recovery codes for whoever loses it; they are shown once.
     ///
     /// # Errors
     /// A secret that is too short, a wrong code, not the actor's business, a second factor that is
@@ -94,7 +99,7 @@ impl Directory {
         word: &str,
         secret: Zeroizing<Vec<u8>>,
         code: &str,
-    ) -> Result<User, Refusal> {
+    ) -> Result<Vec<Secret>, Refusal> {
         if !(16..=64).contains(&secret.len()) {
             return Err(Refusal::field(
                 "/secret",
@@ -106,9 +111,11 @@ impl Directory {
                            the device, and give the next code";
             return Err(Refusal::field("/code", message));
         };
-        let word = word.to_owned();
-        self.change(actor, move |work| {
-            let user = find::user(work.db, &word)?;
+        let id = self.user(word).await?.id;
+        let codes = self.0.credentials.recovery_codes(id).map_err(Refusal::Conflict)?;
+        let (codes, hashes): (Vec<Secret>, Vec<[u8; 32]>) = codes.into_iter().unzip();
+        let kept = self.change(actor, move |work| {
+            let user = work.db.user(id)?;
             work.actor.may_change_or_is(&user)?;
             if user.has_totp {
                 let message = "There is a second factor already: remove it first";
@@ -118,9 +125,11 @@ impl Directory {
                 secrets.totp_secret = Some(secret.to_vec());
                 secrets.totp_last_step = step;
             };
+            work.db.put_setting(&recovery_setting(id), &hashes.concat())?;
             set_secrets(work, &user, change, Action::TotpSet)
-        })
-        .await
+        });
+        kept.await?;
+        Ok(codes)
     }
 
     /// Takes the second factor away. A user cannot do it by himself with the password alone: then
@@ -137,6 +146,7 @@ impl Directory {
                 return Err(Refusal::missing("second factor of", &user.name));
             }
             let change = |secrets: &mut UserSecrets| secrets.totp_secret = None;
+            work.db.put_setting(&recovery_setting(user.id), &[])?;
             set_secrets(work, &user, change, Action::TotpRemoved)
         })
         .await

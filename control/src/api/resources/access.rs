@@ -83,7 +83,7 @@ async fn end_my_access(
 /// What a person signs in with, and for which device.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "ada", "password": "correct horse battery staple"}))]
+#[schema(example = json!({"name": "ada", "password": "a sentence that only I know"}))]
 struct AccessSignIn {
     /// Name of the user.
     #[schema(max_length = 64)]

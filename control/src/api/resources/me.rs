@@ -103,7 +103,7 @@ async fn my_usage(
 /// A new password, and the one before.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"old": "the one before", "new": "correct horse battery staple"}))]
+#[schema(example = json!({"old": "the one before", "new": "a sentence that only I know"}))]
 struct MyPassword {
     /// The one that holds now; left out by whoever has none yet.
     #[serde(default)]
@@ -168,19 +168,27 @@ struct TotpProof {
     code: Secret,
 }
 
+/// Codes for whoever loses the second factor. They are shown once.
+#[derive(Serialize, ToSchema)]
+struct RecoveryCodes {
+    /// Each counts once.
+    recovery_codes: Vec<String>,
+}
+
 /// Takes a second factor into use. From now on sign-in asks for it where the policy does.
 #[utoipa::path(put, path = "/api/v1/me/totp", operation_id = "confirmMyTotp", tag = TAG,
-    request_body = TotpProof, responses((status = 204, description = "It holds now."), Refusals))]
+    request_body = TotpProof, responses((status = 200, body = RecoveryCodes), Refusals))]
 async fn confirm_my_totp(
     Extension(directory): Extension<Directory>,
     caller: Caller,
     StrictJson(form): StrictJson<TotpProof>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<RecoveryCodes>, Problem> {
     let user = me_signed_in(&caller)?;
     let secret = STANDARD.decode(form.secret.0.as_bytes()).unwrap_or_default();
     let secret = Zeroizing::new(secret);
-    directory.confirm_totp(&oneself(&caller), &user, secret, &form.code.0).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let codes = directory.confirm_totp(&oneself(&caller), &user, secret, &form.code.0).await?;
+    let recovery_codes = codes.iter().map(|code| code.0.to_string()).collect();
+    Ok(Json(RecoveryCodes { recovery_codes }))
 }
 
 /// Lists the caller's devices.

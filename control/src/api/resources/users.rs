@@ -173,7 +173,7 @@ async fn set_user_state(
 /// A new password.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"new": "correct horse battery staple"}))]
+#[schema(example = json!({"new": "a sentence that only I know"}))]
 struct NewPassword {
     /// 10 to 1024 bytes, not a common one.
     new: Secret,

@@ -158,7 +158,8 @@ fn free_in(net: IpNet, reserved: &[Range<u32>], address: IpAddr) -> bool {
 
 fn reserved(net: IpNet, here: &Surroundings) -> Vec<Range<u32>> {
     let all = size(net);
-    let mut reserved = Vec::from([(0..1)]);
+    let network = 0..1;
+    let mut reserved = Vec::from([network]);
     if net.address().is_ipv4() && u64::from(all) == 1_u64 << (32 - net.prefix()) {
         reserved.push(all - 1..all);
     }

@@ -219,7 +219,13 @@ async fn a_second_factor_counts_once_it_is_confirmed_and_its_owner_cannot_drop_i
     let short = Zeroizing::new(vec![1; 15]);
     let short = directory.confirm_totp(&mine, "ada", short, "123456").await.unwrap_err();
     assert_eq!(places(&short), ["/secret"]);
-    assert!(directory.confirm_totp(&mine, "ada", secret(), "123456").await.unwrap().has_totp);
+    let codes = directory.confirm_totp(&mine, "ada", secret(), "123456").await.unwrap();
+    assert!(directory.user("ada").await.unwrap().has_totp);
+    let take = || {
+        let hash = crate::auth::totp::recovery_hash(ada.id, &codes[0].0);
+        crate::auth::People::take_recovery_code(directory.store(), ada.id, hash)
+    };
+    assert!(take().await.unwrap() && !take().await.unwrap(), "a recovery code counts once");
     let again = directory.confirm_totp(&mine, "ada", secret(), "123456").await.unwrap_err();
     assert_eq!(again.reason(), "conflict");
     let step = START.0 as u64 / 30_000;

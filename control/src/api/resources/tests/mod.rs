@@ -20,7 +20,7 @@ use crate::api::sign_in::Later;
 use crate::api::state::Allowances;
 use crate::api::{ApiState, Parts, SignIn, SignInAttempt, SignInOutcome, Source, router};
 use crate::directory::input::NewToken;
-use crate::directory::tests::{Desk, new_user, root};
+use crate::directory::tests::{Desk, root};
 use crate::directory::{Directory, Refusal};
 use crate::keys::SystemRandom;
 use crate::store::records::Role;

@@ -103,7 +103,7 @@ async fn groups_policies_and_pools_are_made_shown_changed_and_removed() {
         let changed = office.tell(who, "PATCH", &one, patch).await;
         assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
         let listed = office.ask("vera", "GET", &format!("{all}?limit=1000")).await.json();
-        assert!(listed["items"].as_array().unwrap().len() >= 1, "{listed}");
+        assert!(!listed["items"].as_array().unwrap().is_empty(), "{listed}");
         let viewer = office.ask("vera", "DELETE", &one).await;
         refused(&viewer, 403, "forbidden", &[]);
     }
