@@ -5,7 +5,7 @@
 //! assumed.
 
 use std::fs;
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
 use clap::Args;
@@ -87,16 +87,32 @@ fn typed(what: &str, is_new: bool) -> Result<Zeroizing<String>, Failure> {
         );
         return Err(Failure::new(Status::Usage, message));
     }
-    let first = type_once(what)?;
-    if is_new && *first != *type_once(&format!("{what}, once more"))? {
+    // Before the question is put, so that nothing of the answer is shown however fast it comes.
+    let raw = Raw::begin()?;
+    let first = type_once(what);
+    let same = match (&first, is_new) {
+        (Ok(first), true) => {
+            type_once(&format!("{what}, once more")).map(|again| **first == *again)
+        }
+        (Ok(_), false) | (Err(_), _) => Ok(true),
+    };
+    drop(raw);
+    if !same? {
         let message = "The two are not the same: nothing was changed";
         return Err(Failure::new(Status::Usage, message));
     }
-    Ok(first)
+    first
 }
 
-/// Puts the terminal back, however this ends.
+/// A terminal that shows nothing of what is typed; put back however this ends.
 struct Raw;
+
+impl Raw {
+    fn begin() -> Result<Self, Failure> {
+        enable_raw_mode().map_err(|error| broken(&error))?;
+        Ok(Self)
+    }
+}
 
 impl Drop for Raw {
     fn drop(&mut self) {
@@ -104,16 +120,25 @@ impl Drop for Raw {
     }
 }
 
+fn broken(error: &io::Error) -> Failure {
+    Failure::new(Status::State, format!("Cannot read from the terminal ({error})"))
+}
+
+/// Puts a question and reads the answer, on a terminal that shows none of it.
 fn type_once(what: &str) -> Result<Zeroizing<String>, Failure> {
-    let broken = |error: io::Error| {
-        Failure::new(Status::State, format!("Cannot read from the terminal ({error})"))
-    };
-    say(&format!("{what}:"));
-    enable_raw_mode().map_err(broken)?;
-    let raw = Raw;
+    let mut terminal = io::stderr();
+    // Nothing sensible can be done if the terminal is gone.
+    let _ = write!(terminal, "{what}: ").and_then(|()| terminal.flush());
+    let typed = read_keys();
+    // A line feed alone stays in its column here.
+    let _ = write!(terminal, "\r\n").and_then(|()| terminal.flush());
+    typed
+}
+
+fn read_keys() -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::with_capacity(SECRET_BYTES_MAX + 4));
     let done = loop {
-        match read().map_err(broken)? {
+        match read().map_err(|error| broken(&error))? {
             Event::Key(key) if key.kind != KeyEventKind::Release => match press(&mut text, key) {
                 Typing::On => (),
                 Typing::Done => break true,
@@ -132,7 +157,6 @@ fn type_once(what: &str) -> Result<Zeroizing<String>, Failure> {
             | Event::FocusLost => (),
         }
     };
-    drop(raw);
     if done && !text.is_empty() {
         return Ok(text);
     }

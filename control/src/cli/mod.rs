@@ -128,6 +128,8 @@ fn complain(failure: &Failure) {
 }
 
 #[cfg(test)]
+mod manual_tests;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,7 +1,8 @@
 //! Tables and lists of facts for a terminal: aligned, and cut to its width unless all is asked for.
 //!
 //! Widths are those of a terminal (a CJK character takes two columns). Where the lines do not fit,
-//! the widest columns give way first, and what is cut ends with `…`. Pure: the width is an argument.
+//! the widest columns give way first, and what is cut ends with `…`. Pure: the width is an
+//! argument.
 
 use ratatui::text::Span;
 

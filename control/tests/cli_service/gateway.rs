@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 
 /// What the gateway begins with.
 pub(crate) const CONFIG: &str = "[interface]\nname = \"rw0\"\nlisten_port = 51820\n\
-    pools = [\"10.9.0.0/24\", \"fd00:9::/64\"]\n[clients]\nendpoint = \"vpn.example.org\"\n";
+    pools = [\"10.9.0.0/24\", \"fd00:9::/64\"]\n[clients]\nendpoint = \"vpn.example.org:51820\"\n";
 
 /// A gateway, gone with its folder when the test ends.
 pub(crate) struct Gateway {
@@ -246,6 +246,12 @@ pub(crate) fn ringway(arguments: &[String], input: &str, environment: &[(&str, &
     // A program that does not read its input may end before this.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap().into()
+}
+
+/// Runs of spaces made one, so that a test does not depend on how wide a column is.
+pub(crate) fn squeeze(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.map(|line| line + "\n").collect()
 }
 
 /// Words of a line; quotes hold words together.

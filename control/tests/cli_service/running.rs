@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use ringway_control::events::Kind;
 use serde_json::{Value, json};
 
-use super::gateway::{Gateway, now, program, session, split};
+use super::gateway::{Gateway, now, program, session, split, squeeze};
 
 #[test]
 fn status_and_health_are_said_and_health_is_an_exit_code() {
@@ -40,8 +40,8 @@ fn sessions_are_listed_filtered_shown_and_ended() {
     assert!(lines[2].contains("2m 5s  2 MiB  1 GiB  2 kbit/s   2 Mbit/s  local"), "{list}");
     assert_eq!(gateway.ok("session list --user ada -q"), "1\n");
     assert_eq!(gateway.ok("session list --state active -q"), "2\n");
-    let shown = gateway.ok("session show 2");
-    assert!(shown.contains("Client:              192.0.2.7:4711"), "{shown}");
+    let shown = squeeze(&gateway.ok("session show 2"));
+    assert!(shown.contains("Client: 192.0.2.7:4711"), "{shown}");
     gateway.fails("session kill 2", 2, &["--yes"]);
     gateway.ok("session kill 2 --yes --reason \"asked to\"");
     assert_eq!(gateway.ok("session list -q"), "1\n");
@@ -143,7 +143,7 @@ fn events_are_followed_across_a_restart_of_the_gateway() {
         (&json!("second"), &json!("session.started"))
     );
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let text = gateway.ok("events --since 0 --count 1");
+    let text = gateway.ok("events --since 0 --count 1 --kind session.started");
     assert!(text.contains("session.started") && text.contains("first  {\"core\":1}"), "{text}");
     gateway.fails("events --kind nonsense", 9, &["no kind of event"]);
 }

@@ -48,7 +48,10 @@ struct Terminal {
     child: Child,
     keys: File,
     shown: std::sync::mpsc::Receiver<Vec<u8>>,
+    /// All that was written.
     seen: String,
+    /// How much of it was looked at.
+    looked: usize,
 }
 
 impl Terminal {
@@ -75,26 +78,70 @@ impl Terminal {
                 let _ = tell.send(bytes[..count].to_vec());
             }
         });
-        Self { child, keys, shown, seen: String::new() }
+        Self { child, keys, shown, seen: String::new(), looked: 0 }
     }
 
-    /// Waits until `text` comes on the screen.
+    /// Waits until `there` holds of what was written.
     #[track_caller]
-    fn until(&mut self, text: &str) {
+    fn wait(&mut self, what: &str, there: impl Fn(&Self) -> bool) {
         let start = Instant::now();
-        while !self.seen.contains(text) {
+        while !there(self) {
             let left = LOOK_MAX.saturating_sub(start.elapsed());
             match self.shown.recv_timeout(left) {
                 Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("{text:?} never came: {:?}", self.seen),
+                Err(_) => panic!("{what:?} never came:\n{}", screen(&self.seen)),
             }
         }
-        self.seen.clear();
+    }
+
+    /// Waits until `text` is written, after what was waited for before.
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        self.wait(text, |terminal| terminal.seen[terminal.looked..].contains(text));
+        let after = self.seen[self.looked..].find(text).unwrap() + text.len();
+        self.looked += after;
+    }
+
+    /// Waits until `text` stands on the screen.
+    #[track_caller]
+    fn shows(&mut self, text: &str) {
+        self.wait(text, |terminal| screen(&terminal.seen).contains(text));
     }
 
     fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
+}
+
+/// What a terminal of 120 by 40 shows after `written`: text at the places that the cursor is sent
+/// to.
+fn screen(written: &str) -> String {
+    let mut cells = vec![vec![' '; 120]; 40];
+    let (mut row, mut column) = (0, 0);
+    let mut rest = written.chars();
+    while let Some(c) = rest.next() {
+        if c != '\x1b' {
+            if let Some(cell) =
+                cells.get_mut(row).and_then(|line: &mut Vec<char>| line.get_mut(column))
+            {
+                *cell = c;
+            }
+            column += 1;
+            continue;
+        }
+        // Behind the bracket, up to the letter that says what it does.
+        let mut sequence = String::new();
+        for c in rest.by_ref().skip(1) {
+            sequence.push(c);
+            if c.is_ascii_alphabetic() {
+                break;
+            }
+        }
+        let Some(place) = sequence.strip_suffix('H') else { continue };
+        let mut numbers = place.split(';').map(|number| number.parse::<usize>().unwrap_or(1) - 1);
+        (row, column) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    }
+    cells.into_iter().map(|line| line.into_iter().collect::<String>() + "\n").collect()
 }
 
 /// What gives the terminal back: out of the second screen.
@@ -105,14 +152,17 @@ fn keys_work_the_gateway_may_restart_and_the_terminal_is_given_back() {
     let mut gateway = Gateway::new("top_live");
     *gateway.live.sessions.lock().unwrap() = vec![session(1, "ada"), session(2, "grace")];
     let mut terminal = Terminal::new(&gateway, "top --interval 1s");
-    terminal.until("Sessions by rate: 2");
+    terminal.shows("Sessions by rate: 2");
     terminal.press("s");
-    terminal.until("user");
+    terminal.shows("Sessions by user: 2");
+    terminal.press("/grace\r");
+    terminal.shows("Sessions by user, with \"grace\": 1");
+    terminal.press("\x1b");
     gateway.stop();
-    terminal.until("AWAY");
+    terminal.shows("AWAY: No gateway answers");
     gateway.start();
     *gateway.live.sessions.lock().unwrap() = vec![session(3, "linus")];
-    terminal.until("linus");
+    terminal.shows("linus");
     terminal.press("q");
     terminal.until(BACK);
     assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
@@ -123,7 +173,7 @@ fn a_signal_gives_the_terminal_back() {
     let gateway = Gateway::new("top_signal");
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
         let mut terminal = Terminal::new(&gateway, "top");
-        terminal.until("Sessions by rate");
+        terminal.shows("Sessions by rate: 0");
         kill(Pid::from_raw(terminal.child.id().cast_signed()), signal).unwrap();
         terminal.until(BACK);
         assert_eq!(terminal.child.wait().unwrap().code(), Some(0), "{signal}");

@@ -38,10 +38,10 @@ fn the_configuration_is_shown_compared_applied_and_taken_back() {
 #[test]
 fn a_wrong_or_stale_configuration_changes_nothing() {
     let gateway = Gateway::new("config_wrong");
-    let wrong = gateway.file("wrong.toml", "[interface]\nlisten_port = 99999\nnonsense = 1\n");
+    let wrong = gateway.file("wrong.toml", "[interface]\nlisten_port = 99999\nmtu = 1\n");
     for verb in ["diff", "apply --yes"] {
         let line = format!("config {verb} {wrong}");
-        gateway.fails(&line, 3, &["(config-invalid)", "\n  2:15: ", "\n  3:1: "]);
+        gateway.fails(&line, 3, &["(config-invalid)", "\n  2:15: ", "\n  3:7: "]);
     }
     let file = gateway.file("new.toml", &format!("{CONFIG}keepalive = \"25s\"\n"));
     let line = format!("config apply {file} --yes --if-match v1-0000000000000000");

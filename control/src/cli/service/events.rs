@@ -156,7 +156,8 @@ mod tests {
     use proptest::prelude::*;
 
     const STREAM: &str = ": hello\n\nid: 7\nevent: user.created\ndata: {\"id\":7}\n\n\
-                          event: lagged\ndata: {\"missed\":3}\r\n\r\nid: 8\nevent: x\ndata: a\ndata: b\n\n";
+                          event: lagged\ndata: {\"missed\":3}\r\n\r\n\
+                          id: 8\nevent: x\ndata: a\ndata: b\n\n";
 
     fn events() -> Vec<Event> {
         let event =
@@ -170,7 +171,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn events_are_the_same_however_the_stream_is_cut(cuts in proptest::collection::vec(1_usize..20, 1..60)) {
+        fn events_are_the_same_however_the_stream_is_cut(
+            cuts in proptest::collection::vec(1_usize..20, 1..60)
+        ) {
             let mut reader = Reader::default();
             let (mut heard, mut rest) = (Vec::new(), STREAM.as_bytes());
             for cut in cuts.iter().cycle() {
@@ -185,7 +188,9 @@ mod tests {
         }
 
         #[test]
-        fn no_stream_makes_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_stream_makes_the_reader_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200)
+        ) {
             Reader::default().take(&bytes);
         }
     }

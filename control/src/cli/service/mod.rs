@@ -1,8 +1,8 @@
 //! The commands that speak to the running gateway through its API: one room per noun.
 //!
 //! A command is thin, as the API is: it reads what was written, asks the API, and shows the answer
-//! as a table, as the API's own JSON (`--json`), or as names for other commands (`--quiet`). What is
-//! allowed is the gateway's to say. [`Desk`] is what every command works with.
+//! as a table, as the API's own JSON (`--json`), or as names for other commands (`--quiet`). What
+//! is allowed is the gateway's to say. [`Desk`] is what every command works with.
 
 pub(crate) mod audit;
 pub(crate) mod ban;

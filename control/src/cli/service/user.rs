@@ -100,7 +100,7 @@ pub(crate) struct FieldArgs {
     /// What it may do with the API
     #[arg(long, value_name = "ROLE")]
     role: Option<RoleWord>,
-    /// Last day: a date, a time, a distance such as 30d, or "never"
+    /// From when on it may not come in any more: a date, a time, a distance such as 30d, or "never"
     #[arg(long, value_name = "WHEN", value_parser = given::when_or_never)]
     expires: Option<Wish<When>>,
     #[command(flatten)]

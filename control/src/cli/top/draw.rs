@@ -1,7 +1,7 @@
 //! The picture of `top`: a pure function from model and view to a buffer.
 //!
-//! From the top: the gateway in one line, its cores, drops beside limits and health, sessions, keys.
-//! What does not fit is left out from the bottom.
+//! From the top: the gateway in one line, its cores, drops beside limits and health, sessions,
+//! keys. What does not fit is left out from the bottom.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -355,9 +355,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_size_of_a_terminal_can_be_drawn_on(columns in 1_u16..200, lines in 1_u16..80, above in 0_usize..9) {
+        fn any_size_of_a_terminal_can_be_drawn_on(
+            columns in 1_u16..200, lines in 1_u16..80, above in 0_usize..9
+        ) {
             let view = View { above, ..View::default() };
-            prop_assert_eq!(text(&model(), &view, columns, lines).lines().count(), usize::from(lines));
+            let drawn = text(&model(), &view, columns, lines);
+            prop_assert_eq!(drawn.lines().count(), usize::from(lines));
         }
     }
 }

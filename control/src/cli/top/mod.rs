@@ -1,8 +1,8 @@
 //! `ringway top`: the gateway at a glance, live.
 //!
-//! A thread asks the API ([`fetch`]); two readings make rates ([`model`], pure); a picture is a pure
-//! function of the model ([`draw`]); keys change the view ([`view`], pure); only [`screen`] touches
-//! the terminal. While the gateway is away, the last picture stays and says so.
+//! A thread asks the API ([`fetch`]); two readings make rates ([`model`], pure); a picture is a
+//! pure function of the model ([`draw`]); keys change the view ([`view`], pure); only [`screen`]
+//! touches the terminal. While the gateway is away, the last picture stays and says so.
 
 mod draw;
 mod fetch;

@@ -1,7 +1,7 @@
 //! What `top` knows: the last reading of the gateway, and the rates since the one before.
 //!
-//! A gateway that was started anew counts from zero; such a difference is no rate. Pure: the time is
-//! in the reading.
+//! A gateway that was started anew counts from zero; such a difference is no rate. Pure: the time
+//! is in the reading.
 
 use std::collections::BTreeMap;
 
@@ -295,11 +295,22 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn no_two_readings_make_the_model_panic(a in any::<u64>(), b in any::<u64>(), ms in any::<u64>()) {
-            let core = |x: u64| Core { busy_s: x as f64, up_packets: x, down_packets: x, up_bytes: x,
-                down_bytes: x, drops: x };
-            let at = |x: u64, at_ms| Reading { at_ms, metrics: Metrics { cores: [(0, core(x))].into(),
-                drops: [("x".to_owned(), x)].into() }, ..Reading::default() };
+        fn no_two_readings_make_the_model_panic(
+            a in any::<u64>(), b in any::<u64>(), ms in any::<u64>()
+        ) {
+            let at = |x: u64, at_ms| {
+                let core = Core {
+                    busy_s: x as f64,
+                    up_packets: x,
+                    down_packets: x,
+                    up_bytes: x,
+                    down_bytes: x,
+                    drops: x,
+                };
+                let drops = [("x".to_owned(), x)].into();
+                let metrics = Metrics { cores: [(0, core)].into(), drops };
+                Reading { at_ms, metrics, ..Reading::default() }
+            };
             let mut model = Model::default();
             model.take(at(a, 1));
             model.take(at(b, ms));

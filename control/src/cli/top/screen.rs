@@ -1,7 +1,7 @@
 //! The terminal of `top`: taken, drawn on, and given back however it ends.
 //!
-//! One thread looks at the gateway, one waits for signals, this one draws and reads keys. A panic, a
-//! signal and the end of the program all leave the terminal as it was.
+//! One thread looks at the gateway, one waits for signals, this one draws and reads keys. A panic,
+//! a signal and the end of the program all leave the terminal as it was.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -104,10 +104,14 @@ fn draw_on(
 ) -> io::Result<()> {
     // What came during a pause is shown after it.
     let mut waiting: Option<Result<Reading, Failure>> = None;
+    let mut changed = true;
     loop {
-        view.fit(model.sessions(&view).len());
-        terminal.draw(|frame| draw::draw(&model, &view, frame.area(), frame.buffer_mut()))?;
-        if poll(KEY_WAIT)? {
+        if changed {
+            view.fit(model.sessions(&view).len());
+            terminal.draw(|frame| draw::draw(&model, &view, frame.area(), frame.buffer_mut()))?;
+        }
+        changed = poll(KEY_WAIT)?;
+        if changed {
             match read()? {
                 Event::Key(key) => {
                     if view.press(key) == Next::Quit {
@@ -128,11 +132,14 @@ fn draw_on(
                 News::Looked(look) => waiting = Some(*look),
             }
         }
-        if !view.paused {
-            match waiting.take() {
-                Some(Ok(reading)) => model.take(reading),
-                Some(Err(failure)) => model.lose(failure.message),
-                None => (),
+        if view.paused {
+            continue;
+        }
+        if let Some(look) = waiting.take() {
+            changed = true;
+            match look {
+                Ok(reading) => model.take(reading),
+                Err(failure) => model.lose(failure.message),
             }
         }
     }
