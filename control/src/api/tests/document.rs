@@ -65,6 +65,16 @@ async fn every_reference_in_the_document_leads_somewhere() {
 }
 
 #[tokio::test]
+async fn words_are_documented_as_they_are_written() {
+    let world = World::new("doc_words").await;
+    let document = world.send(Ask::get("/api/v1/openapi.json")).await.json();
+    let words = |name: &str| document["components"]["schemas"][name]["enum"].clone();
+    assert_eq!(words("Role"), serde_json::json!(["viewer", "operator", "administrator"]));
+    let kinds: Vec<&str> = crate::events::Kind::ALL.iter().map(|kind| kind.word()).collect();
+    assert_eq!(words("Kind"), serde_json::json!(kinds));
+}
+
+#[tokio::test]
 async fn the_page_is_whole_without_the_internet() {
     let world = World::new("doc_page").await;
     let page = world.send(Ask::get("/api/docs/")).await;
