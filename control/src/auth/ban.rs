@@ -163,7 +163,8 @@ impl Bans {
                 bans.push(Ban { subject, until: Timestamp(until), score, reason });
             }
         };
-        for (prefix, limit) in [(host, settings.source_points), (host.site(), settings.site_points)] {
+        for (prefix, limit) in [(host, settings.source_points), (host.site(), settings.site_points)]
+        {
             let terms = (limit, settings.source_first_s, settings.source_longest_s);
             let until = self.sources.change(prefix, now, |entry| entry.fail(points, terms, now));
             ban(prefix.to_string(), until);
@@ -201,7 +202,8 @@ impl Bans {
     /// Who is kept out now.
     #[must_use]
     pub fn list(&self, now: Timestamp) -> Vec<Ban> {
-        let sources = self.sources.entries.iter().map(|(prefix, entry)| (prefix.to_string(), entry));
+        let sources =
+            self.sources.entries.iter().map(|(prefix, entry)| (prefix.to_string(), entry));
         let users = self.users.entries.iter().map(|(user, entry)| (format!("user:{user}"), entry));
         let bans = sources.chain(users).filter(|(_, entry)| entry.banned_until > now.0);
         bans.map(|(subject, entry)| Ban {

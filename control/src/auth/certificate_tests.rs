@@ -154,19 +154,55 @@ fn what_convinces_nobody_is_refused_with_the_right_sentence() {
     for (what, chain, reason) in [
         ("none", vec![], Reason::CertificateNone),
         ("self-signed", vec![own], Reason::CertificateUntrusted),
-        ("another authority", vec![issue(client_params("ann", 5), &other)], Reason::CertificateUntrusted),
+        (
+            "another authority",
+            vec![issue(client_params("ann", 5), &other)],
+            Reason::CertificateUntrusted,
+        ),
         ("no intermediate", vec![below], Reason::CertificateUntrusted),
         ("issued by a client", vec![no_authority], Reason::CertificateUntrusted),
         ("damaged", vec![damaged], Reason::CertificateUntrusted),
-        ("junk", vec![CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])], Reason::CertificateMalformed),
+        (
+            "junk",
+            vec![CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])],
+            Reason::CertificateMalformed,
+        ),
         ("too many", vec![own_dummy(); CHAIN_MAX + 1], Reason::CertificateMalformed),
-        ("expired", client(&|p| p.not_after = date_time_ymd(2027, 1, 1)), Reason::CertificateExpired),
-        ("not yet", client(&|p| p.not_before = date_time_ymd(2027, 2, 1)), Reason::CertificateNotYet),
-        ("for servers", client(&|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]), Reason::CertificatePurpose),
-        ("revoked", client(&|p| p.serial_number = Some(SerialNumber::from(7_u64))), Reason::CertificateRevoked),
-        ("two names", client(&|p| p.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "root")), Reason::CertificateName),
-        ("no name", client(&|p| p.distinguished_name = rcgen::DistinguishedName::new()), Reason::CertificateName),
-        ("no plain name", client(&|p| p.distinguished_name.push(DnType::CommonName, "a b")), Reason::CertificateName),
+        (
+            "expired",
+            client(&|p| p.not_after = date_time_ymd(2027, 1, 1)),
+            Reason::CertificateExpired,
+        ),
+        (
+            "not yet",
+            client(&|p| p.not_before = date_time_ymd(2027, 2, 1)),
+            Reason::CertificateNotYet,
+        ),
+        (
+            "for servers",
+            client(&|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+            Reason::CertificatePurpose,
+        ),
+        (
+            "revoked",
+            client(&|p| p.serial_number = Some(SerialNumber::from(7_u64))),
+            Reason::CertificateRevoked,
+        ),
+        (
+            "two names",
+            client(&|p| p.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "root")),
+            Reason::CertificateName,
+        ),
+        (
+            "no name",
+            client(&|p| p.distinguished_name = rcgen::DistinguishedName::new()),
+            Reason::CertificateName,
+        ),
+        (
+            "no plain name",
+            client(&|p| p.distinguished_name.push(DnType::CommonName, "a b")),
+            Reason::CertificateName,
+        ),
     ] {
         assert_eq!(refused(&certificates, &chain), reason, "{what}");
     }
@@ -185,7 +221,8 @@ fn the_client_hears_three_sentences() {
         .iter()
         .map(|told| told.text())
         .collect();
-    let sentences = ["no certificate provided", "certificate validation failed", "certificate revoked"];
+    let sentences =
+        ["no certificate provided", "certificate validation failed", "certificate revoked"];
     assert_eq!(told, sentences);
     let of = |reason: &Reason| reason.code().starts_with("certificate_");
     for reason in Reason::ALL.iter().filter(|reason| of(reason)) {
@@ -198,7 +235,8 @@ fn an_old_list_refuses_or_warns_as_configured() {
     let scratch = Scratch::new("auth_crl_policy");
     let ca = authority("CA");
     let settings = trust(&scratch, &[&ca], Some(&list(&ca, &[7], OLD)));
-    let (good, bad) = ([issue(client_params("ann", 5), &ca)], [issue(client_params("eve", 7), &ca)]);
+    let (good, bad) =
+        ([issue(client_params("ann", 5), &ca)], [issue(client_params("eve", 7), &ca)]);
     let strict = Certificates::new(settings.clone()).unwrap();
     assert_eq!(refused(&strict, &good), Reason::CertificateStatus);
     let warn = Certificates::new(CertificateSettings { list_policy: ListPolicy::Warn, ..settings });
@@ -291,10 +329,21 @@ fn certificates_and_lists_of_openssl_are_understood() {
     for (name, text) in [("index.txt", ""), ("serial", "1000\n"), ("number", "01\n")] {
         std::fs::write(folder.join(name), text).unwrap();
     }
-    openssl(folder, "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 400 -subj /CN=Test-CA -addext keyUsage=critical,keyCertSign,cRLSign");
+    openssl(
+        folder,
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 400 -subj /CN=Test-CA -addext keyUsage=critical,keyCertSign,cRLSign",
+    );
     for (name, key) in [("ann", "rsa:2048"), ("weak", "rsa:1024"), ("eve", "rsa:2048")] {
-        openssl(folder, &format!("req -newkey {key} -nodes -keyout {name}.key -out {name}.csr -subj /OU=crew/CN={name}"));
-        openssl(folder, &format!("ca -batch -config ca.cnf -notext -in {name}.csr -out {name}.pem"));
+        openssl(
+            folder,
+            &format!(
+                "req -newkey {key} -nodes -keyout {name}.key -out {name}.csr -subj /OU=crew/CN={name}"
+            ),
+        );
+        openssl(
+            folder,
+            &format!("ca -batch -config ca.cnf -notext -in {name}.csr -out {name}.pem"),
+        );
     }
     openssl(folder, "ca -config ca.cnf -revoke eve.pem");
     openssl(folder, "ca -config ca.cnf -gencrl -out ca.crl");
@@ -305,12 +354,16 @@ fn certificates_and_lists_of_openssl_are_understood() {
         let certificates = Certificates::new(settings).unwrap();
         let verify = |name: &str| certificates.verify(&[read_pem(&folder.join(name))], now);
         let ann = verify("ann.pem").unwrap();
-        assert_eq!((ann.user.as_deref(), ann.attributes.groups), (Some("ann"), vec!["crew".to_owned()]));
+        assert_eq!(
+            (ann.user.as_deref(), ann.attributes.groups),
+            (Some("ann"), vec!["crew".to_owned()])
+        );
         assert_eq!(verify("weak.pem").unwrap_err(), Reason::CertificateWeak);
         assert_eq!(verify("eve.pem").unwrap_err(), Reason::CertificateRevoked);
         assert_eq!(verify("eve.pem").unwrap_err().told().text(), "certificate revoked");
     }
     let lists = Vec::new();
-    let without = Certificates::new(CertificateSettings::new(folder.join("ca.pem"), lists)).unwrap();
+    let without =
+        Certificates::new(CertificateSettings::new(folder.join("ca.pem"), lists)).unwrap();
     assert!(without.verify(&[read_pem(&folder.join("eve.pem"))], now).is_ok());
 }

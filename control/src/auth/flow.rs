@@ -166,7 +166,12 @@ mod tests {
 
     fn all() -> Credentials {
         let secret = || Some(Secret::new("x"));
-        Credentials { password: secret(), code: secret(), token: secret(), certificates: Vec::new() }
+        Credentials {
+            password: secret(),
+            code: secret(),
+            token: secret(),
+            certificates: Vec::new(),
+        }
     }
 
     fn flow(factors: &[Factor]) -> Flow {

@@ -373,7 +373,8 @@ impl Inner {
             reason: kept_out.reason,
             retry_after: u64::try_from(kept_out.until.since(now)).ok().map(Duration::from_millis),
         })?;
-        let longest = Duration::from_millis(u64::from(self.settings.deadline_ms.clamp(100, 60_000)));
+        let longest =
+            Duration::from_millis(u64::from(self.settings.deadline_ms.clamp(100, 60_000)));
         let patience = attempt.patience.unwrap_or(longest).min(longest);
         let deadline = Instant::now() + patience;
         Walker { inner: self, attempt, now, deadline }.walk(user).await

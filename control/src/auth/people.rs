@@ -54,7 +54,8 @@ pub trait People: Send + Sync + 'static {
     fn accept_totp_step(&self, user: UserId, step: u64) -> Eventually<Result<bool, Trouble>>;
 
     /// Takes a recovery code by its hash: true only if it was there, and then it is there no more.
-    fn take_recovery_code(&self, user: UserId, hash: [u8; 32]) -> Eventually<Result<bool, Trouble>>;
+    fn take_recovery_code(&self, user: UserId, hash: [u8; 32])
+    -> Eventually<Result<bool, Trouble>>;
 
     /// Keeps the hashes of new recovery codes instead of all before.
     fn put_recovery_codes(

@@ -26,8 +26,7 @@ pub enum Priority {
 
 impl Priority {
     /// All of them, first served first.
-    pub const ALL: [Self; 4] =
-        [Self::Administration, Self::Renewal, Self::Login, Self::Background];
+    pub const ALL: [Self; 4] = [Self::Administration, Self::Renewal, Self::Login, Self::Background];
 
     /// Its name in metrics.
     #[must_use]

@@ -165,7 +165,10 @@ impl Snapshot {
         head(out, "authentication_refused", "counter", "Refused attempts by reason.");
         for (reason, count) in Reason::ALL.iter().zip(&self.refused) {
             let code = reason.code();
-            put(out, format_args!("ringway_authentication_refused_total{{reason=\"{code}\"}} {count}"));
+            put(
+                out,
+                format_args!("ringway_authentication_refused_total{{reason=\"{code}\"}} {count}"),
+            );
         }
         self.levels(out);
         self.latencies(out);
@@ -198,7 +201,10 @@ impl Snapshot {
             head(out, &format!("authentication_{name}"), "gauge", help);
             for (lane, status) in &self.lanes {
                 let value = level(status);
-                put(out, format_args!("ringway_authentication_{name}{{back_end=\"{lane}\"}} {value}"));
+                put(
+                    out,
+                    format_args!("ringway_authentication_{name}{{back_end=\"{lane}\"}} {value}"),
+                );
             }
         }
     }

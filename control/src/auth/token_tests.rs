@@ -75,8 +75,11 @@ fn of(alg: Alg) -> &'static Signer {
 }
 
 fn signed(signer: &Signer, header: &Value, claims: &Value) -> String {
-    let message =
-        format!("{}.{}", base64(header.to_string().as_bytes()), base64(claims.to_string().as_bytes()));
+    let message = format!(
+        "{}.{}",
+        base64(header.to_string().as_bytes()),
+        base64(claims.to_string().as_bytes())
+    );
     let signature =
         jsonwebtoken::crypto::sign(message.as_bytes(), &signer.key, signer.alg).unwrap();
     format!("{message}.{signature}")
@@ -127,7 +130,10 @@ async fn answer(tokens: &Tokens, token: &str, now: Timestamp) -> Answer {
     let request = Request {
         name: String::new(),
         person: None,
-        credentials: Arc::new(Credentials { token: Some(Secret::new(token)), ..Credentials::default() }),
+        credentials: Arc::new(Credentials {
+            token: Some(Secret::new(token)),
+            ..Credentials::default()
+        }),
         source: Source::Local(0),
         protocol: Protocol::API,
         state: None,
@@ -199,15 +205,57 @@ fn attacks_on_the_way_of_verifying_are_refused() {
             ("HS256 with the key", hmac(&of(Alg::Rs256).public), Reason::TokenAlgorithm),
             ("HS256 with its text", hmac(set().as_bytes()), Reason::TokenAlgorithm),
             ("no signature", format!("{}.{}.", parts[0], parts[1]), Reason::TokenSignature),
-            ("another signature", format!("{}.{}.{flipped}", parts[0], parts[1]), Reason::TokenSignature),
-            ("other claims", format!("{}.{}.{}", parts[0], base64(with(json!({"preferred_username": "root"})).to_string().as_bytes()), parts[2]), Reason::TokenSignature),
+            (
+                "another signature",
+                format!("{}.{}.{flipped}", parts[0], parts[1]),
+                Reason::TokenSignature,
+            ),
+            (
+                "other claims",
+                format!(
+                    "{}.{}.{}",
+                    parts[0],
+                    base64(with(json!({"preferred_username": "root"})).to_string().as_bytes()),
+                    parts[2]
+                ),
+                Reason::TokenSignature,
+            ),
             ("another key", signed(&other, &header(Alg::Es256), &claims()), Reason::TokenSignature),
-            ("key of another kind", with_header(json!({"alg": "ES256", "kid": "RS256"})), Reason::TokenAlgorithm),
-            ("unknown key", with_header(json!({"alg": "ES256", "kid": "new"})), Reason::TokenKeyUnknown),
-            ("own key", with_header(json!({"alg": "ES256", "kid": "new", "jwk": other.jwk})), Reason::TokenKeyUnknown),
-            ("critical", with_header(json!({"alg": "ES256", "kid": "ES256", "crit": ["x"]})), Reason::TokenMalformed),
-            ("another type", with_header(json!({"alg": "ES256", "kid": "ES256", "typ": "secevent+jwt"})), Reason::TokenMalformed),
-            ("two algorithms", format!("{}.{}.{}", base64(b"{\"alg\":\"ES256\",\"alg\":\"none\"}"), parts[1], parts[2]), Reason::TokenMalformed),
+            (
+                "key of another kind",
+                with_header(json!({"alg": "ES256", "kid": "RS256"})),
+                Reason::TokenAlgorithm,
+            ),
+            (
+                "unknown key",
+                with_header(json!({"alg": "ES256", "kid": "new"})),
+                Reason::TokenKeyUnknown,
+            ),
+            (
+                "own key",
+                with_header(json!({"alg": "ES256", "kid": "new", "jwk": other.jwk})),
+                Reason::TokenKeyUnknown,
+            ),
+            (
+                "critical",
+                with_header(json!({"alg": "ES256", "kid": "ES256", "crit": ["x"]})),
+                Reason::TokenMalformed,
+            ),
+            (
+                "another type",
+                with_header(json!({"alg": "ES256", "kid": "ES256", "typ": "secevent+jwt"})),
+                Reason::TokenMalformed,
+            ),
+            (
+                "two algorithms",
+                format!(
+                    "{}.{}.{}",
+                    base64(b"{\"alg\":\"ES256\",\"alg\":\"none\"}"),
+                    parts[1],
+                    parts[2]
+                ),
+                Reason::TokenMalformed,
+            ),
             ("four parts", format!("{plain}.x"), Reason::TokenMalformed),
             ("two parts", format!("{}.{}", parts[0], parts[1]), Reason::TokenMalformed),
             ("nothing", String::new(), Reason::TokenMalformed),
@@ -225,9 +273,13 @@ fn what_a_token_says_must_hold_now_and_be_meant_for_us() {
     let scratch = Scratch::new("auth_token_claims");
     let tokens = from_file(&scratch);
     let accepted = [
-        json!({"exp": NOW_S - 29}), json!({"nbf": NOW_S + 30}), json!({"iat": NOW_S + 30}),
-        json!({"aud": "ringway"}), json!({"nbf": null, "iat": null, "groups": null}),
-        json!({"exp": NOW_S as f64 + 0.5}), json!({"groups": "crew staff"}),
+        json!({"exp": NOW_S - 29}),
+        json!({"nbf": NOW_S + 30}),
+        json!({"iat": NOW_S + 30}),
+        json!({"aud": "ringway"}),
+        json!({"nbf": null, "iat": null, "groups": null}),
+        json!({"exp": NOW_S as f64 + 0.5}),
+        json!({"groups": "crew staff"}),
     ];
     let refused = [
         (json!({"exp": NOW_S - 30}), Reason::TokenExpired),
@@ -251,7 +303,8 @@ fn what_a_token_says_must_hold_now_and_be_meant_for_us() {
         (json!({"groups": [1]}), Reason::TokenClaims),
     ];
     run(async {
-        let of = |changes: &Value| signed(of(Alg::EdDsa), &header(Alg::EdDsa), &with(changes.clone()));
+        let of =
+            |changes: &Value| signed(of(Alg::EdDsa), &header(Alg::EdDsa), &with(changes.clone()));
         for changes in &accepted {
             let answer = answer(&tokens, &of(changes), NOW).await;
             assert!(matches!(answer, Answer::Accepted(_)), "{changes}: {answer:?}");
@@ -299,10 +352,14 @@ fn keys_that_prove_nothing_are_left_out() {
 
 #[test]
 fn keys_come_from_https_loopback_or_a_file_and_settings_are_checked() {
-    for good in ["https://idp.example.org/jwks", "http://127.0.0.1:1/x", "http://[::1]/x", "/etc/keys.json"] {
+    for good in
+        ["https://idp.example.org/jwks", "http://127.0.0.1:1/x", "http://[::1]/x", "/etc/keys.json"]
+    {
         assert!(KeySource::parse(good).is_ok(), "{good}");
     }
-    for bad in ["http://idp.example.org/jwks", "http://127.0.0.1.example.org/", "ftp://x/", "http://"] {
+    for bad in
+        ["http://idp.example.org/jwks", "http://127.0.0.1.example.org/", "ftp://x/", "http://"]
+    {
         assert!(KeySource::parse(bad).is_err(), "{bad}");
     }
     let file = || KeySource::File("x".into());
@@ -339,7 +396,8 @@ impl Server {
     }
 
     fn answers(&self, status: &str, body: &str) {
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+        let head =
+            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
         *self.answer.lock().unwrap() = format!("{head}\r\n{body}").into_bytes();
     }
 
@@ -376,7 +434,10 @@ fn keys_are_fetched_rarely_and_old_ones_serve_while_the_server_is_down() {
             now = now.plus_ms(30_000);
         }
         server.answers("200 OK", &set(&[&old]));
-        assert!(matches!(answer(&tokens, &token("old", &old, now), now).await, Answer::Accepted(_)));
+        assert!(matches!(
+            answer(&tokens, &token("old", &old, now), now).await,
+            Answer::Accepted(_)
+        ));
         let served = server.served();
         // Unknown keys do not make us fetch more often than once per interval.
         server.answers("200 OK", &set(&[&old, &new]));

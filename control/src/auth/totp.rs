@@ -96,7 +96,8 @@ pub fn recovery_codes(user: UserId) -> Result<Vec<(Secret, [u8; 32])>, String> {
         let letter = |byte: &u8| RECOVERY_ALPHABET.get(usize::from(byte % 32)).map(|b| *b as char);
         let letters: Zeroizing<String> = Zeroizing::new(bytes.iter().filter_map(letter).collect());
         let hash = recovery_hash(user, &letters);
-        let groups: Vec<&str> = [0, 4, 8, 12].iter().filter_map(|at| letters.get(*at..at + 4)).collect();
+        let groups: Vec<&str> =
+            [0, 4, 8, 12].iter().filter_map(|at| letters.get(*at..at + 4)).collect();
         Ok((Secret::new(groups.join(" ")), hash))
     };
     (0..RECOVERY_CODES).map(|_| one()).collect()
@@ -170,7 +171,9 @@ impl BackEnd for OneTimePasswords {
             return Work::Done(Answer::Refused(Reason::CredentialMissing));
         };
         let (people, person, now) = (Arc::clone(&self.people), request.person, request.now);
-        Work::waiting(async move { Work::Done(look_at(&*people, person.as_deref(), &code, now).await) })
+        Work::waiting(
+            async move { Work::Done(look_at(&*people, person.as_deref(), &code, now).await) },
+        )
     }
 }
 

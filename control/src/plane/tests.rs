@@ -59,9 +59,6 @@ impl Core {
             | Command::ExportPeers(_)
             | Command::ImportPeers(_)
             | Command::Resume { .. }
-            | Command::PutAccount(_)
-            | Command::RemoveAccount(_)
-            | Command::ReadAccounts(_)
             | Command::Stop => {}
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ringway_control::api::accounts::{Passwords, StoreAccounts};
+use ringway_control::api::accounts::{PasswordRefused, Passwords, StoreAccounts};
 use ringway_control::api::first_start::FirstStart;
 use ringway_control::api::live::*;
 use ringway_control::api::server::bounds::Bounds;
@@ -25,7 +25,7 @@ use ringway_control::directory::input::Secret;
 use ringway_control::directory::{Credentials, Directory, Surroundings, TotpOffer};
 use ringway_control::events::Hub;
 use ringway_control::keys::SystemRandom;
-use ringway_control::store::ids::Timestamp;
+use ringway_control::store::ids::{Timestamp, UserId};
 use ringway_control::store::{Store, StoreOptions, StoreUrl};
 use ringway_proto::crypto::PublicKey;
 use serde_json::Value;
@@ -485,8 +485,8 @@ fn judge(password: &str) -> Result<String, String> {
 }
 
 impl Passwords for Plain {
-    fn hash(&self, _: &str, password: &str) -> Result<String, String> {
-        judge(password)
+    fn hash(&self, _: &str, password: &str) -> Result<String, PasswordRefused> {
+        judge(password).map_err(PasswordRefused::Weak)
     }
 }
 
@@ -499,12 +499,16 @@ impl Credentials for Plain {
         Box::pin(std::future::ready(hash == format!("plain:{}", *password.0)))
     }
 
-    fn offer_totp(&self, user: &str) -> TotpOffer {
-        TotpOffer {
+    fn recovery_codes(&self, _: UserId) -> Result<Vec<(Secret, [u8; 32])>, String> {
+        Ok(vec![(Secret::new("abcd efgh jkmn pqrs"), [5; 32])])
+    }
+
+    fn offer_totp(&self, user: &str) -> Result<TotpOffer, String> {
+        Ok(TotpOffer {
             secret: Zeroizing::new(vec![5; 20]),
             text: Zeroizing::new("AUCQKBIF".to_owned()),
             url: Zeroizing::new(format!("otpauth://totp/{user}")),
-        }
+        })
     }
 
     fn totp_step(&self, _: &[u8], _: &str, _: Timestamp) -> Option<u64> {

@@ -95,7 +95,9 @@ fn policies(
     for extension in certificate.extensions() {
         if let ParsedExtension::CertificatePolicies(policies) = extension.parsed_extension() {
             let known = policies.iter().take(WORDS_MAX);
-            found.extend(known.filter_map(|p| permissions.get(&p.policy_id.to_id_string()).cloned()));
+            found.extend(
+                known.filter_map(|p| permissions.get(&p.policy_id.to_id_string()).cloned()),
+            );
         }
     }
     found
@@ -106,7 +108,9 @@ fn alternative(
     pick: impl Fn(&GeneralName<'_>) -> Option<String>,
 ) -> Vec<String> {
     let names = certificate.subject_alternative_name().ok().flatten();
-    names.map(|names| names.value.general_names.iter().filter_map(pick).collect()).unwrap_or_default()
+    names
+        .map(|names| names.value.general_names.iter().filter_map(pick).collect())
+        .unwrap_or_default()
 }
 
 fn text(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {

@@ -178,7 +178,8 @@ impl Certificates {
             return Err(Reason::CertificateMalformed);
         }
         let id = self.validate(own, above, now)?;
-        let (_, parsed) = X509Certificate::from_der(own).map_err(|_| Reason::CertificateMalformed)?;
+        let (_, parsed) =
+            X509Certificate::from_der(own).map_err(|_| Reason::CertificateMalformed)?;
         if !identity::is_strong(&parsed) {
             return Err(Reason::CertificateWeak);
         }

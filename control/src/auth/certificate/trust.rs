@@ -61,7 +61,10 @@ impl Trust {
             trust.add_authority(&der).map_err(|why| within(authorities, &why))?;
         }
         if trust.anchors.is_empty() {
-            return Err(within(authorities, "no certificate in it: it must be a PEM file of authorities"));
+            return Err(within(
+                authorities,
+                "no certificate in it: it must be a PEM file of authorities",
+            ));
         }
         for path in lists {
             let bytes = read(path)?;

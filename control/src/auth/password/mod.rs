@@ -163,8 +163,8 @@ impl Drop for Permit<'_> {
 fn hash(argon2: &Argon2<'_>, password: &[u8]) -> Result<String, HashError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| HashError::Random(error.to_string()))?;
-    let salt = SaltString::encode_b64(&bytes)
-        .map_err(|error| HashError::Parameters(error.to_string()))?;
+    let salt =
+        SaltString::encode_b64(&bytes).map_err(|error| HashError::Parameters(error.to_string()))?;
     let hash = argon2.hash_password(password, &salt);
     hash.map(|hash| hash.to_string()).map_err(|error| HashError::Parameters(error.to_string()))
 }

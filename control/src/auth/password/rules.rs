@@ -65,8 +65,7 @@ pub fn check(password: &Secret, user: &str) -> Result<(), RuleBroken> {
         return Err(RuleBroken::Name);
     }
     let core = lower.trim_matches(|c: char| !c.is_alphabetic());
-    let is_common =
-        COMMON.split_whitespace().any(|word| word == lower.as_str() || word == core);
+    let is_common = COMMON.split_whitespace().any(|word| word == lower.as_str() || word == core);
     if is_common {
         return Err(RuleBroken::Common);
     }
@@ -90,8 +89,16 @@ mod tests {
     #[test]
     fn what_is_guessed_first_is_refused() {
         for common in [
-            "qwertyuiop", "QwertyUiop", "password123!", "PASSWORD2026", "1234567890",
-            "hunter2hunter2", "administrator", "!!football!!", "welcome2026", "1q2w3e4r5t",
+            "qwertyuiop",
+            "QwertyUiop",
+            "password123!",
+            "PASSWORD2026",
+            "1234567890",
+            "hunter2hunter2",
+            "administrator",
+            "!!football!!",
+            "welcome2026",
+            "1q2w3e4r5t",
         ] {
             assert_eq!(checked(common), Err(RuleBroken::Common), "{common}");
         }
@@ -105,7 +112,8 @@ mod tests {
         for own in ["ann.smith@example.org", "XXAnn.Smith99", "is ann.smith there"] {
             assert_eq!(checked(own), Err(RuleBroken::Name), "{own}");
         }
-        for phrase in ["three small boats", "dritte Straße links", "correct horse battery staple"] {
+        for phrase in ["three small boats", "dritte Straße links", "correct horse battery staple"]
+        {
             assert_eq!(checked(phrase), Ok(()), "{phrase}");
         }
         assert_eq!(check(&Secret::new("a banana split"), "an"), Ok(()));

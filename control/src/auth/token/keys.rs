@@ -232,8 +232,7 @@ fn key(entry: Entry) -> Result<Key, &'static str> {
             (Kind::Ed25519, DecodingKey::from_ed_components(x))
         }
         ("EC", Some(curve @ ("P-256" | "P-384"))) => {
-            let (kind, bytes) =
-                if curve == "P-256" { (Kind::P256, 32) } else { (Kind::P384, 48) };
+            let (kind, bytes) = if curve == "P-256" { (Kind::P256, 32) } else { (Kind::P384, 48) };
             let x = sized(x, bytes).ok_or(damaged)?;
             let y = sized(y, bytes).ok_or(damaged)?;
             (kind, DecodingKey::from_ec_components(x, y))
