@@ -233,7 +233,10 @@ fn a_spreadsheet_reads_every_value_and_runs_none() {
 proptest! {
     #[test]
     fn names_of_people_are_text_in_every_form(
-        names in proptest::collection::vec((any::<String>(), "[<>&\"'=+@,;\r\n\ta-z-]{0,20}"), 1..10)
+        names in proptest::collection::vec(
+            (any::<String>(), "[<>&\"'=+@,;\r\n\ta-z-]{0,20}"),
+            1..10,
+        )
     ) {
         let mut input = usage_input();
         input.moved = names.iter().map(|(user, device)| moved(user, device, 9, 9)).collect();

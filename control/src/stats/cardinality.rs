@@ -4,6 +4,7 @@
 //! many there are. What has no series of its own is summed as [`OTHER`], and how many that are is
 //! told. Pure.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::exposition::bounded;
@@ -63,48 +64,60 @@ pub fn choose(live: &Live) -> Chosen {
     if most == 0 {
         return Chosen::default();
     }
-    let moved = |session: &LiveSession| Moved { received: session.received, sent: session.sent };
-    let mut users: BTreeMap<String, Moved> = BTreeMap::new();
+    let moved = |session: &&LiveSession| Moved { received: session.received, sent: session.sent };
+    let mut users: BTreeMap<&str, Moved> = BTreeMap::new();
     for session in &live.sessions {
-        let sum = users.entry(label(&session.user)).or_default();
-        *sum = sum.plus(moved(session));
+        let sum = users.entry(&session.user).or_default();
+        *sum = sum.plus(moved(&session));
     }
     let mut sessions: Vec<&LiveSession> = live.sessions.iter().collect();
-    let by_size = |session: &&LiveSession| (u64::MAX - moved(session).bytes(), session.id.clone());
-    let rest = split(&mut sessions, most, by_size, |session| moved(session));
-    let mut users: Vec<(String, Moved)> = users.into_iter().collect();
-    let users_rest = split(
-        &mut users,
-        most,
-        |(name, moved)| (u64::MAX - moved.bytes(), name.clone()),
-        |user| user.1,
-    );
+    let sessions_rest = split(&mut sessions, most, moved, |a, b| a.id.cmp(&b.id));
+    let mut users: Vec<(&str, Moved)> = users.into_iter().collect();
+    let users_rest = split(&mut users, most, |user| user.1, |a, b| a.0.cmp(b.0));
     Chosen {
         sessions: sessions.into_iter().map(shown).collect(),
-        sessions_rest: rest,
-        users,
+        sessions_rest,
+        users: merged(users),
         users_rest,
     }
 }
 
-/// Leaves the `most` first by `key`, in order, and sums the rest.
-fn split<T, K: Ord>(
+/// Leaves the `most` largest, in order (those of one size by `tie`), and sums the rest.
+fn split<T>(
     all: &mut Vec<T>,
     most: usize,
-    key: impl Fn(&T) -> K,
     moved: impl Fn(&T) -> Moved,
+    tie: impl Fn(&T, &T) -> Ordering,
 ) -> Rest {
+    let order = |a: &T, b: &T| moved(b).bytes().cmp(&moved(a).bytes()).then_with(|| tie(a, b));
     let mut rest = Rest::default();
     if all.len() > most {
         // Not all are sorted: what is left out needs no order.
-        all.select_nth_unstable_by_key(most, &key);
+        all.select_nth_unstable_by(most, order);
         for left_out in all.drain(most..) {
             rest.count += 1;
             rest.moved = rest.moved.plus(moved(&left_out));
         }
     }
-    all.sort_by_cached_key(&key);
+    all.sort_unstable_by(order);
     rest
+}
+
+/// Names that are the same once they are cut share a series.
+fn merged(users: Vec<(&str, Moved)>) -> Vec<(String, Moved)> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut merged: Vec<(String, Moved)> = Vec::new();
+    for (name, moved) in users {
+        let name = label(name);
+        match seen.get(&name) {
+            Some(at) => merged[*at].1 = merged[*at].1.plus(moved),
+            None => {
+                seen.insert(name.clone(), merged.len());
+                merged.push((name, moved));
+            }
+        }
+    }
+    merged
 }
 
 fn shown(session: &LiveSession) -> LiveSession {
