@@ -34,7 +34,7 @@ pub(crate) fn check_writable(file: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Status::State, message));
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder.unwrap_or_else(|| Path::new("."));
     let found = fs::metadata(folder).and_then(|about| {
         if about.is_dir() { Ok(()) } else { Err(std::io::ErrorKind::NotADirectory.into()) }
     });

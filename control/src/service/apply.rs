@@ -42,7 +42,7 @@ impl Service {
                 Err(DeskError::Stopping) => return,
                 Err(failure) => {
                     // Each command is refused by itself: the others took effect.
-                    error!("Some of what the records say was refused by the cores: {failure}");
+                    error!("The cores did not take some of what the records say: {failure}");
                     self.outbox.borrow_mut().steps_refused += 1;
                 }
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ringway_control::api::accounts::{PasswordRefused, Passwords, StoreAccounts};
+use ringway_control::api::accounts::{Passwords, StoreAccounts};
 use ringway_control::api::first_start::FirstStart;
 use ringway_control::api::live::*;
 use ringway_control::api::server::bounds::Bounds;
@@ -19,17 +19,17 @@ use ringway_control::api::state::Allowances;
 use ringway_control::api::{
     ApiState, Paged, Parts, SignIn, SignInAttempt, SignInOutcome, resources, router,
 };
+use ringway_control::auth::password::{Hasher, PasswordSettings};
 use ringway_control::config::{Config, Overrides};
 use ringway_control::configs::{ConfigParts, Configs, ReloadError, Reloader, StoreHistory};
 use ringway_control::directory::input::Secret;
-use ringway_control::directory::{Credentials, Directory, Surroundings, TotpOffer};
+use ringway_control::directory::{Credentials, Directory, LocalCredentials, Surroundings};
 use ringway_control::events::Hub;
 use ringway_control::keys::SystemRandom;
-use ringway_control::store::ids::{Timestamp, UserId};
+use ringway_control::store::ids::Timestamp;
 use ringway_control::store::{Store, StoreOptions, StoreUrl};
 use ringway_proto::crypto::PublicKey;
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 /// What the gateway begins with.
 pub(crate) const CONFIG: &str = "[interface]\nname = \"rw0\"\nlisten_port = 51820\n\
@@ -156,7 +156,7 @@ async fn serve(folder: &Path, live: &Arc<Cores>, hub: &Hub, settled: bool) -> (S
     let portal = Some("https://vpn.example.org".to_owned());
     let here = Surroundings::of(&config, PublicKey([1; 32]), portal);
     let clock = Arc::new(now);
-    let credentials: Arc<dyn Credentials> = Arc::new(Plain);
+    let credentials: Arc<dyn Credentials> = Arc::new(Judge::cheap().0);
     let directory = Directory::new(store.clone(), hub.clone(), clock.clone(), credentials, here);
     directory.take_configured_pools().await.unwrap();
     let configs = Arc::new(Configs::new(ConfigParts {
@@ -174,7 +174,7 @@ async fn serve(folder: &Path, live: &Arc<Cores>, hub: &Hub, settled: bool) -> (S
     let plenty = ringway_control::api::rate::Allowance { per_second: 100_000, burst: 100_000 };
     let state = ApiState::new(Parts {
         live: live.clone(),
-        accounts: Arc::new(StoreAccounts::new(store.clone(), Arc::new(Plain))),
+        accounts: Arc::new(StoreAccounts::new(store.clone(), Arc::new(Judge::cheap()))),
         sign_in: Arc::new(Nobody),
         configs: Arc::clone(&configs),
         first_start,
@@ -474,44 +474,25 @@ impl SignIn for Nobody {
     }
 }
 
-/// Credentials without cryptography: the hash of a password is itself.
-struct Plain;
+/// Password rules and hashes as the gateway has them, but cheap.
+struct Judge(LocalCredentials);
 
-fn judge(password: &str) -> Result<String, String> {
-    if password.len() < 10 {
-        return Err("A password has at least 10 bytes".to_owned());
-    }
-    Ok(format!("plain:{password}"))
-}
-
-impl Passwords for Plain {
-    fn hash(&self, _: &str, password: &str) -> Result<String, PasswordRefused> {
-        judge(password).map_err(PasswordRefused::Weak)
+impl Judge {
+    fn cheap() -> Self {
+        let cheap = PasswordSettings { memory_kib: 8, passes: 1, ..PasswordSettings::default() };
+        Self(LocalCredentials::new(Hasher::new(cheap).unwrap(), "Ringway"))
     }
 }
 
-impl Credentials for Plain {
-    fn hash_password(&self, _: &str, password: &Secret) -> Later<Result<String, String>> {
-        Box::pin(std::future::ready(judge(&password.0)))
+impl Passwords for Judge {
+    fn hash(&self, name: &str, password: &str) -> Result<String, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(self.0.hash_password(name, &Secret::new(password)))
     }
+}
 
-    fn password_matches(&self, hash: &str, password: &Secret) -> Later<bool> {
-        Box::pin(std::future::ready(hash == format!("plain:{}", *password.0)))
-    }
-
-    fn recovery_codes(&self, _: UserId) -> Result<Vec<(Secret, [u8; 32])>, String> {
-        Ok(vec![(Secret::new("abcd efgh jkmn pqrs"), [5; 32])])
-    }
-
-    fn offer_totp(&self, user: &str) -> Result<TotpOffer, String> {
-        Ok(TotpOffer {
-            secret: Zeroizing::new(vec![5; 20]),
-            text: Zeroizing::new("AUCQKBIF".to_owned()),
-            url: Zeroizing::new(format!("otpauth://totp/{user}")),
-        })
-    }
-
-    fn totp_step(&self, _: &[u8], _: &str, _: Timestamp) -> Option<u64> {
-        None
-    }
+/// Whether `password` is the one that is kept as `hash`.
+pub(crate) fn is_password(hash: &str, password: &str) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(Judge::cheap().0.password_matches(hash, &Secret::new(password)))
 }

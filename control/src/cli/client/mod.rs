@@ -150,13 +150,11 @@ impl Client {
             query.push(("limit", Some(PAGE_ROWS.to_owned())));
             query.push(("after", after));
             let mut page = self.get(path, &query)?.json()?;
-            match page["items"].take() {
-                Value::Array(rows) => items.extend(rows),
-                _ => {
-                    let message = format!("The answer of {} to {path} is no list", self.place);
-                    return Err(Failure::new(Status::Findings, message));
-                }
-            }
+            let Some(rows) = page["items"].as_array_mut() else {
+                let message = format!("The answer of {} to {path} is no list", self.place);
+                return Err(Failure::new(Status::Findings, message));
+            };
+            items.append(rows);
             after = page["next"].as_str().map(str::to_owned);
             if after.is_none() {
                 return Ok(json!({ "items": items, "next": null }));

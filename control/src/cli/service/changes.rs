@@ -53,23 +53,20 @@ fn fields(before: &Value, after: &Value) -> Vec<(String, String, String)> {
 }
 
 fn leaves(value: &Value, name: String, out: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Object(map) => {
-            for (key, inner) in map {
-                let dot = if name.is_empty() { "" } else { "." };
-                leaves(inner, format!("{name}{dot}{key}"), out);
-            }
+    if let Value::Object(map) = value {
+        for (key, inner) in map {
+            let dot = if name.is_empty() { "" } else { "." };
+            leaves(inner, format!("{name}{dot}{key}"), out);
         }
-        leaf => {
-            let shown = match leaf.as_u64() {
-                Some(bits) if name.ends_with("_bps") => show::bps(bits),
-                Some(bytes) if name.ends_with("bytes") => show::bytes(bytes),
-                _ if name.ends_with("_at") => show::moment(leaf, ""),
-                _ => show::word(leaf, ""),
-            };
-            out.insert(name, shown);
-        }
+        return;
     }
+    let shown = match value.as_u64() {
+        Some(bits) if name.ends_with("_bps") => show::bps(bits),
+        Some(bytes) if name.ends_with("bytes") => show::bytes(bytes),
+        _ if name.ends_with("_at") => show::moment(value, ""),
+        _ => show::word(value, ""),
+    };
+    out.insert(name, shown);
 }
 
 #[cfg(test)]

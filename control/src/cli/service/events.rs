@@ -89,12 +89,8 @@ fn tell(desk: &Desk, event: &Event) -> Result<(), Failure> {
     }
     let (at, kind, subject) =
         (moment(&value, "/at"), word(&value, "/kind"), word(&value, "/subject"));
-    let detail = match &value["detail"] {
-        Value::Object(map) if !map.is_empty() => {
-            format!("  {}", plain(&value["detail"].to_string()))
-        }
-        _ => String::new(),
-    };
+    let has_detail = value["detail"].as_object().is_some_and(|detail| !detail.is_empty());
+    let detail = if has_detail { plain(&format!("  {}", value["detail"])) } else { String::new() };
     print(&format!("{at}  {kind:<18}  {subject}{detail}\n"))
 }
 

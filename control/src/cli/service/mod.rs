@@ -115,10 +115,7 @@ impl Desk {
             print(&format!("{page}\n"))?;
             return Ok(None);
         }
-        let rows = match page["items"].take() {
-            Value::Array(rows) => rows,
-            other => vec![other],
-        };
+        let rows = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
         self.names_or_rows(rows, name)
     }
 

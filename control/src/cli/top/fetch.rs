@@ -60,10 +60,7 @@ impl Fetcher {
     fn health(&self, notes: &mut Vec<String>) -> Vec<Value> {
         let read = self.client.get_any(&path(&["health"])).and_then(|(_, answer)| answer.json());
         match read {
-            Ok(mut health) => match health["parts"].take() {
-                Value::Array(parts) => parts,
-                _ => Vec::new(),
-            },
+            Ok(health) => health["parts"].as_array().cloned().unwrap_or_default(),
             Err(failure) => {
                 notes.push(format!("health: {}", failure.message));
                 Vec::new()

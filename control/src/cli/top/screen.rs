@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossterm::event::{Event, poll, read};
 use ratatui::DefaultTerminal;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::draw;
 use super::fetch::Fetcher;
@@ -75,21 +76,24 @@ fn look_on(fetcher: &mut Fetcher, tell: &SyncSender<News>, interval: Duration) {
     }
 }
 
-/// Tells of the first signal that asks for the end.
+/// Tells of the first signal that asks for the end. From here on none ends the program by itself.
 fn watch_signals(tell: SyncSender<News>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| {
+    let broken = |error: io::Error| {
         Failure::new(Status::Unsupported, format!("Cannot wait for signals ({error})"))
-    })?;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(broken)?;
+    let inside = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(broken)?;
+    drop(inside);
     spawn("top-signals", move || {
         runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-            let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds.map(signal) else { return };
             tokio::select! {
-                _ = term.recv() => (),
-                _ = int.recv() => (),
-                _ = hup.recv() => (),
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
+                _ = hang_up.recv() => (),
             }
         });
         let _ = tell.send(News::Stop);
