@@ -1,10 +1,10 @@
 //! Which factor comes next: a policy's list, walked in order, and nobody is in before its end.
 //!
-//! Pure and without IO: the gate asks [`Flow::next`], has the back end look, and tells what came of it.
-//! A credential that had to say who comes (a certificate or token without a user name) is looked at
-//! first and counts when its turn comes. All credentials must name the same user. A wrong credential
-//! ends the flow, whichever factor it was for, with the same answer. This module must not know back
-//! ends.
+//! Pure and without IO: the gate asks [`Flow::next`], has the back end look, and tells what came of
+//! it. A credential that had to say who comes (a certificate or token without a user name) is
+//! looked at first and counts when its turn comes. All credentials must name the same user. A wrong
+//! credential ends the flow, whichever factor it was for, with the same answer. This module must
+//! not know back ends.
 
 use super::backend::{Attributes, Credentials, Proof};
 use super::reason::Reason;

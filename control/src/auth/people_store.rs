@@ -1,8 +1,8 @@
 //! People in the store.
 //!
 //! For a name that nobody has, the same look-ups are made as for one that somebody has, with an
-//! identifier that nothing has: how long the store takes tells nothing. Recovery codes are a setting per
-//! user, the hashes one behind the other. This module must not know credentials.
+//! identifier that nothing has: how long the store takes tells nothing. Recovery codes are a
+//! setting per user, the hashes one behind the other. This module must not know credentials.
 
 use uuid::Uuid;
 

@@ -421,7 +421,8 @@ fn keys_are_fetched_rarely_and_old_ones_serve_while_the_server_is_down() {
     let refused = Answer::Refused;
     run(async {
         let mut now = NOW;
-        // Down from the start; then a redirect, junk and far too much, each tried once per interval.
+        // Down from the start; then a redirect, junk and far too much, each tried once per
+        // interval.
         let huge = " ".repeat(SET_BYTES_MAX + 1);
         let answers = [("503 Oops", ""), ("302 Found", ""), ("200 OK", "junk"), ("200 OK", &huge)];
         for (tries, (status, body)) in answers.into_iter().enumerate() {

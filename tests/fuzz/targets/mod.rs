@@ -4,6 +4,7 @@
 //! corpus, as ordinary tests (`tests/replay.rs`). A function panics if and only if it found a bug.
 
 mod allowed_ips;
+mod api;
 mod batch;
 mod cmsg;
 mod configuration;
@@ -41,6 +42,8 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "cmsg", run: cmsg::control_messages_are_read_within_bounds },
     Target { name: "uapi", run: configuration::requests_are_parsed_whatever_the_chunks },
     Target { name: "config", run: configuration::a_file_is_accepted_or_refused_with_a_line },
+    Target { name: "api_body", run: api::a_body_is_read_whole_or_refused_with_a_place },
+    Target { name: "api_config", run: api::a_configuration_is_shown_without_keys_and_restored },
     Target { name: "flow", run: flow::packets_stay_sound_and_answers_are_not_answered },
     Target { name: "path_mtu", run: flow::a_path_stays_within_its_bounds },
 ];

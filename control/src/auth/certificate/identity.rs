@@ -1,5 +1,5 @@
-//! What a client certificate says about its holder. Called only with certificates whose chain has been
-//! validated: nothing here proves anything.
+//! What a client certificate says about its holder. Called only with certificates whose chain has
+//! been validated: nothing here proves anything.
 
 use std::collections::BTreeMap;
 
