@@ -1,10 +1,11 @@
 //! The threads of one back end.
 //!
 //! Every back end has a lane of its own: a bounded queue and a bounded number of threads, none of
-//! them a core's or control's. So a back end that hangs fills its own lane and no other. A caller waits
-//! until its deadline and no longer; the thread that hangs goes on to count as taken until it comes
-//! back. While all of them hang, or the [`Breaker`] is open, callers are refused at once. Some threads
-//! are kept free of new sign-ins, for administrators and sessions that must prove themselves again.
+//! them a core's or control's. So a back end that hangs fills its own lane and no other. A caller
+//! waits until its deadline and no longer; the thread that hangs goes on to count as taken until it
+//! comes back. While all of them hang, or the [`Breaker`] is open, callers are refused at once.
+//! Some threads are kept free of new sign-ins, for administrators and sessions that must prove
+//! themselves again.
 //!
 //! The threads run at a lower priority of the scheduler: passwords are hashed with the time that
 //! cores and control leave. This module must not know users or credentials.
@@ -29,13 +30,13 @@ const NICE: i32 = 10;
 /// How large a lane is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSettings {
-    /// Threads, 1 to 64. What hangs, hangs in these. Default 4: as many as hash passwords at once on
-    /// a small machine, and enough to wait for a remote server.
+    /// Threads, 1 to 64. What hangs, hangs in these. Default 4: as many as hash passwords at once
+    /// on a small machine, and enough to wait for a remote server.
     pub threads: usize,
     /// How many of them new sign-ins may not take, less than `threads`. Default 1.
     pub reserved: usize,
-    /// Attempts that wait, per priority, 1 to 65,536. Default 512: at 50 a second and thread that is
-    /// what 4 threads do in 3 s, after which a client has given up.
+    /// Attempts that wait, per priority, 1 to 65,536. Default 512: at 50 a second and thread that
+    /// is what 4 threads do in 3 s, after which a client has given up.
     pub waiting_max: usize,
     /// Attempts of one source that wait, per priority. Default 16: a house behind one address.
     pub waiting_per_source_max: usize,
@@ -193,8 +194,8 @@ impl Lane {
         }
     }
 
-    /// Waits for `waiting` without a thread, until the deadline of `place`. As many may wait as have a
-    /// place in the queue, in all and for one source.
+    /// Waits for `waiting` without a thread, until the deadline of `place`. As many may wait as
+    /// have a place in the queue, in all and for one source.
     ///
     /// # Errors
     ///
@@ -266,7 +267,8 @@ impl Lane {
         if start {
             self.start_thread();
         }
-        // All of them: an urgent job may be for another thread than the one that a single call wakes.
+        // All of them: an urgent job may be for another thread than the one that a single call
+        // wakes.
         self.shared.work.notify_all();
         Ok((number, admission))
     }

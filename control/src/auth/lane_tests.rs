@@ -80,7 +80,8 @@ fn run<F: Future>(test: F) -> F::Output {
 #[test]
 fn a_back_end_that_hangs_fills_its_own_threads_and_answers_at_the_deadline() {
     run(async {
-        let (hangs, works) = (Lane::new("hangs", settings(3, 1)), Lane::new("works", settings(2, 0)));
+        let (hangs, works) =
+            (Lane::new("hangs", settings(3, 1)), Lane::new("works", settings(2, 0)));
         let door = Door::new();
         for number in 0..2 {
             let answer = hangs.run(place(number, Priority::Login, SOON), door.wait()).await;

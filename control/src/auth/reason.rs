@@ -1,9 +1,9 @@
-//! Every reason why somebody is not let in: a closed list. Each has a counter, a code in metrics and
-//! logs, and a line in `control/manual/refusals.md` (a test compares the two).
+//! Every reason why somebody is not let in: a closed list. Each has a counter, a code in metrics
+//! and logs, and a line in `control/manual/refusals.md` (a test compares the two).
 //!
 //! The true reason is for the operator alone. The client is told [`Told`], which is the same for an
-//! unknown user, a wrong password, a missing one and a user who may not come in: the answer must not
-//! say who exists. This module must not know how a reason is found.
+//! unknown user, a wrong password, a missing one and a user who may not come in: the answer must
+//! not say who exists. This module must not know how a reason is found.
 
 macro_rules! reasons {
     ($($variant:ident $told:ident $weight:ident $code:literal $doc:literal,)*) => {
