@@ -182,7 +182,8 @@ impl std::fmt::Debug for Gate {
 
 impl Gate {
     /// Puts a gate together with the back ends that `settings` ask for. Computes one password hash
-    /// and reads the certificate files: not for a thread in a hurry.
+    /// and reads the certificate files: not for a thread in a hurry. The runtime that it is called
+    /// in, if any, replaces outdated hashes later.
     ///
     /// # Errors
     ///
