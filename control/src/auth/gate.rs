@@ -1,7 +1,7 @@
 //! The door: one attempt from its address to its answer.
 //!
 //! In this order: size of what was presented, address lists, bans and rates, the ticket if there is
-//! one, who it is, then factor by factor ([`walk`]). Whoever is unknown, disabled, thrown out or
+//! one, who it is, then factor by factor (in `walk`). Whoever is unknown, disabled, thrown out or
 //! locked out walks the same way as everybody else and is refused after the first factor, with the
 //! same answer and after the same work. Every attempt is counted once, under its true reason; what
 //! failed adds to scores.

@@ -3,7 +3,7 @@
 //! Every back end has a lane of its own: a bounded queue and a bounded number of threads, none of
 //! them a core's or control's. So a back end that hangs fills its own lane and no other. A caller
 //! waits until its deadline and no longer; the thread that hangs goes on to count as taken until it
-//! comes back. While all of them hang, or the [`Breaker`] is open, callers are refused at once.
+//! comes back. While all of them hang, or the breaker is open, callers are refused at once.
 //! Some threads are kept free of new sign-ins, for administrators and sessions that must prove
 //! themselves again.
 //!
@@ -26,7 +26,8 @@ use super::source::Prefix;
 
 /// Nice value of the threads: clearly behind cores and control, ahead of what is idle work.
 const NICE: i32 = 10;
-/// Work that takes longer than this lately is begun all the same: a slow back end may have become quick.
+/// Work that takes longer than this lately is begun all the same: a slow back end may have become
+/// quick.
 const EXPECTED_MAX: Duration = Duration::from_millis(500);
 
 /// How large a lane is.

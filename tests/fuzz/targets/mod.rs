@@ -11,6 +11,7 @@ mod flow;
 mod input;
 mod ip;
 mod offload;
+mod sign_in;
 mod state;
 mod sums;
 mod wireguard;
@@ -41,6 +42,9 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "cmsg", run: cmsg::control_messages_are_read_within_bounds },
     Target { name: "uapi", run: configuration::requests_are_parsed_whatever_the_chunks },
     Target { name: "config", run: configuration::a_file_is_accepted_or_refused_with_a_line },
+    Target { name: "access_token", run: sign_in::a_token_is_read_or_refused },
+    Target { name: "key_set", run: sign_in::a_key_set_is_bounded },
+    Target { name: "certificate", run: sign_in::a_certificate_ends_when_it_ends },
     Target { name: "flow", run: flow::packets_stay_sound_and_answers_are_not_answered },
     Target { name: "path_mtu", run: flow::a_path_stays_within_its_bounds },
 ];
