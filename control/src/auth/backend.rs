@@ -42,6 +42,10 @@ pub trait BackEnd: Send + Sync + 'static {
 }
 
 /// How an answer comes about.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per attempt, moved a few times and never stored"
+)]
 pub enum Work {
     /// It is there.
     Done(Answer),

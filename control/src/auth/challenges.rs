@@ -275,7 +275,10 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_stay_within_bounds_and_agree(
-            steps in prop::collection::vec((any::<u8>(), 0_u32..8, any::<bool>(), 0_i64..40_000), 0..200),
+            steps in prop::collection::vec(
+                (any::<u8>(), 0_u32..8, any::<bool>(), 0_i64..40_000),
+                0..200,
+            ),
         ) {
             let mut challenges = Challenges::new(SETTINGS);
             let mut now = NOW;

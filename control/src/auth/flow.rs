@@ -266,7 +266,8 @@ mod tests {
                     Next::Refuse(_) => break,
                     Next::Through => {
                         let mut expected = list.clone();
-                        if let Some(at) = early.and_then(|early| list.iter().position(|f| *f == early)) {
+                        let place = |early| list.iter().position(|factor| *factor == early);
+                        if let Some(at) = early.and_then(place) {
                             expected.remove(at);
                         }
                         prop_assert_eq!(&proved, &expected);

@@ -124,7 +124,7 @@ fn find(db: &mut Db<'_>, name: &str) -> Result<Found, StoreError> {
 fn there<T>(found: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error, StoreError::NotFound { .. }) => Ok(None),
+        Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

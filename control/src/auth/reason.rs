@@ -166,6 +166,14 @@ impl Reason {
     pub const fn is_trouble(self) -> bool {
         matches!(self.weight(), Weight::Trouble)
     }
+
+    /// Whether it says that a back end does not work, for everybody: one issuer without keys or one
+    /// authority without a list is no outage of the others.
+    #[must_use]
+    pub const fn is_outage(self) -> bool {
+        use Reason::{BackEndDown, BackEndFailed, BackEndTimeout, StoreUnavailable};
+        matches!(self, BackEndDown | BackEndFailed | BackEndTimeout | StoreUnavailable)
+    }
 }
 
 #[cfg(test)]
