@@ -14,6 +14,7 @@ pub mod client_io;
 pub mod config;
 pub mod configs;
 pub mod daemon;
+pub mod directory;
 pub mod doctor;
 pub mod events;
 pub mod exit;

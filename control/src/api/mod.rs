@@ -25,6 +25,7 @@ pub mod problem;
 pub mod query;
 pub mod rate;
 pub mod reason;
+pub mod resources;
 mod routes;
 pub mod server;
 pub mod sign_in;

@@ -36,6 +36,7 @@ pub use backend::{Answer, Attributes, BackEnd, Credentials, Prompt, Protocol, Se
 pub use challenges::Ticket;
 pub use gate::{Attempt, Gate, Identity, Outcome};
 pub use people::People;
+pub(crate) use people_store::recovery_setting;
 pub use queue::Priority;
 pub use reason::{Reason, Told};
 pub use settings::Settings;

@@ -129,7 +129,8 @@ fn there<T>(found: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     }
 }
 
-fn recovery_setting(user: UserId) -> String {
+/// Under which name the store keeps the hashes of a user's recovery codes.
+pub(crate) fn recovery_setting(user: UserId) -> String {
     format!("auth.recovery.{user}")
 }
 

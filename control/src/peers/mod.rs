@@ -194,18 +194,22 @@ fn endpoint(
     if let Some(endpoint) = asked.or_else(|| config.clients.endpoint.clone()) {
         return Ok(endpoint);
     }
-    let Some(address) = outward_address() else {
+    let Some(endpoint) = guessed_endpoint(config.interface.listen_port) else {
         let message = "This host has no address that leads outside, so the client's endpoint \
                        cannot be guessed: give --endpoint HOST:PORT, or write endpoint in \
                        [clients]";
         return Err(Failure::new(Status::Usage, message));
     };
-    let endpoint = SocketAddr::new(address, config.interface.listen_port).to_string();
     notes.push(format!(
         "warning: guessed that clients reach this gateway at {endpoint}; if not, remove the peer \
          and give --endpoint HOST:PORT, or write endpoint in [clients]"
     ));
     Ok(endpoint)
+}
+
+/// Where clients probably reach a gateway on this host that listens on `port`.
+pub(crate) fn guessed_endpoint(port: u16) -> Option<String> {
+    outward_address().map(|address| SocketAddr::new(address, port).to_string())
 }
 
 /// The address that this host would send from to the Internet. Connecting a UDP socket asks the

@@ -1,7 +1,10 @@
 //! A client's file as a QR code in a terminal, for the camera of a phone.
 
+use std::fmt::Write as _;
+
 use qrcode::render::unicode::Dense1x2;
-use qrcode::{EcLevel, QrCode};
+use qrcode::{Color, EcLevel, QrCode};
+use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Status};
 
@@ -33,6 +36,36 @@ pub fn draw(text: &str, coloured: bool) -> Result<String, Failure> {
     Ok(drawn.lines().map(|line| format!("{on}{line}{off}\n")).collect())
 }
 
+/// Draws `text` as an SVG image with the quiet zone that scanners want, one unit per module; none
+/// if the text is too long for a QR code. It shows what the text says: erased when dropped.
+#[must_use]
+pub fn svg(text: &str) -> Option<Zeroizing<String>> {
+    const QUIET: usize = 4;
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
+    let (width, colours) = (code.width(), code.to_colors());
+    let side = width + 2 * QUIET;
+    // Room for a path of every second module, so that no secret is left by a growing buffer.
+    let mut out = Zeroizing::new(String::with_capacity(512 + 8 * colours.len()));
+    let _ = write!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {side} {side}\" \
+         shape-rendering=\"crispEdges\"><path fill=\"#fff\" d=\"M0 0h{side}v{side}H0z\"/>\
+         <path d=\""
+    );
+    for (y, row) in colours.chunks(width).enumerate() {
+        let mut x = 0;
+        while let Some(run) = row.get(x..).filter(|rest| !rest.is_empty()) {
+            let same = run.iter().take_while(|colour| **colour == run[0]).count();
+            if run[0] == Color::Dark {
+                let _ = write!(out, "M{} {}h{same}v1h-{same}z", x + QUIET, y + QUIET);
+            }
+            x += same;
+        }
+    }
+    out.push_str("\"/></svg>");
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +88,22 @@ mod tests {
         let cells: Vec<char> = row.chars().collect();
         // The top two rows of a finder: seven dark modules over dark, five light, dark.
         assert_eq!(cells[4..11].iter().collect::<String>(), " ▄▄▄▄▄ ");
+    }
+
+    #[test]
+    fn an_image_has_every_dark_module_once_and_a_quiet_zone() {
+        let text = "x".repeat(300);
+        let drawn = svg(&text).unwrap();
+        assert!(drawn.contains("viewBox=\"0 0 69 69\""), "{}", &drawn[..100]);
+        let code = QrCode::with_error_correction_level(&text, EcLevel::L).unwrap();
+        let dark = code.to_colors().iter().filter(|colour| **colour == Color::Dark).count();
+        let path = drawn.rsplit_once("d=\"").unwrap().1;
+        let runs = path
+            .split('M')
+            .skip(1)
+            .map(|run| run.split(['h', 'v']).nth(1).unwrap().parse::<usize>().unwrap());
+        assert_eq!(runs.sum::<usize>(), dark);
+        assert!(svg(&"x".repeat(4000)).is_none());
     }
 
     #[test]

@@ -1,0 +1,115 @@
+//! Who does something, and the rules about that which need records to be judged.
+//!
+//! The API's table of needs says which role a route asks for. Here is the rest: nobody changes a
+//! user above himself, only administrators give roles and say what sign-in asks for, and somebody
+//! who can administer always remains.
+
+use super::refusal::Refusal;
+use crate::store::query::UserFilter;
+use crate::store::records::{Role, User, UserId, UserState};
+use crate::store::{Db, Page, StoreError};
+
+/// Who does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// As the audit log writes it: `user:NAME`, `token:ID`, `local:UID` or `gateway`.
+    pub name: String,
+    /// Its role; none for somebody who only sees to his own things.
+    pub role: Option<Role>,
+    /// The user behind it, if there is one.
+    pub user: Option<UserId>,
+}
+
+impl Actor {
+    /// The gateway by itself.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self { name: "gateway".to_owned(), role: Some(Role::Administrator), user: None }
+    }
+
+    /// Root, or the gateway's own user, on this host.
+    #[must_use]
+    pub fn local(uid: u32) -> Self {
+        Self { name: format!("local:{uid}"), role: Some(Role::Administrator), user: None }
+    }
+
+    /// Whether it has at least this role.
+    #[must_use]
+    pub fn has(&self, role: Role) -> bool {
+        self.role >= Some(role)
+    }
+
+    /// Refuses who may not change `user`: whoever could change the password of somebody above
+    /// himself would be that somebody.
+    pub(super) fn may_change(&self, user: &User) -> Result<(), Refusal> {
+        if self.has(Role::Operator) && self.role >= user.role {
+            return Ok(());
+        }
+        let role = user.role.map_or("none", Role::word);
+        Err(Refusal::Forbidden(format!(
+            "{} may not change {}, whose role is {role}: only somebody of the same role or above may",
+            self.name, user.name
+        )))
+    }
+
+    /// Refuses who may change neither `user` nor is it.
+    pub(super) fn may_change_or_is(&self, user: &User) -> Result<(), Refusal> {
+        if self.user == Some(user.id) { Ok(()) } else { self.may_change(user) }
+    }
+
+    /// Refuses who gives or takes a role without being an administrator.
+    pub(super) fn may_set_role(
+        &self,
+        before: Option<Role>,
+        after: Option<Role>,
+    ) -> Result<(), Refusal> {
+        if before == after || self.has(Role::Administrator) {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden("Only an administrator gives and takes roles".to_owned()))
+    }
+
+    /// Refuses who is no administrator, for `what`.
+    pub(super) fn must_administer(&self, what: &str) -> Result<(), Refusal> {
+        if self.has(Role::Administrator) {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden(format!("Only an administrator may {what}")))
+    }
+}
+
+/// Refuses a change after which no administrator could sign in. `after` is none if the user goes.
+pub(super) fn keep_an_administrator(
+    db: &mut Db<'_>,
+    before: &User,
+    after: Option<&User>,
+) -> Result<(), Refusal> {
+    if !administers(before) || after.is_some_and(administers) || others_administer(db, before)? {
+        return Ok(());
+    }
+    Err(Refusal::LastAdministrator(before.name.clone()))
+}
+
+/// Whether a user can administer for good: one whose time ends would leave nobody.
+fn administers(user: &User) -> bool {
+    user.role == Some(Role::Administrator)
+        && user.state == UserState::Active
+        && user.expires_at.is_none()
+}
+
+fn others_administer(db: &mut Db<'_>, but: &User) -> Result<bool, StoreError> {
+    let filter = UserFilter {
+        role: Some(Role::Administrator),
+        state: Some(UserState::Active),
+        ..UserFilter::default()
+    };
+    let mut page = Page::first();
+    loop {
+        let rows = db.users(&filter, &page)?;
+        if rows.items.iter().any(|user| user.id != but.id && administers(user)) {
+            return Ok(true);
+        }
+        let Some(next) = rows.next else { return Ok(false) };
+        page.after = Some(next);
+    }
+}

@@ -1,0 +1,198 @@
+//! How people prove who they are: passwords and one-time passwords, set and taken away.
+//!
+//! What a good password is and how it is hashed is the business of `auth`, which implements
+//! [`Credentials`]; hashing is slow on purpose and happens there, off the store's threads.
+
+use zeroize::Zeroizing;
+
+use super::actor::Actor;
+use super::find;
+use super::input::Secret;
+use super::refusal::Refusal;
+use super::work::Work;
+use super::{Action, Change, Directory};
+use crate::auth::recovery_setting;
+use crate::store::records::{Timestamp, User, UserId, UserSecrets};
+
+/// What a call that takes a while gives back.
+pub type Later<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Passwords and one-time passwords, as `auth` knows them.
+pub trait Credentials: Send + Sync {
+    /// Judges a password of the user called `user` and hashes it (PHC string). The error says what
+    /// is wrong with it, in words for people.
+    fn hash_password(&self, user: &str, password: &Secret) -> Later<Result<String, String>>;
+
+    /// Draws recovery codes of `user`: what to show once, and what to keep. The error is for
+    /// people.
+    fn recovery_codes(&self, user: UserId) -> Result<Vec<(Secret, [u8; 32])>, String>;
+
+    /// Whether `password` is the one of this hash.
+    fn password_matches(&self, hash: &str, password: &Secret) -> Later<bool>;
+
+    /// Draws a secret for one-time passwords of the user called `user`. The error is for people.
+    fn offer_totp(&self, user: &str) -> Result<TotpOffer, String>;
+
+    /// The time step of `code`, if it is a one-time password of `secret` now.
+    fn totp_step(&self, secret: &[u8], code: &str, now: Timestamp) -> Option<u64>;
+}
+
+/// A secret for one-time passwords that a person is to take over.
+#[derive(Clone)]
+pub struct TotpOffer {
+    /// The secret.
+    pub secret: Zeroizing<Vec<u8>>,
+    /// The same as text (base32).
+    pub text: Zeroizing<String>,
+    /// `otpauth://…`, for a QR code.
+    pub url: Zeroizing<String>,
+}
+
+impl Directory {
+    /// Gives a user a password. Somebody who changes his own shows the old one, unless there was
+    /// none. Ends nothing by itself: what must end hears [`Action::PasswordSet`].
+    ///
+    /// # Errors
+    /// A password that is too weak, a user above the actor, a wrong old password.
+    pub async fn set_password(
+        &self,
+        actor: &Actor,
+        word: &str,
+        old: Option<Secret>,
+        new: Secret,
+    ) -> Result<User, Refusal> {
+        let user = self.user(word).await?;
+        actor.may_change_or_is(&user)?;
+        if actor.user == Some(user.id) && user.has_password {
+            self.check_old_password(&user, old).await?;
+        }
+        let hash = self.hash_password(&user.name, &new, "/new").await?;
+        self.change(actor, move |work| {
+            let stored = work.db.user(user.id)?;
+            work.actor.may_change_or_is(&stored)?;
+            let change = |secrets: &mut UserSecrets| secrets.password_hash = Some(hash.clone());
+            set_secrets(work, &stored, change, Action::PasswordSet)
+        })
+        .await
+    }
+
+    /// Draws a secret for one-time passwords. It counts only after [`Self::confirm_totp`], which
+    /// gets it back: a secret that nobody took over must not lock anybody out.
+    ///
+    /// # Errors
+    /// No such user, or not the actor's business.
+    pub async fn offer_totp(&self, actor: &Actor, word: &str) -> Result<TotpOffer, Refusal> {
+        let user = self.user(word).await?;
+        actor.may_change_or_is(&user)?;
+        self.0.credentials.offer_totp(&user.name).map_err(Refusal::Conflict)
+    }
+
+    /// Takes a secret for one-time passwords into use, proved by a first code, which counts as
+    /// used. Gives recovery codes for whoever loses it; they are shown once.
+    ///
+    /// # Errors
+    /// A secret that is too short, a wrong code, not the actor's business, a second factor that is
+    /// there already.
+    pub async fn confirm_totp(
+        &self,
+        actor: &Actor,
+        word: &str,
+        secret: Zeroizing<Vec<u8>>,
+        code: &str,
+    ) -> Result<Vec<Secret>, Refusal> {
+        if !(16..=64).contains(&secret.len()) {
+            return Err(Refusal::field(
+                "/secret",
+                "A secret has 16 to 64 bytes: ask for a new one",
+            ));
+        }
+        let Some(step) = self.0.credentials.totp_step(&secret, code, self.now()) else {
+            let message = "This is not the code that the secret gives now: look at the clock of \
+                           the device, and give the next code";
+            return Err(Refusal::field("/code", message));
+        };
+        let id = self.user(word).await?.id;
+        let codes = self.0.credentials.recovery_codes(id).map_err(Refusal::Conflict)?;
+        let (codes, hashes): (Vec<Secret>, Vec<[u8; 32]>) = codes.into_iter().unzip();
+        let kept = self.change(actor, move |work| {
+            let user = work.db.user(id)?;
+            work.actor.may_change_or_is(&user)?;
+            if user.has_totp {
+                let message = "There is a second factor already: remove it first";
+                return Err(Refusal::Conflict(message.to_owned()));
+            }
+            let change = |secrets: &mut UserSecrets| {
+                secrets.totp_secret = Some(secret.to_vec());
+                secrets.totp_last_step = step;
+            };
+            work.db.put_setting(&recovery_setting(id), &hashes.concat())?;
+            set_secrets(work, &user, change, Action::TotpSet)
+        });
+        kept.await?;
+        Ok(codes)
+    }
+
+    /// Takes the second factor away. A user cannot do it by himself with the password alone: then
+    /// it would be none; somebody of the same role or above does it.
+    ///
+    /// # Errors
+    /// No such user, not the actor's business.
+    pub async fn remove_totp(&self, actor: &Actor, word: &str) -> Result<User, Refusal> {
+        let word = word.to_owned();
+        self.change(actor, move |work| {
+            let user = find::user(work.db, &word)?;
+            work.actor.may_change(&user)?;
+            if !user.has_totp {
+                return Err(Refusal::missing("second factor of", &user.name));
+            }
+            let change = |secrets: &mut UserSecrets| secrets.totp_secret = None;
+            work.db.put_setting(&recovery_setting(user.id), &[])?;
+            set_secrets(work, &user, change, Action::TotpRemoved)
+        })
+        .await
+    }
+
+    /// Judges and hashes a password that stands at `pointer` of the input.
+    pub(super) async fn hash_password(
+        &self,
+        user: &str,
+        password: &Secret,
+        pointer: &str,
+    ) -> Result<String, Refusal> {
+        let hashed = self.0.credentials.hash_password(user, password).await;
+        hashed.map_err(|message| Refusal::field(pointer, message))
+    }
+
+    async fn check_old_password(&self, user: &User, old: Option<Secret>) -> Result<(), Refusal> {
+        let id = user.id;
+        let secrets = self.look(move |db| Ok(db.user_secrets(id)?)).await?;
+        let Some(old) = old else {
+            return Err(Refusal::field("/old", "Give the password that you have now"));
+        };
+        let matches = match secrets.password_hash {
+            Some(hash) => self.0.credentials.password_matches(&hash, &old).await,
+            None => true,
+        };
+        if matches { Ok(()) } else { Err(Refusal::field("/old", "This is not your password")) }
+    }
+}
+
+/// Changes what is secret about a user, and what the record says about it.
+fn set_secrets(
+    work: &mut Work<'_, '_>,
+    before: &User,
+    change: impl FnOnce(&mut UserSecrets),
+    action: Action,
+) -> Result<User, Refusal> {
+    let mut secrets = work.db.user_secrets(before.id)?;
+    change(&mut secrets);
+    work.db.set_user_secrets(before.id, &secrets)?;
+    let stored = work.db.update_user(&User {
+        has_password: secrets.password_hash.is_some(),
+        has_totp: secrets.totp_secret.is_some(),
+        ..before.clone()
+    })?;
+    work.did(action, stored.id, find::changed(before, &stored))?;
+    work.note(Change::User(stored.id));
+    Ok(stored)
+}
