@@ -203,7 +203,9 @@ fn a_flood_of_sources_does_not_make_us_forget_who_failed_most() {
 proptest! {
     /// Whatever happens: tables agree with themselves, stay within bounds and empty with time.
     #[test]
-    fn tables_stay_whole(steps in prop::collection::vec((0_u32..20, 0_usize..5, 0_i64..200_000), 0..200)) {
+    fn tables_stay_whole(
+        steps in prop::collection::vec((0_u32..20, 0_usize..5, 0_i64..200_000), 0..200),
+    ) {
         let settings = BanSettings { sources_max: 12, users_max: 5, ..BanSettings::default() };
         let mut bans = Bans::new(settings);
         let mut now = START;

@@ -129,90 +129,75 @@ fn a_certificate_says_who_it_is() {
 }
 
 #[test]
-fn what_convinces_nobody_is_refused_with_the_right_sentence() {
-    let scratch = Scratch::new("auth_certificate_refused");
+fn a_chain_that_leads_nowhere_is_refused() {
+    use Reason as R;
+
+    let scratch = Scratch::new("auth_certificate_chains");
     let (ca, other) = (authority("CA"), authority("CA"));
     let settings = trust(&scratch, &[&ca], Some(&list(&ca, &[7], FRESH)));
     let certificates = Certificates::new(settings).unwrap();
-    let client = |change: &dyn Fn(&mut CertificateParams)| {
-        let mut params = client_params("ann", 5);
-        change(&mut params);
-        vec![issue(params, &ca)]
-    };
-    let own = client_params("ann", 5).self_signed(&key()).unwrap().der().clone();
+    let ann = || client_params("ann", 5);
+    let own = ann().self_signed(&key()).unwrap().der().clone();
     let between = CertifiedIssuer::signed_by(ca_params("Between"), key(), &ca).unwrap();
-    let below = issue(client_params("ann", 5), &between);
-    let no_authority = issue(client_params("eve", 9), &{
-        CertifiedIssuer::signed_by(params("ann"), key(), &ca).unwrap()
-    });
-    let damaged = {
-        let mut bytes = client(&|_| {}).remove(0).to_vec();
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        CertificateDer::from(bytes)
-    };
+    let client = CertifiedIssuer::signed_by(params("ann"), key(), &ca).unwrap();
+    let below_client = vec![issue(client_params("eve", 9), &client), client.der().clone()];
+    let mut damaged = issue(ann(), &ca).to_vec();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let junk = CertificateDer::from(vec![0x30, 0x03, 1, 2, 3]);
+    let many = vec![CertificateDer::from(vec![0x30, 0x00]); CHAIN_MAX + 1];
     for (what, chain, reason) in [
-        ("none", vec![], Reason::CertificateNone),
-        ("self-signed", vec![own], Reason::CertificateUntrusted),
-        (
-            "another authority",
-            vec![issue(client_params("ann", 5), &other)],
-            Reason::CertificateUntrusted,
-        ),
-        ("no intermediate", vec![below], Reason::CertificateUntrusted),
-        ("issued by a client", vec![no_authority], Reason::CertificateUntrusted),
-        ("damaged", vec![damaged], Reason::CertificateUntrusted),
-        (
-            "junk",
-            vec![CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])],
-            Reason::CertificateMalformed,
-        ),
-        ("too many", vec![own_dummy(); CHAIN_MAX + 1], Reason::CertificateMalformed),
-        (
-            "expired",
-            client(&|p| p.not_after = date_time_ymd(2027, 1, 1)),
-            Reason::CertificateExpired,
-        ),
-        (
-            "not yet",
-            client(&|p| p.not_before = date_time_ymd(2027, 2, 1)),
-            Reason::CertificateNotYet,
-        ),
-        (
-            "for servers",
-            client(&|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
-            Reason::CertificatePurpose,
-        ),
-        (
-            "revoked",
-            client(&|p| p.serial_number = Some(SerialNumber::from(7_u64))),
-            Reason::CertificateRevoked,
-        ),
-        (
-            "two names",
-            client(&|p| p.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "root")),
-            Reason::CertificateName,
-        ),
-        (
-            "no name",
-            client(&|p| p.distinguished_name = rcgen::DistinguishedName::new()),
-            Reason::CertificateName,
-        ),
-        (
-            "no plain name",
-            client(&|p| p.distinguished_name.push(DnType::CommonName, "a b")),
-            Reason::CertificateName,
-        ),
+        ("none", vec![], R::CertificateNone),
+        ("self-signed", vec![own], R::CertificateUntrusted),
+        ("another authority", vec![issue(ann(), &other)], R::CertificateUntrusted),
+        ("no intermediate", vec![issue(ann(), &between)], R::CertificateUntrusted),
+        ("issued by a client", below_client, R::CertificateUntrusted),
+        ("damaged", vec![CertificateDer::from(damaged)], R::CertificateUntrusted),
+        ("junk", vec![junk], R::CertificateMalformed),
+        ("too many", many, R::CertificateMalformed),
     ] {
         assert_eq!(refused(&certificates, &chain), reason, "{what}");
     }
     // With its intermediate it would do, but for that one there is no revocation list.
-    let chain = [issue(client_params("ann", 5), &between), between.der().clone()];
-    assert_eq!(refused(&certificates, &chain), Reason::CertificateStatus);
+    let chain = [issue(ann(), &between), between.der().clone()];
+    assert_eq!(refused(&certificates, &chain), R::CertificateStatus);
+    let without = Certificates::new(trust(&scratch, &[&ca], None)).unwrap();
+    assert!(without.verify(&chain, NOW).is_ok());
 }
 
-fn own_dummy() -> CertificateDer<'static> {
-    CertificateDer::from(vec![0x30, 0x00])
+#[test]
+fn a_certificate_that_does_not_hold_now_or_for_this_is_refused() {
+    use Reason as R;
+
+    let scratch = Scratch::new("auth_certificate_fields");
+    let ca = authority("CA");
+    let settings = trust(&scratch, &[&ca], Some(&list(&ca, &[7], FRESH)));
+    let certificates = Certificates::new(settings).unwrap();
+    let common_name = || DnType::CustomDnType(vec![2, 5, 4, 3]);
+    type Change<'a> = &'a dyn Fn(&mut CertificateParams);
+    let cases: [(&str, Change<'_>, Reason); 7] = [
+        ("expired", &|p| p.not_after = date_time_ymd(2027, 1, 1), R::CertificateExpired),
+        ("not yet", &|p| p.not_before = date_time_ymd(2027, 2, 1), R::CertificateNotYet),
+        (
+            "for servers",
+            &|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth],
+            R::CertificatePurpose,
+        ),
+        ("revoked", &|p| p.serial_number = Some(7_u64.into()), R::CertificateRevoked),
+        ("two names", &|p| p.distinguished_name.push(common_name(), "root"), R::CertificateName),
+        ("no name", &|p| p.distinguished_name = Default::default(), R::CertificateName),
+        (
+            "no plain name",
+            &|p| p.distinguished_name.push(DnType::CommonName, "a b"),
+            R::CertificateName,
+        ),
+    ];
+    for (what, change, reason) in cases {
+        let mut params = client_params("ann", 5);
+        change(&mut params);
+        assert_eq!(refused(&certificates, &[issue(params, &ca)]), reason, "{what}");
+    }
+    assert!(certificates.verify(&[issue(client_params("ann", 5), &ca)], NOW).is_ok());
 }
 
 #[test]

@@ -144,6 +144,11 @@ fn ticket(outcome: Outcome) -> Ticket {
     }
 }
 
+fn asked_for(outcome: &Outcome) -> Option<Factor> {
+    let Outcome::Challenge { prompt, .. } = outcome else { return None };
+    Some(prompt.factor)
+}
+
 fn accepted(outcome: Outcome) -> Identity {
     let Outcome::Accepted(identity) = outcome else { panic!("{outcome:?}") };
     identity
@@ -174,9 +179,7 @@ fn a_password_alone_or_with_a_code_lets_in() {
         // Who presents nothing is asked for the password, whoever that is.
         for user in ["ann", "bob", "nobody"] {
             let asked = world.try_in(user, Credentials::default()).await;
-            assert!(
-                matches!(asked, Outcome::Challenge { prompt, .. } if prompt.factor == Factor::Password)
-            );
+            assert_eq!(asked_for(&asked), Some(Factor::Password), "{user}");
         }
         let stats = world.gate.stats();
         assert_eq!((stats.accepted, stats.challenged, stats.attempts), (3, 4, 8));
@@ -338,9 +341,7 @@ fn a_back_end_may_ask_back_and_may_wait_for_somebody_else() {
             matches!(&waiting, Outcome::Pending { poll_after, .. } if poll_after.as_secs() == 2)
         );
         let password = world.gate.sign_in(go_on(waiting, Credentials::default())).await;
-        assert!(
-            matches!(&password, Outcome::Challenge { prompt, .. } if prompt.factor == Factor::Password)
-        );
+        assert_eq!(asked_for(&password), Some(Factor::Password));
         let ann = accepted(world.gate.sign_in(go_on(password, with_password(RIGHT))).await);
         assert_eq!(
             (ann.name.as_str(), ann.factors),
@@ -363,9 +364,8 @@ fn a_back_end_that_hangs_without_a_thread_is_left_at_the_deadline() {
         let password = world.password("ann", RIGHT);
         let (hung, password) = tokio::join!(all, password);
         accepted(password);
-        let count = |wanted| {
-            hung.iter().filter(|outcome| matches!(outcome, Outcome::Refused(refusal) if refusal.reason == wanted)).count()
-        };
+        let reasons: Vec<Reason> = hung.into_iter().map(reason).collect();
+        let count = |wanted| reasons.iter().filter(|reason| **reason == wanted).count();
         assert_eq!((count(Reason::BackEndTimeout), count(Reason::SourceQueueFull)), (16, 24));
         // Sixteen in a row are an outage.
         assert_eq!(reason(world.gate.sign_in(short).await), Reason::BackEndDown);

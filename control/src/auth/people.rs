@@ -1,8 +1,8 @@
 //! Whom there is to sign in: what the gate asks of the store, as a trait.
 //!
-//! All of it waits without a thread: the store has threads and a deadline of its own. For a name that
-//! nobody has, an implementation does the same number of look-ups as for one that somebody has. This
-//! module must not know SQL.
+//! All of it waits without a thread: the store has threads and a deadline of its own. For a name
+//! that nobody has, an implementation does the same number of look-ups as for one that somebody
+//! has. This module must not know SQL.
 
 use crate::store::records::{Ban, Factor, Timestamp, UserId, UserSecrets, UserState};
 

@@ -1,6 +1,5 @@
 //! The server by real sockets, with clients that behave badly.
 
-mod contract;
 mod tls;
 mod wire;
 
@@ -11,7 +10,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::fake::World;
-use crate::api::state::Allowances;
 
 /// How long a test waits for what must happen.
 const SOON: Duration = Duration::from_secs(20);
@@ -26,12 +24,8 @@ struct Host {
 
 impl Host {
     fn new(name: &str, bounds: Bounds) -> Self {
-        Self::with(name, bounds, Allowances::default())
-    }
-
-    fn with(name: &str, bounds: Bounds, allowances: Allowances) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let world = runtime.block_on(World::with(&format!("server_{name}"), allowances, true));
+        let world = runtime.block_on(World::new(&format!("server_{name}")));
         let socket = world.folder.path().join("rw0.api");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let tls = Arc::new(Tls::self_made(world.folder.path(), names, 2026).unwrap());

@@ -1,10 +1,10 @@
 //! Access tokens: signed JWTs of issuers that were configured (RFC 7519, RFC 8725).
 //!
 //! The issuer in a token picks the configuration, and the configuration says everything else: which
-//! algorithms, whose keys, for whom. Nothing that a token says about how to verify it is believed beyond
-//! that: no `jku`, no `x5u`, no key in the header. Times have a leeway of at most a minute. What a token
-//! is missing, or has of another type, refuses it. Verifying takes a thread of the lane; waiting for keys
-//! takes none. This module must not know users.
+//! algorithms, whose keys, for whom. Nothing that a token says about how to verify it is believed
+//! beyond that: no `jku`, no `x5u`, no key in the header. Times have a leeway of at most a minute.
+//! What a token is missing, or has of another type, refuses it. Verifying takes a thread of the
+//! lane; waiting for keys takes none. This module must not know users.
 
 mod keys;
 mod ring;
