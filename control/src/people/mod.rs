@@ -33,9 +33,8 @@ use crate::auth::Gate;
 use crate::config::{Config, Overrides};
 use crate::configs::trial::Trial;
 use crate::configs::{ConfigParts, Configs, StoreHistory};
-use crate::directory::Directory;
-use crate::directory::LocalCredentials;
-use crate::events::Hub;
+use crate::directory::{Change, Directory, LocalCredentials};
+use crate::events::{Heard, Hub, Kind, Listener};
 use crate::failure::{Failure, Status};
 use crate::gateway::desk::Desk;
 use crate::keys::{self, SystemRandom};
@@ -168,6 +167,7 @@ impl People {
         let (door, calls) = door::door();
         tasks.spawn_local(Rc::clone(&service).run(calls));
         tasks.spawn_local(ring(directory.changes(), Rc::clone(&service), gate.clone()));
+        tasks.spawn_local(lift(hub.listen(), gate.clone()));
         tasks.spawn_local(upkeep(gate.clone()));
         self.desk.hear(Box::new(stats::Sources::new(
             Rc::clone(&service),
@@ -324,27 +324,36 @@ fn now() -> Timestamp {
 }
 
 /// Rings the service whenever a record has changed, and has the gate forget what it refused.
-async fn ring(
-    mut changes: broadcast::Receiver<crate::directory::Change>,
-    service: Rc<Service>,
-    gate: Gate,
-) {
-    use crate::directory::Change;
+async fn ring(mut changes: broadcast::Receiver<Change>, service: Rc<Service>, gate: Gate) {
     use broadcast::error::RecvError;
     loop {
-        match changes.recv().await {
-            Ok(Change::User(id)) => {
-                let name = service
-                    .with_projection(|known| known.person(id).map(|person| person.name.clone()));
-                if let Some(name) = name {
-                    gate.changed(&name);
-                }
-            }
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
+        let change = match changes.recv().await {
+            Ok(change) => change,
+            Err(RecvError::Lagged(_)) => Change::All,
             Err(RecvError::Closed) => return std::future::pending().await,
-        }
+        };
         service.bell().notify_one();
+        if let Change::User(id) = change {
+            // Who is gone needs not be forgotten: what was refused is refused.
+            let user = service.store().read(move |db| db.user(id)).await;
+            if let Ok(user) = user {
+                gate.changed(&user.name);
+            }
+        }
     }
+}
+
+/// Has the gate let in again whom an operator lets in.
+async fn lift(mut listener: Listener, gate: Gate) {
+    while let Some(heard) = listener.next().await {
+        let Heard::Event(event) = heard else { continue };
+        if event.kind == Kind::BanLifted
+            && let Err(trouble) = gate.lift(&event.subject).await
+        {
+            warn!("A ban was lifted here and may come back with a restart: {}", trouble.0);
+        }
+    }
+    std::future::pending().await
 }
 
 async fn upkeep(gate: Gate) {

@@ -3,6 +3,7 @@
 //! Every question is a call through the door. Answers are bounded: a list is a page. This module
 //! must not know how requests come or how answers are written.
 
+mod reports;
 mod sessions;
 
 use std::rc::Rc;
@@ -143,13 +144,11 @@ impl Live for LiveGateway {
     }
 
     fn usage_report(&self, span: ReportSpan, format: ReportFormat) -> Reply<Report> {
-        let _ = (span, format);
-        Box::pin(async { Err(LiveError::Unavailable("no reports yet".to_owned())) })
+        self.ask(move |service| reports::usage(service, span, format))
     }
 
     fn performance_report(&self, span: ReportSpan, format: ReportFormat) -> Reply<Report> {
-        let _ = (span, format);
-        Box::pin(async { Err(LiveError::Unavailable("no reports yet".to_owned())) })
+        self.ask(move |service| async move { reports::performance(&service, span, format) })
     }
 
     fn start_drain(&self, deadline: Timestamp, actor: String) -> Reply<DrainView> {
