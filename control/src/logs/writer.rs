@@ -71,7 +71,8 @@ impl Writer {
         let (queue, items) = sync_channel(LINES_MAX);
         let shared = Arc::new(Shared::default());
         let far = Far { sink, tick, shared: Arc::clone(&shared), told: 0 };
-        thread::Builder::new().name("ringway-log".to_owned()).spawn(move || far.run(&items))?;
+        // Not "ringway-…": those are workers, also to whoever looks from outside.
+        thread::Builder::new().name("log-writer".to_owned()).spawn(move || far.run(&items))?;
         Ok(Self { queue, shared })
     }
 
