@@ -440,7 +440,7 @@ pub(crate) fn session(id: u64, user: &str) -> SessionView {
         last_activity: now(),
         bytes_sent: 1 << 30,
         bytes_received: 2 << 20,
-        status: if id % 2 == 0 { SessionState::Active } else { SessionState::Idle },
+        status: if id.is_multiple_of(2) { SessionState::Active } else { SessionState::Idle },
         tunnel: vec!["10.9.0.5".to_owned()],
         user_id: None,
         device_id: None,
