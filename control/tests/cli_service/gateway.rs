@@ -436,7 +436,7 @@ pub(crate) fn session(id: u64, user: &str) -> SessionView {
         user: user.to_owned(),
         client_ip: Some("192.0.2.7".parse().unwrap()),
         exit_node: "local".to_owned(),
-        connected_at: now().plus_ms(-125_000),
+        connected_at: now().plus_ms(-7_530_000),
         last_activity: now(),
         bytes_sent: 1 << 30,
         bytes_received: 2 << 20,

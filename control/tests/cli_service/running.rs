@@ -37,7 +37,7 @@ fn sessions_are_listed_filtered_shown_and_ended() {
     let lines: Vec<&str> = list.lines().collect();
     assert!(lines[0].starts_with("ID  USER  DEVICE  STATE   CLIENT"), "{list}");
     assert!(lines[2].contains(" 2  bob   laptop  active  192.0.2.7  10.9.0.5"), "{list}");
-    assert!(lines[2].contains("2m 5s  2 MiB  1 GiB  2 kbit/s   2 Mbit/s  local"), "{list}");
+    assert!(lines[2].contains("2h 5m  2 MiB  1 GiB  2 kbit/s   2 Mbit/s  local"), "{list}");
     assert_eq!(gateway.ok("session list --user ada -q"), "1\n");
     assert_eq!(gateway.ok("session list --state active -q"), "2\n");
     let shown = squeeze(&gateway.ok("session show 2"));
