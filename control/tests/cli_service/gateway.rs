@@ -33,7 +33,8 @@ use serde_json::Value;
 
 /// What the gateway begins with.
 pub(crate) const CONFIG: &str = "[interface]\nname = \"rw0\"\nlisten_port = 51820\n\
-    pools = [\"10.9.0.0/24\", \"fd00:9::/64\"]\n[clients]\nendpoint = \"vpn.example.org:51820\"\n";
+    pools = [\"10.9.0.0/24\", \"fd00:9::/64\"]\n\
+    addresses = [\"10.9.0.1/16\", \"fd00:9::1/48\"]\n[clients]\nendpoint = \"vpn.example.org:51820\"\n";
 
 /// A gateway, gone with its folder when the test ends.
 pub(crate) struct Gateway {

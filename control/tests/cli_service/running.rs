@@ -50,6 +50,22 @@ fn sessions_are_listed_filtered_shown_and_ended() {
 }
 
 #[test]
+fn sessions_are_watched_until_somebody_ends_it() {
+    let gateway = Gateway::new("watch");
+    *gateway.live.sessions.lock().unwrap() = vec![session(1, "ada")];
+    let mut arguments = split("session list --watch --interval 1s -q --socket");
+    arguments.push(gateway.socket().display().to_string());
+    let mut child = program(&arguments, &[]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "1");
+    *gateway.live.sessions.lock().unwrap() = vec![session(2, "bob")];
+    // A look that was under way may still see the first.
+    assert!(lines.any(|line| line.unwrap() == "2"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn all_pages_of_a_list_are_one_page() {
     let gateway = Gateway::new("pages");
     *gateway.live.sessions.lock().unwrap() = (0..2_345).map(|id| session(id, "ada")).collect();
