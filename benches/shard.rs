@@ -2,13 +2,14 @@
 //! world's driver hands them over and takes them, so that no kernel is in it.
 //!
 //! ```text
-//! cargo bench --package ringway-benches --bench shard -- [SESSIONS,SESSIONS.. [BYTES,BYTES..]]
+//! cargo bench --package ringway-benches --bench shard -- [SESSIONS,.. [BYTES,.. [CHAIN]]]
 //! ```
 //!
 //! Nanoseconds per packet, medians of turns with 64 datagrams, or 64 packets for clients, that came
 //! one by one. Between two turns the clients seal theirs, which leaves little of the gateway in the
 //! caches: of many sessions none is warm. To carry from exit to client is measured with whole
-//! trains of one packet.
+//! trains of one packet. With CHAIN, every session is in an account of its own, at the end of a
+//! chain of so many accounts that limit by rate and volume, to more than passes.
 
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
@@ -16,6 +17,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use ringway_dataplane::command::{AccountChange, Exhausted, Volume, VolumeChange};
+use ringway_dataplane::{Command, PeerChange};
+use ringway_flow::qos::Rate;
+use ringway_proto::AccountId;
 use ringway_ring::{Driver, Ecn, Wait};
 use ringway_tests::client::Client;
 use ringway_tests::driver::Pools;
@@ -31,10 +36,11 @@ fn main() -> anyhow::Result<()> {
     let mut lists = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     let sessions = numbers(lists.next().as_deref().unwrap_or("1,10,100,1000,10000"))?;
     let sizes = numbers(lists.next().as_deref().unwrap_or("64,1360"))?;
+    let chain = lists.next().map_or(Ok(0), |word| word.parse().context("a number"))?;
     println!("| sessions | bytes | to exit ns | range | to client ns | range |");
     println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
     for count in sessions {
-        let mut crowd = Crowd::new(count)?;
+        let mut crowd = Crowd::new(count, chain)?;
         for bytes in &sizes {
             let [exit, client] = [crowd.exit_turns(*bytes)?, crowd.client_turns(*bytes)?].map(told);
             println!("| {count} | {bytes} | {exit} | {client} |");
@@ -61,7 +67,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new(count: usize) -> anyhow::Result<Self> {
+    fn new(count: usize, chain: u32) -> anyhow::Result<Self> {
         let address: SocketAddr = "198.51.100.1:51820".parse()?;
         let pools = Pools { receive: 256, transmit: 256, tun: 256 };
         let mut gateway = Gateway::new(7, address, pools);
@@ -77,6 +83,7 @@ impl Crowd {
                 let bytes = answers.iter().map(|sent| &sent.bytes);
                 waiting = bytes.flat_map(|bytes| client.receive(bytes, gateway.now)).collect();
             }
+            limit(&mut gateway, &client, number as u32, chain);
             clients.push(client);
         }
         Ok(Self { gateway, clients, next: 0 })
@@ -136,6 +143,27 @@ impl Crowd {
         let _never_fails = driver.turn(Wait::No);
         ns / PACKETS as f64
     }
+}
+
+/// Puts a client at the end of a chain of accounts, of which only the last is its own.
+fn limit(gateway: &mut Gateway, client: &Client, number: u32, chain: u32) {
+    let account = |level: u32| AccountId(if level + 1 == chain { chain + number } else { level });
+    for level in 0..chain {
+        let volume = Volume { number: 1, bytes: u64::MAX / 2, then: Exhausted::Drop };
+        gateway.command(Command::PutAccount(Box::new(AccountChange {
+            id: account(level),
+            owner: 1,
+            parent: level.checked_sub(1).map(account),
+            rates: [Some(Rate { bytes_per_second: 1_250_000_000, burst: 1 << 30 }); 2],
+            volume: if number == 0 || level + 1 == chain {
+                VolumeChange::Begin(volume)
+            } else {
+                VolumeChange::Keep
+            },
+        })));
+    }
+    let account = chain.checked_sub(1).map(account);
+    gateway.put_peer(PeerChange { account: Some(account), ..PeerChange::of(client.public()) });
 }
 
 fn inside(number: usize) -> Ipv4Addr {

@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringway_alloc::guard::{Counting, Mimalloc, count_allocs, deny_alloc};
-use ringway_dataplane::PeerChange;
-use ringway_proto::CoreId;
+use ringway_dataplane::command::{AccountChange, Exhausted, Volume, VolumeChange};
+use ringway_dataplane::{Command, PeerChange};
+use ringway_flow::qos::Rate;
+use ringway_proto::{AccountId, CoreId, DropReason};
 use ringway_ring::Ecn;
 use ringway_tests::client::Client;
 use ringway_tests::cluster::{Cluster, Steering};
@@ -232,6 +234,47 @@ fn timers_fire_and_peers_roam_without_allocating() {
     assert!((10..30).contains(&keepalives), "{keepalives} keepalives");
 }
 
+/// A chain of four accounts that limit by rate and volume, the first above all.
+fn put_chain(mut command: impl FnMut(Command), bytes_per_second: u64) {
+    for id in 0..4 {
+        let volume = Volume { number: 1 + id, bytes: u64::MAX / 2, then: Exhausted::Drop };
+        let change = AccountChange {
+            id: AccountId(id),
+            owner: 7,
+            parent: id.checked_sub(1).map(AccountId),
+            rates: [Some(Rate::of(bytes_per_second)); 2],
+            volume: VolumeChange::Begin(volume),
+        };
+        command(Command::PutAccount(Box::new(change)));
+    }
+}
+
+#[test]
+fn a_chain_of_accounts_lets_pass_and_drops_without_allocating() {
+    for (bytes_per_second, drops) in [(100_000_000, false), (10_000, true)] {
+        let mut pair = Pair::connected();
+        put_chain(|command| pair.gateway.command(command), bytes_per_second);
+        let account = Some(Some(AccountId(3)));
+        pair.gateway.put_peer(PeerChange { account, ..PeerChange::of(pair.client.public()) });
+        for round in 0..200_u8 {
+            let datagrams: Vec<_> = (0..20_u8)
+                .flat_map(|n| {
+                    let packet = pair.to_exit(&[n ^ round; 700]);
+                    pair.client.send(&packet, pair.gateway.now)
+                })
+                .collect();
+            arrive(&mut pair, &datagrams);
+            (0..20).for_each(|_| pair.leave_inside(&[round; 700]));
+            pair.gateway.now.mono = pair.gateway.now.mono + Duration::from_millis(1);
+            turn(&mut pair);
+        }
+        let limits = [DropReason::RateExceededToExit, DropReason::RateExceededToClient];
+        let dropped: u64 = limits.into_iter().map(|reason| pair.gateway.drops(reason)).sum();
+        assert_eq!(pair.gateway.all_drops(), dropped);
+        assert_eq!(dropped > 0, drops);
+    }
+}
+
 #[test]
 fn the_guard_sees_an_allocation() {
     let (_, counts) = count_allocs(|| std::hint::black_box(Vec::<u8>::with_capacity(64)));
@@ -315,4 +358,31 @@ fn packets_of_the_tun_cross_to_their_core_without_allocating() {
     assert_eq!(cluster.sum(|counters| counters.to_client_packets), 300 * 60);
     assert_eq!(cluster.sum(|counters| counters.crossed_in_packets), 300 * 21);
     assert_eq!(cluster.sum(|counters| counters.drops.iter().sum()), 0);
+}
+
+#[test]
+fn credit_crosses_between_cores_without_allocating() {
+    let (mut cluster, mut client) = crossed();
+    put_chain(
+        |command| {
+            let Command::PutAccount(change) = command else { return };
+            cluster.everywhere(|_| Command::PutAccount(change.clone()));
+        },
+        20_000_000,
+    );
+    let account = Some(Some(AccountId(3)));
+    cluster.put_peer(PeerChange { account, ..PeerChange::of(client.public()) });
+    for round in 0..250_u8 {
+        let datagrams: Vec<_> = (0..20_u8)
+            .flat_map(|n| {
+                let packet = udp(Families::V4.inside(), Families::V4.beyond(), &[n ^ round; 900]);
+                client.send(&packet, cluster.now)
+            })
+            .collect();
+        arrive_at_first(&mut cluster, &client, &datagrams);
+        let step = Duration::from_millis(if round % 100 == 99 { 300 } else { 1 });
+        cluster.now.mono = cluster.now.mono + step;
+        turn_both(&mut cluster);
+    }
+    assert!(cluster.sum(|counters| counters.crossed_in_credits) > 100);
 }

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringway_dataplane::{Command, PeerChange};
+use ringway_dataplane::{Command, PeerChange, PeerStatus, SessionState};
 use ringway_flow::Policy;
 use ringway_proto::DropReason;
 use ringway_proto::ip::checksum;
@@ -463,4 +463,53 @@ fn a_peer_that_moves_or_is_moved_has_an_unknown_path() {
     assert_eq!(pair.gateway.peers()[0].path_mtu, 1_280, "that is where it was");
     pair.gateway.put_peer(moved(away));
     assert_eq!(pair.gateway.peers()[0].path_mtu, 1_420);
+}
+
+#[test]
+fn a_session_is_disconnected_connecting_linked_up_and_online_and_says_since_when() {
+    let mut pair = Pair::reachable();
+    let seen = |pair: &mut Pair| pair.gateway.peers().remove(0);
+    let near = |at: Option<Duration>, wall: Duration| {
+        let at = at.unwrap();
+        at <= wall && wall - at < Duration::from_millis(135)
+    };
+    let status = seen(&mut pair);
+    let nothing = PeerStatus::unknown(pair.client.public());
+    let (endpoint, path_mtu) = (status.endpoint, status.path_mtu);
+    assert_eq!(status, PeerStatus { endpoint, path_mtu, ..nothing });
+
+    // The gateway begins, and is not answered.
+    let packet = pair.to_client(b"anybody?");
+    pair.gateway.inside(&packet);
+    let begun = pair.now().wall;
+    let status = seen(&mut pair);
+    assert_eq!((status.state, status.live), (SessionState::Connecting, false));
+    assert!(near(status.since, begun) && near(status.last_sent, begun));
+    assert_eq!(status.last_received, None);
+
+    // The client begins, is answered, and says nothing.
+    pair.gateway.advance(3 * SECOND);
+    let packet = pair.to_exit(b"hello");
+    let home = pair.client.address;
+    let initiation = pair.client.send(&packet, pair.now());
+    let sent = pair.gateway.receive(&initiation, home);
+    let linked = pair.now().wall;
+    let status = seen(&mut pair);
+    assert_eq!((status.state, status.live), (SessionState::LinkUp, false));
+    assert!(near(status.since, linked) && near(status.last_received, linked));
+
+    pair.gateway.advance(SECOND);
+    pair.answer(sent);
+    let online = pair.now().wall;
+    for _ in 0..3 {
+        let status = seen(&mut pair);
+        assert_eq!((status.state, status.live), (SessionState::Online, true));
+        assert!(near(status.since, online) && near(status.last_received, online));
+        pair.gateway.advance(SECOND);
+    }
+    // Its keys grow too old.
+    pair.gateway.advance(180 * SECOND);
+    let status = seen(&mut pair);
+    assert!(!status.live && status.state != SessionState::Online);
+    assert!(near(status.last_received, online) && status.since.unwrap() > online);
 }

@@ -23,14 +23,17 @@ const PEERS: [&str; 2] = ["10.0.0.2/32", "fd00::2/128"];
 fn outcome(report: &Report) -> Result<(), Refusal> {
     match report {
         Report::Done { outcome, .. } => *outcome,
-        Report::Stopped { .. } => panic!("the shard has ended"),
+        other @ (Report::Stopped { .. } | Report::AccountExhausted { .. }) => panic!("{other:?}"),
     }
 }
 
 fn pause(gateway: &mut Gateway) -> Pending {
     match gateway.apply(Command::Pause(Pending::default())) {
         Report::Done { outcome: Ok(()), spent: Command::Pause(pending), .. } => pending,
-        other @ (Report::Done { .. } | Report::Stopped { .. }) => panic!("{other:?}"),
+        other
+        @ (Report::Done { .. } | Report::Stopped { .. } | Report::AccountExhausted { .. }) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -49,7 +52,9 @@ fn pages(gateway: &mut Gateway) -> Vec<Vec<u8>> {
                 cursor = page.cursor;
                 pages.push(page.bytes.to_vec());
             }
-            other @ (Report::Done { .. } | Report::Stopped { .. }) => panic!("{other:?}"),
+            other @ (Report::Done { .. }
+            | Report::Stopped { .. }
+            | Report::AccountExhausted { .. }) => panic!("{other:?}"),
         }
     }
     pages

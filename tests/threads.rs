@@ -18,20 +18,22 @@ use std::time::{Duration, Instant as Clock};
 
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
 use ringway_alloc::{Arena, Buf};
-use ringway_dataplane::command::RouteChange;
+use ringway_dataplane::command::{AccountChange, Exhausted, RouteChange, Volume, VolumeChange};
 use ringway_dataplane::counters::Counters;
 use ringway_dataplane::crossing::{Crossing, MeshPort, STRAY_BUFFERS};
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::owner::owner_of;
 use ringway_dataplane::shard::ShardConfig;
 use ringway_dataplane::worker::mesh;
-use ringway_dataplane::{Command, Envelope, Shard};
+use ringway_dataplane::{Command, Envelope, PeerChange, Shard};
 use ringway_flow::Policy;
+use ringway_flow::qos::Rate;
 use ringway_link::spsc;
+use ringway_link::usage::UsageWriter;
 use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_proto::crypto::Random;
 use ringway_proto::offload::{Segments, VnetHeader};
-use ringway_proto::{CoreId, DropReason, Instant, Now};
+use ringway_proto::{AccountId, CoreId, DropReason, Instant, Now};
 use ringway_ring::driver::VNET_HEADER_BYTES;
 use ringway_ring::{
     BUFFER_BYTES, Backend, Driver, DriverConfig, EpollDriver, Features, Inside, PoolSizes, Pools,
@@ -205,6 +207,7 @@ fn work<B: Backend>(start: Start) -> Counters {
         commands: start.commands,
         reports: start.reports,
         crossing: Crossing::new(start.port, Some(strays)),
+        usage: UsageWriter::in_memory(16).unwrap(),
     };
     let mut shard = Shard::new(config, driver, now());
     loop {
@@ -273,18 +276,28 @@ impl Guest {
 /// What a core is told before it starts.
 fn configure(core: u16, commands: &mut spsc::Sender<Envelope>, guests: &[Guest]) {
     let identity = Command::SetIdentity(Some(Box::new(identity_of(SEED))));
+    // All are in one account, which may use more than they do.
+    let volume = Volume { number: 1, bytes: 1 << 40, then: Exhausted::Drop };
+    let account = Command::PutAccount(Box::new(AccountChange {
+        id: AccountId(0),
+        owner: 1,
+        parent: None,
+        rates: [Some(Rate::of(1_000_000_000)); 2],
+        volume: VolumeChange::Begin(volume),
+    }));
     let peers = guests.iter().map(|guest| {
         let net = format!("{}/32", inside(guest.number));
         let public = guest.client.public();
         let owner = owner_of(&public, CORES);
         if owner == CoreId(core) {
-            Command::PutPeer(Box::new(change_of(public, &[&net])))
+            let account = Some(Some(AccountId(0)));
+            Command::PutPeer(Box::new(PeerChange { account, ..change_of(public, &[&net]) }))
         } else {
             let change = RouteChange { net: net.parse().unwrap(), core: Some(owner) };
             Command::PutRoutes(Box::new(vec![change]))
         }
     });
-    for (sequence, command) in (0..).zip([identity].into_iter().chain(peers)) {
+    for (sequence, command) in (0..).zip([identity, account].into_iter().chain(peers)) {
         commands.push(Envelope { sequence, command }).unwrap();
     }
 }
@@ -364,6 +377,7 @@ fn nothing_is_lost_or_overtaken_with<B: Backend>() {
     assert_eq!(sum(|c| c.crossed_out_datagrams), sum(|c| c.crossed_in_datagrams));
     assert_eq!(sum(|c| c.crossed_out_packets), sum(|c| c.crossed_in_packets));
     assert_eq!(sum(|c| c.crossed_out_handshakes), sum(|c| c.crossed_in_handshakes));
+    assert!(sum(|c| c.crossed_in_credits) > 0, "one of the cores is far from home");
     assert!(sum(|c| c.crossed_in_datagrams) > 0 && sum(|c| c.crossed_in_packets) > 0);
     for reason in DropReason::ALL {
         let drops: u64 = counters.iter().map(|c| c.drops[*reason as usize]).sum();

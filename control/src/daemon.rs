@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use ringway_flow::Policy;
 use ringway_numa::pin;
 use ringway_ring::{PoolSizes, UdpOptions};
-use tracing_subscriber::filter::LevelFilter;
+use tracing::level_filters::LevelFilter;
 
 use crate::config::{Overrides, WorkerCount};
 use crate::failure::{Failure, Status};
@@ -24,7 +24,7 @@ use crate::gateway::{self, Role, Setup, UapiSocket, WorkerSetup};
 use crate::plane::{Operation, Plane};
 use crate::upgrade::message::{Offer, Part};
 use crate::upgrade::{Endpoints, Legacy};
-use crate::{run, stats, uapi};
+use crate::{logs, run, stats, uapi};
 
 /// Set for the process in the background; tells it to report on its standard output.
 const BACKGROUND: &str = "RINGWAY_WG_BACKGROUND";
@@ -53,7 +53,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     check_name(&options.interface)?;
     detached(options.foreground, |ready| {
-        log_to_stderr();
+        start_log()?;
         serve(options, || ready(&[]))
     })
 }
@@ -136,7 +136,7 @@ impl Role for Configured {
 /// # Errors
 /// Wishes that this machine cannot fulfil.
 pub(crate) fn claim(offer: &Offer, flags: &Overrides) -> Result<(Setup, Box<dyn Role>), Failure> {
-    log_to_stderr();
+    start_log()?;
     let mut flags = flags.clone();
     if flags.count.is_none() && offer.cores > 1 {
         flags.count = Some(WorkerCount::Exactly(offer.cores));
@@ -255,16 +255,12 @@ fn logs_are_wanted() -> bool {
     env::var("LOG_LEVEL").is_ok_and(|level| !level.is_empty() && level != "silent")
 }
 
-fn log_to_stderr() {
+/// Logs as the environment wants it.
+fn start_log() -> Result<(), Failure> {
     let level = match env::var("LOG_LEVEL").as_deref() {
         Ok("silent") => LevelFilter::OFF,
         Ok("verbose" | "debug") => LevelFilter::DEBUG,
         Ok(_) | Err(_) => LevelFilter::ERROR,
     };
-    // A subscriber that is there already was put there by a test.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .try_init();
+    logs::init(&logs::Settings { level, ..logs::Settings::default() })
 }

@@ -20,8 +20,21 @@ pub const KEPT: usize = 1024;
 macro_rules! kinds {
     ($($variant:ident $word:literal $doc:literal,)*) => {
         /// What an event is about: a closed list, `KIND.VERB`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         pub enum Kind { $(#[doc = $doc] #[serde(rename = $word)] $variant,)* }
+
+        // Written out: the macro of utoipa does not see words that another macro hands on.
+        impl utoipa::PartialSchema for Kind {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                let words = [$($word,)*];
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .enum_values(Some(words))
+                    .into()
+            }
+        }
+
+        impl ToSchema for Kind {}
 
         impl Kind {
             /// All kinds.

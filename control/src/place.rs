@@ -9,13 +9,16 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ringway_proto::crypto::{PrivateKey, Random};
 
 use crate::config::{Config, Overrides};
+use crate::configs::trial::{self, Recovered, Trial};
 use crate::exit::sysctl::Sysctls;
 use crate::failure::{Failure, Status};
 use crate::keys;
+use crate::store::records::Timestamp;
 
 /// State folder if nobody says otherwise.
 const STATE_DIR: &str = "/var/lib/ringway";
@@ -45,7 +48,10 @@ pub struct Prepared {
     pub private: PrivateKey,
     /// What was made and what to look at, for the operator, line by line.
     pub said: Vec<String>,
-    overrides: Overrides,
+    /// The command line, which goes before the file.
+    pub overrides: Overrides,
+    /// A change of the configuration that waits to be confirmed.
+    pub trial: Option<Trial>,
 }
 
 impl Places {
@@ -104,6 +110,7 @@ impl Places {
             let without = if ipv6 { "" } else { " without IPv6, which is switched off here" };
             said.push(format!("Made the configuration {}{without}", self.config.display()));
         }
+        let trial = self.judge_trial(&overrides, &mut said)?;
         let config = Config::load(&self.config, &overrides)?;
         let key_path = &config.interface.private_key_file;
         let key = keys::load_or_make_private(key_path, random)?;
@@ -127,7 +134,27 @@ impl Places {
         if config.peers.is_empty() {
             said.push(format!("No peers yet: {}", self.how_to_add_a_peer()));
         }
-        Ok(Prepared { places: self, config, private: key.private, said, overrides })
+        Ok(Prepared { places: self, config, private: key.private, said, overrides, trial })
+    }
+
+    /// A change of the configuration that nobody has confirmed yet goes on, or is taken back before
+    /// it is read.
+    fn judge_trial(
+        &self,
+        overrides: &Overrides,
+        said: &mut Vec<String>,
+    ) -> Result<Option<Trial>, Failure> {
+        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX));
+        let loads = |_: &str| Config::load(&self.config, overrides).is_ok();
+        Ok(match trial::recover(&self.state_dir, &self.config, now, loads)? {
+            Recovered::Nothing => None,
+            Recovered::RolledBack(what) => {
+                said.push(what);
+                None
+            }
+            Recovered::Continues(trial) => Some(trial),
+        })
     }
 
     /// The command that adds the first peer to this gateway.

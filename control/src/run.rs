@@ -5,7 +5,7 @@
 //! addresses of its interface, and what a reload changes.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -19,22 +19,26 @@ use ringway_numa::{Plan, Topology, pin};
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::PublicKey;
 use ringway_ring::{PoolSizes, UdpOptions};
+use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{
-    Changes, Config, Interface, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice, SpinChoice,
-    SteeringChoice, WorkerCount, Workers, diff,
+    Changes, Config, Interface, LogFormat, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice,
+    SpinChoice, SteeringChoice, StoreChoice, WorkerCount, Workers, diff,
 };
 use crate::exit::{ExitPlan, LocalExit, links};
 use crate::failure::{Failure, Status};
 use crate::gateway::{self, Placement, Role, Setup, UapiSocket, WorkerSetup};
 use crate::keys::SystemRandom;
+use crate::logs::Output;
+use crate::logs::line::Format;
+use crate::logs::privacy::Privacy;
+use crate::logs::sink::{self, FileSettings};
 use crate::place::{Places, Prepared};
 use crate::plane::{Operation, Plane, Secret};
-use crate::uapi;
 use crate::upgrade::message::{Offer, Part};
 use crate::upgrade::{Endpoints, Legacy};
+use crate::{harden, logs, people, uapi};
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -44,7 +48,8 @@ pub fn run(places: Places, overrides: Overrides) -> Result<(), Failure> {
     let prepared = places.prepare(overrides, &mut SystemRandom)?;
     say(&prepared.said);
     let config = prepared.config.clone();
-    log_to_stderr(config.log.level);
+    logs::init(&log_settings(&config, &prepared.places.state_dir))?;
+    info!("Secrets in memory: {}", harden::apply(config.security));
     refuse_conflicts(&prepared)?;
     let plan = plan(&config.workers)?;
     if let Some(cpu) = plan.control_cpu {
@@ -86,6 +91,8 @@ impl Role for FromFile {
     }
 
     fn reload(&mut self) -> Result<(Vec<Operation>, String), String> {
+        // Whoever moved the file of the log away says so by a reload.
+        logs::reopen();
         let next = self.prepared.reload().map_err(|failure| failure.message)?;
         let changes = diff(&self.running, &next).map_err(|error| error.to_string())?;
         let said = sentence(&changes);
@@ -101,6 +108,29 @@ impl Role for FromFile {
             Some(next) if done => self.running = next,
             Some(_) | None => {}
         }
+    }
+
+    fn adjust(&self, policy: &mut Policy) {
+        let limits = &self.next.as_ref().unwrap_or(&self.running).limits;
+        policy.admission = limits.admission;
+        policy.handshakes_per_source = limits.handshakes_per_source;
+    }
+
+    fn privacy(&self) -> Privacy {
+        people::privacy(&self.running)
+    }
+
+    fn people(&self) -> Option<people::Plan> {
+        let config = self.next.as_ref().unwrap_or(&self.running);
+        let places = &self.prepared.places;
+        (config.store != StoreChoice::Off).then(|| people::Plan {
+            config: config.clone(),
+            gateway: self.prepared.private.public(),
+            file: places.config.clone(),
+            state_dir: places.state_dir.clone(),
+            overrides: self.prepared.overrides.clone(),
+            trial: self.prepared.trial.clone(),
+        })
     }
 
     fn lower(&mut self) {
@@ -144,7 +174,9 @@ impl Role for FromFile {
 
 /// Peers as the process before had them, with the endpoints that its file gave them.
 fn inherited(plane: &Plane, endpoints: &Endpoints) -> Vec<Peer> {
-    let peers = plane.peers().map(|(public, peer)| Peer {
+    // Those with an account are devices of the store, and its business.
+    let of_file = plane.peers().filter(|(_, peer)| peer.account.is_none());
+    let peers = of_file.map(|(public, peer)| Peer {
         name: String::new(),
         public: *public,
         preshared: peer.preshared.clone(),
@@ -199,7 +231,8 @@ pub(crate) fn claim(
     }
     let prepared = places.prepare(flags, &mut SystemRandom)?;
     let config = prepared.config.clone();
-    log_to_stderr(config.log.level);
+    logs::init(&log_settings(&config, &prepared.places.state_dir))?;
+    info!("Secrets in memory: {}", harden::apply(config.security));
     refuse_changes(&offer.settings, &settings(&config, &prepared.private.public()))?;
     let plan = plan(&config.workers)?;
     if let Some(cpu) = plan.control_cpu {
@@ -306,6 +339,8 @@ fn setup(config: &Config, plan: &Plan) -> Setup {
                 std::net::IpAddr::V6(address) => Some(address),
                 std::net::IpAddr::V4(_) => None,
             }),
+            admission: config.limits.admission,
+            handshakes_per_source: config.limits.handshakes_per_source,
             ..Policy::default()
         },
         session_heaps: config.memory.session_heaps.word(),
@@ -396,27 +431,39 @@ pub fn plan(workers: &Workers) -> Result<Plan, Failure> {
     Plan::new(&topology, &wishes).map_err(|error| Failure::new(Status::Config, error.to_string()))
 }
 
-fn log_to_stderr(level: LogLevel) {
-    let level = match level {
+/// The log as the file wants it.
+fn log_settings(config: &Config, state_dir: &Path) -> logs::Settings {
+    let level = match config.log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    // The journal has its own clock. A subscriber that is there already was put there by a test.
-    let _ = match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => log.without_time().try_init(),
-        None => log.try_init(),
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
     };
+    let output = match &config.log.file {
+        Some(file) => Output::File(FileSettings {
+            path: state_dir.join(file),
+            bytes_max: sink::BYTES_DEFAULT,
+            old_files: sink::OLD_FILES_DEFAULT,
+        }),
+        None => Output::Stderr,
+    };
+    logs::Settings {
+        level,
+        format,
+        output,
+        privacy: people::privacy(config),
+        own: config.interface.pools().collect(),
+        ..logs::Settings::default()
+    }
 }
 
 /// Tells the operator on standard output. If nobody listens any more, nobody needs it.
-fn say(lines: &[String]) {
+pub(crate) fn say(lines: &[String]) {
     let mut out = io::stdout().lock();
     for line in lines {
         let _ = writeln!(out, "{line}");

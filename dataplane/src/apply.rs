@@ -12,13 +12,16 @@ use ringway_proto::limits::{
     WALK_UNITS_PREFIX, WALK_UNITS_VISIT,
 };
 use ringway_proto::wireguard::{Identity, PeerConfig, SendState, Tunnel};
-use ringway_proto::{DropReason, Now, PeerId};
+use ringway_proto::{DropReason, Instant, Now, PeerId, Stamp};
 use ringway_ring::{Driver, UdpSockets};
 
-use crate::command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};
+use crate::accounts::Accounts;
+use crate::command::{
+    Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report, SessionState,
+};
 use crate::fairness::Portion;
 use crate::handshake::PeerIndices;
-use crate::peers::{Endpoint, Peer};
+use crate::peers::{Account, Endpoint, Peer};
 use crate::presence::Presence;
 use crate::routes::Route;
 use crate::shard::Shard;
@@ -99,6 +102,12 @@ impl<D: Driver> Shard<D> {
                 self.read_peers(&mut page, now);
                 units.spend(page.peers.len() as u32 * WALK_UNITS_VISIT);
                 (Ok(()), Command::ReadPeers(page))
+            }
+            command @ (Command::PutAccount(_)
+            | Command::RemoveAccount(_)
+            | Command::ReadAccounts(_)) => {
+                units.spend(Accounts::units_of(&command));
+                self.accounts.obey(command, now.mono)
             }
             Command::ReplaceSockets(sockets) => match self.replace_sockets(sockets) {
                 Ok(work) => return walks(work),
@@ -197,6 +206,9 @@ impl<D: Driver> Shard<D> {
         if self.identity.as_deref().map(Identity::public) == Some(change.public) {
             return Err(Refusal::OwnKey);
         }
+        if change.account.flatten().is_some_and(|account| !self.accounts.knows(account)) {
+            return Err(Refusal::UnknownAccount);
+        }
         let id = match self.peers.by_key(&change.public) {
             Some(id) => id,
             None if change.update_only => return Err(Refusal::UnknownPeer),
@@ -217,6 +229,13 @@ impl<D: Driver> Shard<D> {
         }
         if let Some(seconds) = change.keepalive_s {
             peer.tunnel.set_keepalive(seconds, now);
+        }
+        if let Some(account) = change.account {
+            let before = std::mem::replace(&mut peer.account, account.into()).id();
+            if before != account {
+                before.into_iter().for_each(|before| self.accounts.unbind(before));
+                account.into_iter().for_each(|after| self.accounts.bind(after, now.mono));
+            }
         }
         if change.replace_allowed_ips {
             self.allowed_ips.begin_replace(Route::Peer(id));
@@ -241,6 +260,8 @@ impl<D: Driver> Shard<D> {
             identity_number: self.identity_number,
             presence: Presence::default(),
             portion: Portion::default(),
+            account: Account::NONE,
+            live_since: Stamp::NONE,
         });
         self.timers.admit(id);
         id
@@ -261,6 +282,9 @@ impl<D: Driver> Shard<D> {
         self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
         self.counters.drops[DropReason::PeerGone as usize] += lost;
         self.forget_removed(&mut peer);
+        if let Some(account) = peer.account.id() {
+            self.accounts.unbind(account);
+        }
     }
 
     fn read_peers(&self, page: &mut PeerPage, now: Now) {
@@ -273,17 +297,40 @@ impl<D: Driver> Shard<D> {
             }
             cursor = id.slot + 1;
             let stats = peer.tunnel.stats();
+            let (state, since) = state_of(peer, now);
+            let wall = |at: Option<Instant>| Some(now.wall.saturating_sub(now.mono.since(at?)));
+            let [heard, sent] = peer.tunnel.last_seen();
             page.peers.push(PeerStatus {
                 public: peer.tunnel.peer(),
                 endpoint: peer.endpoint.map(|endpoint| endpoint.remote),
                 last_handshake: stats.last_handshake_wall,
                 rx_bytes: stats.rx_bytes,
                 tx_bytes: stats.tx_bytes,
-                live: peer.tunnel.send_state(now) == SendState::Ready,
+                state,
+                since: wall(since),
+                last_received: wall(heard),
+                last_sent: wall(sent),
+                live: state == SessionState::Online,
                 path_mtu: peer.path.mtu(Version::V4),
                 heap_bytes: peer.heap.used() as u64,
             });
         }
+    }
+
+    /// Says of which accounts the volume is used up, while control has room for it. Returns
+    /// whether anything was said.
+    pub(crate) fn report_exhausted(&mut self) -> bool {
+        let mut said = false;
+        while let Some((account, volume)) = self.accounts.exhausted.last().copied() {
+            if self.unsent.is_some()
+                || self.reports.push(Report::AccountExhausted { account, volume }).is_err()
+            {
+                break;
+            }
+            self.accounts.exhausted.pop();
+            said = true;
+        }
+        said
     }
 
     /// Sends an answer, or keeps it until control has read some.
@@ -304,5 +351,18 @@ impl<D: Driver> Shard<D> {
                 false
             }
         }
+    }
+}
+
+/// How far a peer's session is, and since when.
+fn state_of(peer: &Peer, now: Now) -> (SessionState, Option<Instant>) {
+    if peer.tunnel.send_state(now) == SendState::Ready {
+        (SessionState::Online, peer.live_since.instant())
+    } else if peer.tunnel.is_half_open() {
+        (SessionState::LinkUp, peer.tunnel.handshake_began())
+    } else if peer.tunnel.is_shaking_hands() || peer.tunnel.awaits_response() {
+        (SessionState::Connecting, peer.tunnel.handshake_began())
+    } else {
+        (SessionState::Disconnected, peer.live_since.instant())
     }
 }

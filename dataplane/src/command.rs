@@ -8,12 +8,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringway_flow::Policy;
-use ringway_proto::CoreId;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
 use ringway_proto::wireguard::Identity;
+use ringway_proto::{AccountId, CoreId};
 use ringway_ring::UdpSockets;
 
+pub use crate::accounts::change::{
+    AccountChange, AccountPage, AccountStatus, Exhausted, HomeStatus, Volume, VolumeChange,
+};
+pub use crate::accounts::commands::ACCOUNTS_PER_PAGE_MAX;
 use crate::state::{Pending, StatePage};
 
 /// A command with the number under which it is answered.
@@ -36,6 +40,12 @@ pub enum Command {
     RemovePeer(PublicKey),
     /// Removes all peers.
     RemoveAllPeers,
+    /// Makes an account, or changes one. Every core is told of every account, before peers use it.
+    PutAccount(Box<AccountChange>),
+    /// Removes an account that no peer and no other account uses.
+    RemoveAccount(AccountId),
+    /// Fills the page with the state of the next accounts after its cursor.
+    ReadAccounts(Box<AccountPage>),
     /// Fills the page with the state of the next peers after its cursor.
     ReadPeers(Box<PeerPage>),
     /// Receives and sends through these sockets from now on (`None`: through none). The old ones
@@ -74,6 +84,8 @@ pub struct PeerChange {
     pub endpoint: Option<SocketAddr>,
     /// Seconds between persistent keepalives; 0 turns them off.
     pub keepalive_s: Option<u16>,
+    /// The account that limits and meters it, or that none does.
+    pub account: Option<Option<AccountId>>,
     /// Forget all allowed IPs of the peer before `allowed_ips` is applied.
     pub replace_allowed_ips: bool,
     /// Prefixes to give to the peer (taking them from whoever had them), or to take away.
@@ -90,6 +102,7 @@ impl PeerChange {
             preshared: None,
             endpoint: None,
             keepalive_s: None,
+            account: None,
             replace_allowed_ips: false,
             allowed_ips: Vec::new(),
         }
@@ -141,12 +154,68 @@ pub struct PeerStatus {
     pub rx_bytes: u64,
     /// Bytes sent to it.
     pub tx_bytes: u64,
+    /// How far its session is.
+    pub state: SessionState,
+    /// Since when, since the Unix epoch; `None` if it never had a session. Of a handshake under way
+    /// it is the last message.
+    pub since: Option<Duration>,
+    /// When something authentic last came from it, to an eighth of a second.
+    pub last_received: Option<Duration>,
+    /// When something was last sent to it, to an eighth of a second.
+    pub last_sent: Option<Duration>,
     /// Whether it has a keypair that may be used now.
     pub live: bool,
     /// Largest inner packet its path carries, in bytes.
     pub path_mtu: u16,
     /// Variable memory it holds, in bytes: keypairs, a handshake under way, staged packets.
     pub heap_bytes: u64,
+}
+
+impl PeerStatus {
+    /// A peer of which nothing is known.
+    #[must_use]
+    pub const fn unknown(public: PublicKey) -> Self {
+        Self {
+            public,
+            endpoint: None,
+            last_handshake: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            state: SessionState::Disconnected,
+            since: None,
+            last_received: None,
+            last_sent: None,
+            live: false,
+            path_mtu: 0,
+            heap_bytes: 0,
+        }
+    }
+}
+
+/// How far the session of a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// No keys, and nobody tries.
+    Disconnected,
+    /// A handshake of ours waits for its answer, or to be repeated.
+    Connecting,
+    /// We answered a handshake; nothing has come under its keys yet.
+    LinkUp,
+    /// Keys that both ends have shown to have.
+    Online,
+}
+
+impl SessionState {
+    /// Its name in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Connecting => "connecting",
+            Self::LinkUp => "link_up",
+            Self::Online => "online",
+        }
+    }
 }
 
 /// What a shard says to control.
@@ -160,6 +229,14 @@ pub enum Report {
         outcome: Result<(), Refusal>,
         /// The command itself, emptied of what the shard kept.
         spent: Command,
+    },
+    /// The volume of an account is used up, and what it says of that holds. Said once of each
+    /// volume, by the home of the account.
+    AccountExhausted {
+        /// Which.
+        account: AccountId,
+        /// Number of the volume.
+        volume: u32,
     },
     /// The shard has ended; nothing follows.
     Stopped {
@@ -190,4 +267,17 @@ pub enum Refusal {
     /// The shard holds as many peers as it may.
     #[error("The shard holds as many peers as it may")]
     TooManyPeers,
+    /// A change names an account that is not there.
+    #[error("No such account")]
+    UnknownAccount,
+    /// Peers or other accounts use the account.
+    #[error("The account is in use")]
+    AccountInUse,
+    /// More than four accounts one above the other, one above itself, or one that others are below
+    /// is to move.
+    #[error("The account cannot be below that one")]
+    AccountChain,
+    /// The number of an account is too large.
+    #[error("There cannot be so many accounts")]
+    TooManyAccounts,
 }

@@ -164,6 +164,8 @@ counters! {
     crossed_in_datagrams: u64, Counter, "Datagrams that other cores handed over.";
     crossed_in_packets: u64, Counter, "Packets or super-packets of the TUN that other cores handed over.";
     crossed_in_handshakes: u64, Counter, "Handshake messages that other cores handed over.";
+    crossed_out_credits: u64, Counter, "Messages about credit of accounts sent to other cores.";
+    crossed_in_credits: u64, Counter, "Messages about credit of accounts that other cores sent.";
     turn_ns: Histogram, Histogram, "Nanoseconds a turn worked (waiting and looking for work not counted).";
     turns_pressed: u64, Counter, "Turns in which the core was overloaded and held sessions to their share.";
     buffers_waited: u64, Counter, "Buffers that waited on an overloaded core because their session had had its share.";
@@ -182,6 +184,7 @@ counters! {
     receives_revived: u64, Counter, "Times UDP receives that had failed for good were started again.";
     arenas_off_node: u64, Gauge, "Packet arenas that are not on the node of their core.";
     sandbox_gaps: u64, Gauge, "Parts of the sandbox, of four per worker, that workers do without.";
+    accounts: u64, Gauge, "Accounts that limit or meter peers; every core has them all.";
     session_bytes: u64, Gauge, "Bytes held for sessions, fixed part and variable part.";
     half_open: u64, Gauge, "Sessions that wait for their client's first packet.";
     under_load: u64, Gauge, "1 while the core answers initiations with cookies.";
@@ -234,6 +237,8 @@ impl Default for Counters {
             crossed_in_datagrams: 0,
             crossed_in_packets: 0,
             crossed_in_handshakes: 0,
+            crossed_out_credits: 0,
+            crossed_in_credits: 0,
             turn_ns: Histogram::default(),
             turns_pressed: 0,
             buffers_waited: 0,
@@ -252,6 +257,7 @@ impl Default for Counters {
             receives_revived: 0,
             arenas_off_node: 0,
             sandbox_gaps: 0,
+            accounts: 0,
             session_bytes: 0,
             half_open: 0,
             under_load: 0,

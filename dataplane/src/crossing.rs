@@ -35,6 +35,7 @@ use ringway_proto::wireguard::{OpenedInitiation, UNDER_LOAD_FOR};
 use ringway_proto::{CoreId, DropReason, Instant, Now};
 use ringway_ring::{BUFFER_BYTES, Driver, Ecn, Local, Outside};
 
+use crate::accounts::credit::Credit;
 use crate::counters::Counters;
 use crate::shard::Shard;
 use crate::state::Stand;
@@ -63,6 +64,9 @@ const ITEMS_MAX: usize = 256;
 
 /// By how much a load has to become longer before other cores are told: a quarter of what it lasts.
 const LOAD_STEP: Duration = Duration::from_millis(UNDER_LOAD_FOR.as_millis() as u64 / 4);
+
+/// Messages about credit in one parcel.
+const CREDITS_MAX: usize = 64;
 
 /// Initiations in one parcel.
 const INITIATIONS_MAX: usize = 32;
@@ -123,6 +127,7 @@ struct Tally {
     datagrams: u64,
     packets: u64,
     handshakes: u64,
+    credits: u64,
 }
 
 const _: () = assert!(align_of::<Parcel>() == 128 && size_of::<Parcel>().is_multiple_of(128));
@@ -141,6 +146,7 @@ pub struct Parcel {
     bytes: Vec<u8>,
     items: Vec<Item>,
     initiations: Vec<Claim>,
+    credits: Vec<Credit>,
     tally: Tally,
     /// A handshake opened it.
     urgent: bool,
@@ -157,6 +163,7 @@ impl Parcel {
             bytes: Vec::with_capacity(BUFFER_BYTES),
             items: Vec::with_capacity(ITEMS_MAX),
             initiations: Vec::with_capacity(INITIATIONS_MAX),
+            credits: Vec::with_capacity(CREDITS_MAX),
             tally: Tally::default(),
             urgent: false,
         })
@@ -166,6 +173,7 @@ impl Parcel {
         self.bytes.clear();
         self.items.clear();
         self.initiations.clear();
+        self.credits.clear();
         self.tally = Tally::default();
     }
 
@@ -180,12 +188,21 @@ impl Parcel {
         self.bytes.len() + bytes <= BUFFER_BYTES
             && self.items.len() < ITEMS_MAX
             && self.initiations.len() < INITIATIONS_MAX
+            && self.credits.len() < CREDITS_MAX
     }
 
     fn put(&mut self, bytes: &[u8], kind: Kind) {
         self.items.push(Item { start: self.bytes.len(), len: bytes.len(), kind });
         self.bytes.extend_from_slice(bytes);
     }
+}
+
+/// For what a parcel is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    Data,
+    Handshake,
+    Credit,
 }
 
 /// What one core needs to hand over and to take.
@@ -276,7 +293,7 @@ impl Crossing {
         how: Datagrams,
         counters: &mut Counters,
     ) -> Result<(), DropReason> {
-        let parcel = self.room(owner, bytes.len(), false, counters)?;
+        let parcel = self.room(owner, bytes.len(), Load::Data, counters)?;
         parcel.put(bytes, Kind::Datagrams(how));
         parcel.tally.datagrams += bytes.len().div_ceil(how.stride.max(1)) as u64;
         Ok(())
@@ -290,7 +307,7 @@ impl Crossing {
         how: Datagrams,
         counters: &mut Counters,
     ) -> Result<(), DropReason> {
-        let parcel = self.room(owner, bytes.len(), true, counters)?;
+        let parcel = self.room(owner, bytes.len(), Load::Handshake, counters)?;
         parcel.put(bytes, Kind::Datagrams(how));
         parcel.tally.handshakes += 1;
         Ok(())
@@ -303,7 +320,7 @@ impl Crossing {
         bytes: &[u8],
         counters: &mut Counters,
     ) -> Result<(), DropReason> {
-        let parcel = self.room(owner, bytes.len(), false, counters)?;
+        let parcel = self.room(owner, bytes.len(), Load::Data, counters)?;
         parcel.put(bytes, Kind::Packet);
         parcel.tally.packets += 1;
         Ok(())
@@ -316,9 +333,22 @@ impl Crossing {
         claim: Claim,
         counters: &mut Counters,
     ) -> Result<(), DropReason> {
-        let parcel = self.room(owner, 0, true, counters)?;
+        let parcel = self.room(owner, 0, Load::Handshake, counters)?;
         parcel.initiations.push(claim);
         parcel.tally.handshakes += 1;
+        Ok(())
+    }
+
+    /// Hands over a message about credit. It may be refused: whoever has it keeps it then.
+    pub(crate) fn credit(
+        &mut self,
+        to: CoreId,
+        credit: Credit,
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let parcel = self.room(to, 0, Load::Credit, counters)?;
+        parcel.credits.push(credit);
+        parcel.tally.credits += 1;
         Ok(())
     }
 
@@ -370,7 +400,7 @@ impl Crossing {
         &mut self,
         owner: CoreId,
         bytes: usize,
-        handshake: bool,
+        load: Load,
         counters: &mut Counters,
     ) -> Result<&mut Parcel, DropReason> {
         let at = usize::from(owner.0);
@@ -378,12 +408,12 @@ impl Crossing {
             self.push(owner, counters);
         }
         if self.open[at].is_none() {
-            if bytes > BUFFER_BYTES || !self.may_open(owner, handshake) {
+            if bytes > BUFFER_BYTES || !self.may_open(owner, load) {
                 return Err(DropReason::CrossingFull);
             }
             let mut parcel = self.pool.pop().ok_or(DropReason::CrossingFull)?;
-            parcel.urgent = handshake;
-            self.urgent += usize::from(handshake);
+            parcel.urgent = load == Load::Handshake;
+            self.urgent += usize::from(parcel.urgent);
             self.away[at] += 1;
             self.open[at] = Some(parcel);
         }
@@ -392,17 +422,18 @@ impl Crossing {
 
     /// Whether another parcel may be opened for `owner`. Nobody gets more than half of all while
     /// there are others, so that a slow core does not keep what they need. Handshakes get an eighth
-    /// that data leaves to them; beyond it they leave half to data.
-    fn may_open(&self, owner: CoreId, handshake: bool) -> bool {
+    /// that data leaves to them; beyond it they leave half to data. Messages about credit take any:
+    /// each core is sent one parcel of them per turn.
+    fn may_open(&self, owner: CoreId, load: Load) -> bool {
         let others = usize::from(self.port.cores()) - 1;
         if others > 1 && self.away[usize::from(owner.0)] >= self.parcels.div_ceil(2) {
             return false;
         }
         let reserved = self.parcels / 8;
-        if handshake {
-            self.urgent < reserved || self.pool.len() > self.parcels / 2
-        } else {
-            self.pool.len() > reserved.saturating_sub(self.urgent)
+        match load {
+            Load::Handshake => self.urgent < reserved || self.pool.len() > self.parcels / 2,
+            Load::Data => self.pool.len() > reserved.saturating_sub(self.urgent),
+            Load::Credit => true,
         }
     }
 
@@ -414,6 +445,7 @@ impl Crossing {
                 counters.crossed_out_datagrams += tally.datagrams;
                 counters.crossed_out_packets += tally.packets;
                 counters.crossed_out_handshakes += tally.handshakes;
+                counters.crossed_out_credits += tally.credits;
             }
             Err(parcel) => {
                 // That core has ended.
@@ -438,6 +470,7 @@ impl<D: Driver> Shard<D> {
             self.counters.crossed_in_datagrams += parcel.tally.datagrams;
             self.counters.crossed_in_packets += parcel.tally.packets;
             self.counters.crossed_in_handshakes += parcel.tally.handshakes;
+            self.counters.crossed_in_credits += parcel.tally.credits;
             if !judged {
                 self.fairness.charge_crossed(parcel.units());
             }
@@ -460,6 +493,9 @@ impl<D: Driver> Shard<D> {
             if let Err(reason) = self.handshakes.claim(claim, now) {
                 self.counters.drop(reason);
             }
+        }
+        for credit in parcel.credits.drain(..) {
+            self.accounts.receive(credit, now.mono);
         }
         let mut buf = None;
         for item in &parcel.items {

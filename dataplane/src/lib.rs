@@ -4,7 +4,8 @@
 //! [`classify`] → [`to_exit`] (by way of `opening` if it came alone) → [`transmit::inside`]; a
 //! packet for a client walks [`to_client`] → [`transmit::outside`]. Handshakes wait in
 //! [`handshake`] and are done after data; [`timers`] wakes tunnels; [`presence`] notes where peers
-//! are; `fairness` is for a core that has too much to do; what belongs to another core leaves by
+//! are; `fairness` is for a core that has too much to do; [`accounts`] limit and meter what peers
+//! carry; what belongs to another core leaves by
 //! [`crossing`]; [`apply`] takes control's [`command`]s, and `walk` goes on with those about many
 //! peers; [`counters`] become a [`page`] in housekeeping. [`worker`] is the thread around it: the
 //! only place that reads a clock; [`spin`] tells it when to sleep.
@@ -14,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod apply;
 pub mod classify;
 pub mod command;
@@ -42,5 +44,7 @@ mod fairness;
 mod opening;
 mod walk;
 
-pub use command::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report};
+pub use command::{
+    Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report, SessionState,
+};
 pub use shard::Shard;

@@ -10,9 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use ringway_alloc::heap::SessionHeap;
 use ringway_alloc::slab::{Key, Slab};
 use ringway_flow::PathMtu;
-use ringway_proto::PeerId;
 use ringway_proto::crypto::PublicKey;
 use ringway_proto::wireguard::Tunnel;
+use ringway_proto::{AccountId, PeerId, Stamp};
 use ringway_ring::Local;
 
 use crate::fairness::Portion;
@@ -51,6 +51,10 @@ pub struct Peer {
     pub identity_number: u32,
     /// What it counts as, among sources and sessions.
     pub presence: Presence,
+    /// What limits and meters it.
+    pub account: Account,
+    /// When `live` last changed.
+    pub live_since: Stamp,
     /// What it has left of its share when the core is overloaded.
     pub(crate) portion: Portion,
 }
@@ -60,6 +64,28 @@ impl Peer {
     /// or erases keys, never after a packet.
     pub(crate) fn count_blocks(&mut self) {
         self.heap.hold(self.tunnel.blocks());
+    }
+}
+
+/// The account that limits and meters a peer, or none, in four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account(u32);
+
+impl Account {
+    /// None.
+    pub const NONE: Self = Self(u32::MAX);
+
+    /// The account, if there is one.
+    #[inline]
+    #[must_use]
+    pub const fn id(self) -> Option<AccountId> {
+        if self.0 == u32::MAX { None } else { Some(AccountId(self.0)) }
+    }
+}
+
+impl From<Option<AccountId>> for Account {
+    fn from(id: Option<AccountId>) -> Self {
+        id.map_or(Self::NONE, |id| Self(id.0))
     }
 }
 

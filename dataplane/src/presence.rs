@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ringway_proto::limits::{ENDPOINT_MOVES_BURST, ENDPOINT_MOVES_PER_SECOND};
 use ringway_proto::wireguard::{HalfOpen, SendState, Source};
-use ringway_proto::{Instant, Now, PeerId};
+use ringway_proto::{Instant, Now, PeerId, Stamp};
 use ringway_ring::{Driver, Local};
 
 use crate::peers::{Endpoint, Peer};
@@ -98,6 +98,7 @@ impl<D: Driver> Shard<D> {
         }
         if live != peer.live {
             peer.live = live;
+            peer.live_since = Stamp::at(now.mono);
             if live {
                 // A session has brought its endpoint.
                 let ip = peer.endpoint.map(|endpoint| endpoint.remote.ip());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringway_alloc::heap::ShardHeap;
 use ringway_flow::{Allowance, Policy};
 use ringway_link::spsc;
+use ringway_link::usage::UsageWriter;
 use ringway_proto::crypto::{PrivateKey, Random};
 use ringway_proto::limits::{
     COMPLETIONS_PER_TURN_MAX, HOUSEKEEPING_PERIOD, ICMP_ANSWERS_BURST, ICMP_ANSWERS_PER_SECOND,
@@ -15,6 +16,7 @@ use ringway_proto::wireguard::{AdmissionLimits, Identity};
 use ringway_proto::{CoreId, Instant, Now};
 use ringway_ring::{Driver, Received, Wait};
 
+use crate::accounts::Accounts;
 use crate::command::{Envelope, Report};
 use crate::counters::Counters;
 use crate::crossing::{Arrival, Crossing};
@@ -53,6 +55,8 @@ pub struct ShardConfig {
     pub reports: spsc::Sender<Report>,
     /// The way to and from the other cores.
     pub crossing: Crossing,
+    /// Where it writes what accounts used.
+    pub usage: UsageWriter,
 }
 
 /// Everything one core owns.
@@ -60,6 +64,7 @@ pub struct Shard<D: Driver> {
     pub(crate) core: CoreId,
     pub(crate) driver: D,
     pub(crate) crossing: Crossing,
+    pub(crate) accounts: Accounts,
     pub(crate) peers: Peers,
     pub(crate) indices: IndexTable,
     pub(crate) allowed_ips: Routes,
@@ -141,6 +146,7 @@ impl<D: Driver> Shard<D> {
                 config.crossing.cores(),
                 &config.policy,
             ),
+            accounts: Accounts::new(config.core, config.crossing.cores(), config.usage, now.mono),
             crossing: config.crossing,
             fairness: Fairness::new(),
             timers: Wheel::new(now.mono),
@@ -172,7 +178,7 @@ impl<D: Driver> Shard<D> {
     /// One turn. The driver has collected completions; what is committed here leaves with its next
     /// turn.
     pub fn turn(&mut self, now: Now) -> Turn {
-        let reported = self.take_commands(now);
+        let reported = self.take_commands(now) | self.report_exhausted();
         let (running, frozen) = (self.stand == Stand::Running, self.stand == Stand::Frozen);
         let crossed = !frozen && self.take_crossings(now);
         let carried = !frozen && self.carry(now);
@@ -180,6 +186,9 @@ impl<D: Driver> Shard<D> {
         self.open_waiting(now);
         let fired = running && self.fire_timers(now);
         let shaken = running && self.do_handshakes(now);
+        if running {
+            self.accounts.keep_house(now.mono);
+        }
         let worked = reported || crossed || carried || fired || shaken;
         self.unpublished |= worked;
         self.commit(now);
@@ -304,6 +313,7 @@ impl<D: Driver> Shard<D> {
             // Settling may have let staged packets go, whose peers have to be settled again.
             self.flush_trains(now);
         }
+        self.accounts.depart(&mut self.crossing, &mut self.counters);
         self.crossing.depart(&mut self.counters);
     }
 
@@ -340,9 +350,11 @@ impl<D: Driver> Shard<D> {
         let mut wait = if busy { Wait::No } else { Wait::Forever };
         let publish_in = self.unpublished.then(|| self.housekeeping_due.since(now.mono));
         // Control does not say when it has read its answers.
-        let report_in = self.unsent.is_some().then_some(REPORT_RETRY);
+        let unsaid = self.unsent.is_some() || !self.accounts.exhausted.is_empty();
+        let report_in = unsaid.then_some(REPORT_RETRY);
         let timer_in = if running { self.timers.sleep(now.mono) } else { None };
-        let sleeps = [timer_in, publish_in, report_in];
+        let credit_in = if running { self.accounts.sleep(now.mono) } else { None };
+        let sleeps = [timer_in, publish_in, report_in, credit_in];
         for sleep in sleeps.into_iter().flatten() {
             wait = match wait {
                 // Timers that this turn had no more room for.
@@ -365,6 +377,8 @@ impl<D: Driver> Shard<D> {
         self.counters.half_open = u64::from(admission.half_open(now.mono));
         let lookups = self.indices.bytes() + self.allowed_ips.memory_bytes() + self.timers.bytes();
         let fixed = self.peers.bytes() + lookups + admission.bytes();
+        self.counters.accounts = self.accounts.len() as u64;
+        let fixed = fixed + self.accounts.bytes();
         self.counters.session_bytes = (fixed + self.heap.used()) as u64;
     }
 }

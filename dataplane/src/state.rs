@@ -9,7 +9,8 @@
 //! A worker of the next process starts frozen. Its peers come from control like any others; a page
 //! then gives each of them its tunnel, its endpoint and what its path has taught.
 //!
-//! A record of a peer, after its length: version, endpoint, path, then the tunnel's own record
+//! A record of a peer, after its length: version, endpoint, path, when it was seen, then the
+//! tunnel's own record
 //! (`wireguard::export`). A page is taken whole or refused: bytes of anybody never panic.
 
 use std::fmt;
@@ -21,7 +22,7 @@ use ringway_proto::limits::TURN_UNITS_MAX;
 use ringway_proto::record::{Reader, RecordError, Writer};
 use ringway_proto::wireguard::TunnelState;
 use ringway_proto::wireguard::export::{LEASE, STATE_BYTES_MAX};
-use ringway_proto::{Instant, Now};
+use ringway_proto::{Instant, Now, Stamp};
 use ringway_ring::{Driver, Local, Wait};
 use zeroize::Zeroizing;
 
@@ -32,13 +33,17 @@ use crate::peers::{Endpoint, Peer};
 use crate::shard::Shard;
 
 /// Version of a peer's record. Another one is refused.
-pub const PEER_VERSION: u16 = 1;
+pub const PEER_VERSION: u16 = 2;
+
+/// The version before said nothing of when a peer was seen, and is read.
+const PEER_VERSION_BEFORE: u16 = 1;
 
 /// Bytes of a peer's record at most.
 pub const PEER_BYTES_MAX: usize = 4 // length
     + 2 // version
     + (1 + 2 + 4 + 17) + (1 + 17 + 4) // endpoint: remote, local
     + 1 + 2 + 1 + 8 + 8 // path
+    + 3 * 4 // when it was seen
     + STATE_BYTES_MAX;
 
 /// Bytes of a page's head: when it was written.
@@ -242,6 +247,8 @@ impl<D: Driver> Shard<D> {
             PeerIndices { table: &mut self.indices, peer: id, random: &mut *self.index_random };
         peer.tunnel.clear(&mut indices);
         peer.tunnel.import(&state.tunnel, at, LEASE).map_err(|_| Refusal::State)?;
+        let [live_since, heard, spoke] = state.seen;
+        peer.tunnel.resume_seen([heard, spoke]);
         if !peer.tunnel.indices().all(|index| self.indices.adopt(index, id)) {
             return Err(Refusal::State);
         }
@@ -254,7 +261,11 @@ impl<D: Driver> Shard<D> {
             [peer.tunnel.poll_timeout().map(|(deadline, _why)| deadline), peer.path.poll_timeout()];
         deadlines.into_iter().flatten().for_each(|deadline| self.timers.arm(id, deadline));
         self.note_liveness(id, now);
-        Ok(self.peers.get(id).is_some_and(|peer| peer.live))
+        let peer = self.peers.get_mut(id).ok_or(Refusal::UnknownPeer)?;
+        if live_since != Stamp::NONE {
+            peer.live_since = live_since;
+        }
+        Ok(peer.live)
     }
 }
 
@@ -263,13 +274,17 @@ impl<D: Driver> Shard<D> {
 struct PeerState {
     endpoint: Option<Endpoint>,
     path: Option<Learnt>,
+    /// Since when its session lives or does not, when it was heard, and when it was spoken to.
+    seen: [Stamp; 3],
     tunnel: TunnelState,
 }
 
 impl PeerState {
     fn of(peer: &Peer, now: Now) -> Self {
         let path = peer.path.learnt(now.mono);
-        Self { endpoint: peer.endpoint, path, tunnel: peer.tunnel.export(now) }
+        let [heard, spoke] = peer.tunnel.seen();
+        let seen = [peer.live_since, heard, spoke];
+        Self { endpoint: peer.endpoint, path, seen, tunnel: peer.tunnel.export(now) }
     }
 
     /// Whether all that is known of the peer is its configuration.
@@ -298,6 +313,7 @@ impl PeerState {
             writer.span(Some(raise_in));
             writer.span(Some(raise_after));
         }
+        self.seen.into_iter().for_each(|stamp| writer.u32(stamp.bits()));
         self.tunnel.write(out);
         let len = (out.len() - start - 4) as u32;
         out[start..start + 4].copy_from_slice(&len.to_le_bytes());
@@ -306,14 +322,20 @@ impl PeerState {
     fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = Reader::new(bytes);
         let found = reader.u16()?;
-        if found != PEER_VERSION {
+        if found != PEER_VERSION && found != PEER_VERSION_BEFORE {
             return Err(RecordError::Version { found, known: PEER_VERSION });
         }
         let endpoint =
             if reader.flag("endpoint")? { Some(read_endpoint(&mut reader)?) } else { None };
         let path = if reader.flag("path")? { Some(read_path(&mut reader)?) } else { None };
+        let mut seen = [Stamp::NONE; 3];
+        if found == PEER_VERSION {
+            for stamp in &mut seen {
+                *stamp = Stamp::from_bits(reader.u32()?);
+            }
+        }
         let tunnel = TunnelState::parse(reader.rest())?;
-        Ok(Self { endpoint, path, tunnel })
+        Ok(Self { endpoint, path, seen, tunnel })
     }
 }
 

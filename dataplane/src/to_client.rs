@@ -13,6 +13,7 @@ use ringway_proto::{DropReason, Now, PeerId, ip};
 use ringway_ring::driver::VNET_HEADER_BYTES;
 use ringway_ring::{Driver, Ecn};
 
+use crate::accounts::Way;
 use crate::crossing::Arrival;
 use crate::routes::Route;
 use crate::shard::Shard;
@@ -79,6 +80,14 @@ impl<D: Driver> Shard<D> {
         let segments = Segments::new(&header, packet)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::PeerGone)?;
         let view = *segments.packet();
+        let account = peer.account.id();
+        if let Some(account) = account {
+            // Before the path is told: what is not sent says nothing about it.
+            let first = self.accounts.admit(account, Way::ToClient, segments.len_of(0), now);
+            first.inspect_err(|reason| {
+                self.counters.drops[*reason as usize] += (segments.count() - 1) as u64;
+            })?;
+        }
         peer.path.sent(packet, &view, segments.len_max(), now.mono);
         let mtu = peer.path.mtu(view.version());
         let searching = peer.path.is_searching();
@@ -93,6 +102,13 @@ impl<D: Driver> Shard<D> {
         for i in 0..segments.count() {
             let len = segments.len_of(i);
             let padded = padded_len(len, usize::from(mtu));
+            if let Some(account) = account.filter(|_| i > 0) {
+                // What fits passes; the rest of a super-packet is no shorter.
+                let admitted = self.accounts.admit(account, Way::ToClient, len, now);
+                admitted.inspect_err(|reason| {
+                    out.counters.drops[*reason as usize] += (segments.count() - i - 1) as u64;
+                })?;
+            }
             let room = match self.trains.room(id, padded, ecn, &mut out) {
                 Ok(room) => room,
                 Err(reason) => {
@@ -104,6 +120,9 @@ impl<D: Driver> Shard<D> {
             segments.write(i, &mut room[..len]);
             room[len..].fill(0);
             flow::to_client(&mut room[..len], &view, mtu, &self.policy, &mut self.flow);
+            if let Some(account) = account {
+                self.accounts.charge(account, Way::ToClient, len, now);
+            }
         }
         if searching {
             // What was just sent may have raised the suspicion that the path swallows it.

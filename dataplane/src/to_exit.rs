@@ -13,9 +13,10 @@ use ringway_flow as flow;
 use ringway_proto::ip::Version;
 use ringway_proto::limits::RUN_MAX;
 use ringway_proto::wireguard::{Datagram, Message, Outcome, RunSummary, Tunnel};
-use ringway_proto::{CoreId, DropReason, Now, PeerId, ReceiverIndex, ip};
+use ringway_proto::{AccountId, CoreId, DropReason, Now, PeerId, ReceiverIndex, ip};
 use ringway_ring::{Driver, Outside};
 
+use crate::accounts::Way;
 use crate::classify::{self, Run};
 use crate::crossing::{Arrival, Datagrams};
 use crate::routes::Route;
@@ -168,10 +169,16 @@ impl<D: Driver> Shard<D> {
             Version::V6 => sender.mtu_v6,
         };
         flow::to_exit(bytes, &packet, outside.ecn.0, mtu, &self.policy, &mut self.flow)?;
+        if let Some(account) = sender.account {
+            self.accounts.admit(account, Way::ToExit, span.len(), now)?;
+        }
         let place = Place { buf: &outside.buf, start: span.start, len: span.len() };
         self.inside.push(place, &self.policy, &mut self.driver, &mut self.counters)?;
         self.counters.to_exit_packets += 1;
         self.counters.to_exit_bytes += span.len() as u64;
+        if let Some(account) = sender.account {
+            self.accounts.charge(account, Way::ToExit, span.len(), now);
+        }
         Ok(())
     }
 
@@ -192,9 +199,11 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(crate) fn sender(&self, id: PeerId) -> Result<Sender, DropReason> {
-        let path = &self.peers.get(id).ok_or(DropReason::PeerGone)?.path;
+        let peer = self.peers.get(id).ok_or(DropReason::PeerGone)?;
+        let path = &peer.path;
         Ok(Sender {
             id,
+            account: peer.account.id(),
             mtu_v4: path.mtu(Version::V4),
             mtu_v6: path.mtu(Version::V6),
             searching: path.is_searching(),
@@ -211,6 +220,8 @@ pub(crate) const fn how(outside: &Outside) -> Datagrams {
 /// What is the same for all packets of a run.
 pub(crate) struct Sender {
     id: PeerId,
+    /// What limits and meters it.
+    account: Option<AccountId>,
     mtu_v4: u16,
     mtu_v6: u16,
     /// Answers to probes of the path are awaited.

@@ -15,6 +15,7 @@ use ringway_alloc::heap::{HeapPolicy, ShardHeap};
 use ringway_flow::Policy;
 use ringway_link::page::{PageReader, PageWriter};
 use ringway_link::spsc;
+use ringway_link::usage::UsageWriter;
 use ringway_link::wake::{self, Sleeper, Waker};
 use ringway_numa::Region;
 use ringway_numa::region::{Pages, RegionOptions};
@@ -64,6 +65,8 @@ pub struct WorkerConfig {
     pub heaps: HeapPolicy,
     /// Core's ends of the channels to control.
     pub link: WorkerLink,
+    /// Where it writes what accounts used.
+    pub usage: UsageWriter,
     /// Core's ends of the rings between cores, made by [`mesh`].
     pub mesh: MeshPort,
     /// How long to go on looking for work before sleeping.
@@ -247,6 +250,7 @@ fn start<B: Backend>(config: WorkerConfig) -> io::Result<Started<B>> {
         commands,
         reports,
         crossing: Crossing::new(config.mesh, strays),
+        usage: config.usage,
     };
     let now = read_clock();
     let spin = Spin::new(config.spin, now.mono);

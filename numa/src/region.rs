@@ -152,6 +152,9 @@ impl Region {
 
     fn own(base: NonNull<u8>, len: usize, pages: Pages) -> Self {
         MAPPED_BYTES.fetch_add(len, Ordering::Relaxed);
+        // A process that locks its memory means its secrets; packet memory is large and has none.
+        // SAFETY: the mapping just made, whole; nothing in it changes by this.
+        unsafe { libc::munlock(base.as_ptr().cast(), len) };
         Self { base, len, pages }
     }
 

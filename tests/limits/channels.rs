@@ -20,7 +20,7 @@ fn push(gateway: &mut Gateway, sequence: u64, command: Command) {
 fn outcome(report: Report) -> Result<(), Refusal> {
     match report {
         Report::Done { outcome, .. } => outcome,
-        Report::Stopped { error } => panic!("stopped: {error:?}"),
+        other @ (Report::Stopped { .. } | Report::AccountExhausted { .. }) => panic!("{other:?}"),
     }
 }
 

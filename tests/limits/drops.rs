@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use ringway_dataplane::accounts::Way as Direction;
+use ringway_dataplane::command::{AccountChange, Exhausted, Volume, VolumeChange};
 use ringway_dataplane::{Command, PeerChange};
-use ringway_proto::DropReason;
+use ringway_flow::qos::{BURST_MIN, Rate};
 use ringway_proto::limits::STAGED_PACKETS_MAX;
 use ringway_proto::wireguard::{REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME};
+use ringway_proto::{AccountId, DropReason};
 use ringway_tests::client::{Client, Seeded};
 use ringway_tests::gateway::{Gateway, Setup};
 use ringway_tests::network::{initiation, sign};
@@ -60,11 +63,50 @@ const WAYS: &[(DropReason, Way)] = &[
     (DropReason::OverShare, crate::fairness::over_share),
     (DropReason::StagedQueueFull, || staged(STAGED_PACKETS_MAX + 1, 10)),
     (DropReason::StagedExpired, staged_expired),
+    (DropReason::RateExceededToExit, || accounted(Direction::ToExit, VolumeChange::Unlimited)),
+    (DropReason::RateExceededToClient, || accounted(Direction::ToClient, VolumeChange::Unlimited)),
+    (DropReason::QuotaExceeded, quota_exceeded),
     (DropReason::TransmitExhausted, || crate::pools::transmit_exhausted().0),
     (DropReason::TunExhausted, || crate::pools::tun_exhausted().0),
     (DropReason::SessionBudget, || staged(20, 60_000)),
     (DropReason::PeerGone, peer_gone),
 ];
+
+/// The client sends or gets 100 bytes, after its account of no rate has let its burst pass.
+fn accounted(way: Direction, volume: VolumeChange) -> Pair {
+    let mut pair = Pair::connected();
+    let rate = match volume {
+        VolumeChange::Begin(_) => None,
+        VolumeChange::Keep | VolumeChange::Unlimited => {
+            Some(Rate { bytes_per_second: 0, burst: BURST_MIN })
+        }
+    };
+    let (id, owner, parent) = (AccountId(0), 1, None);
+    let change = AccountChange { id, owner, parent, rates: [rate; 2], volume };
+    pair.gateway.command(Command::PutAccount(Box::new(change)));
+    let account = Some(Some(AccountId(0)));
+    pair.gateway.put_peer(PeerChange { account, ..PeerChange::of(pair.client.public()) });
+    let lens = if rate.is_some() { &[1_400; 12][..] } else { &[100; 1] };
+    for len in lens {
+        match way {
+            Direction::ToExit => {
+                let packet = pair.to_exit(&vec![1; len - 28]);
+                let sealed = pair.client.send(&packet, pair.now());
+                pair.talk(sealed);
+            }
+            Direction::ToClient => {
+                let packet = pair.to_client(&vec![1; len - 28]);
+                pair.inside(&packet);
+            }
+        }
+    }
+    pair
+}
+
+fn quota_exceeded() -> Pair {
+    let volume = Volume { number: 1, bytes: 99, then: Exhausted::Drop };
+    accounted(Direction::ToExit, VolumeChange::Begin(volume))
+}
 
 #[test]
 fn every_reason_has_its_way() {

@@ -29,7 +29,9 @@ fn answers(gateway: &mut Gateway) -> Vec<u64> {
     std::iter::from_fn(|| gateway.reports.pop())
         .map(|report| match report {
             Report::Done { sequence, outcome: Ok(()), .. } => sequence,
-            refused @ (Report::Done { .. } | Report::Stopped { .. }) => panic!("{refused:?}"),
+            refused @ (Report::Done { .. }
+            | Report::Stopped { .. }
+            | Report::AccountExhausted { .. }) => panic!("{refused:?}"),
         })
         .collect()
 }

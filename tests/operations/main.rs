@@ -97,6 +97,12 @@ fn packets_to_client_take_no_lock_and_store_nothing_that_others_see() {
 }
 
 #[test]
+fn neither_do_packets_that_a_chain_of_accounts_limits_and_counts() {
+    assert_eq!(shares_nothing(Scene::ToExitLimited).calls, 0);
+    assert_eq!(shares_nothing(Scene::ToClientLimited).calls, 0);
+}
+
+#[test]
 fn neither_does_the_driver_with_a_ring_and_many_packets_share_a_call() {
     let all = shares_nothing(Scene::Uring);
     assert!(all.calls as usize * 10 <= ROUNDS * PACKETS, "{all:?}");

@@ -14,14 +14,17 @@ use nix::unistd::{getppid, gettid};
 use ringway_alloc::guard::blocks_of;
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
 use ringway_alloc::{Arena, Buf};
+use ringway_dataplane::command::{AccountChange, Exhausted, Volume, VolumeChange};
 use ringway_dataplane::crossing::{Crossing, LINE_SLOTS, MeshPort, STRAY_BUFFERS};
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::owner::owner_of;
 use ringway_dataplane::shard::ShardConfig;
-use ringway_dataplane::{Command, Envelope, Report, Shard};
+use ringway_dataplane::{Command, Envelope, PeerChange, Report, Shard};
 use ringway_flow::Policy;
+use ringway_flow::qos::Rate;
+use ringway_link::usage::UsageWriter;
 use ringway_link::{mesh, spsc, wake};
-use ringway_proto::{CoreId, Instant, Now};
+use ringway_proto::{AccountId, CoreId, Instant, Now};
 use ringway_ring::driver::VNET_HEADER_BYTES;
 use ringway_ring::{
     BUFFER_BYTES, Backend, Driver, DriverConfig, EpollDriver, Inside, Received, Train, TunWrite,
@@ -48,8 +51,12 @@ const PAYLOAD: [u8; 100] = [7; 100];
 pub(crate) enum Scene {
     /// A client's datagrams arrive together and leave for the TUN.
     ToExit,
+    /// The same, limited by a chain of four accounts.
+    ToExitLimited,
     /// Packets of the TUN leave for a client.
     ToClient,
+    /// The same, limited by a chain of four accounts.
+    ToClientLimited,
     /// Half of each, through sockets and the driver with a ring.
     Uring,
     /// The same through the driver without one.
@@ -61,13 +68,23 @@ pub(crate) enum Scene {
 }
 
 impl Scene {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::ToExit, Self::ToClient, Self::Uring, Self::Epoll, Self::Crossing, Self::Guilty];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::ToExit,
+        Self::ToExitLimited,
+        Self::ToClient,
+        Self::ToClientLimited,
+        Self::Uring,
+        Self::Epoll,
+        Self::Crossing,
+        Self::Guilty,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ToExit => "to exit",
+            Self::ToExitLimited => "to exit in a chain of accounts",
             Self::ToClient => "to client",
+            Self::ToClientLimited => "to client in a chain of accounts",
             Self::Uring => "both ways by io_uring",
             Self::Epoll => "both ways by epoll",
             Self::Crossing => "to exit by another core",
@@ -79,8 +96,10 @@ impl Scene {
 /// Plays a scene to a watcher.
 pub(crate) fn play(scene: Scene) {
     match scene {
-        Scene::ToExit => to_exit(),
-        Scene::ToClient => to_client(),
+        Scene::ToExit => to_exit(false),
+        Scene::ToExitLimited => to_exit(true),
+        Scene::ToClient => to_client(false),
+        Scene::ToClientLimited => to_client(true),
         Scene::Uring => both_ways::<UringDriver>(),
         Scene::Epoll => both_ways::<EpollDriver>(),
         Scene::Crossing => crossing(),
@@ -166,6 +185,7 @@ impl<D: Driver> Core<D> {
             commands: taken,
             reports: given,
             crossing: Crossing::new(port, (cores > 1).then_some(strays)),
+            usage: UsageWriter::in_memory(16).unwrap(),
         };
         let mut core = Self { shard: Shard::new(config, driver, now()), commands, reports };
         core.command(Command::SetIdentity(Some(Box::new(identity_of(SEED)))));
@@ -232,8 +252,28 @@ fn sealed(client: &mut Client) -> Vec<Vec<u8>> {
     (0..PACKETS).flat_map(|_| client.send(&packet, now())).collect()
 }
 
-fn to_exit() {
+/// Lets a chain of four accounts limit the client, by rate and volume, to more than it sends.
+fn limit(core: &mut Core<WorldDriver>, client: &Client) {
+    for id in 0..4 {
+        let volume = Volume { number: 1 + id, bytes: 1 << 40, then: Exhausted::Drop };
+        core.command(Command::PutAccount(Box::new(AccountChange {
+            id: AccountId(id),
+            owner: 7,
+            parent: id.checked_sub(1).map(AccountId),
+            rates: [Some(Rate::of(10_000_000)); 2],
+            volume: VolumeChange::Begin(volume),
+        })));
+    }
+    let account = Some(Some(AccountId(3)));
+    let change = PeerChange { account, ..PeerChange::of(client.public()) };
+    core.command(Command::PutPeer(Box::new(change)));
+}
+
+fn to_exit(limited: bool) {
     let (mut core, mut client, shared) = connected();
+    if limited {
+        limit(&mut core, &client);
+    }
     let before = core.shard.counters_mut().to_exit_packets;
     begin(&shared);
     for _ in 0..ROUNDS {
@@ -245,8 +285,11 @@ fn to_exit() {
     assert_eq!(carried, (ROUNDS * PACKETS) as u64);
 }
 
-fn to_client() {
-    let (mut core, _client, shared) = connected();
+fn to_client(limited: bool) {
+    let (mut core, client, shared) = connected();
+    if limited {
+        limit(&mut core, &client);
+    }
     begin(&shared);
     for _ in 0..ROUNDS {
         for _ in 0..PACKETS {

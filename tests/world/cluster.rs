@@ -281,10 +281,11 @@ impl Cluster {
     /// What left one core came in at another, and nothing crossed twice.
     fn check_crossings(&mut self) {
         type Pair = (fn(&Counters) -> u64, fn(&Counters) -> u64);
-        let pairs: [Pair; 3] = [
+        let pairs: [Pair; 4] = [
             (|c| c.crossed_out_datagrams, |c| c.crossed_in_datagrams),
             (|c| c.crossed_out_packets, |c| c.crossed_in_packets),
             (|c| c.crossed_out_handshakes, |c| c.crossed_in_handshakes),
+            (|c| c.crossed_out_credits, |c| c.crossed_in_credits),
         ];
         for (out, into) in pairs {
             assert_eq!(self.sum(out), self.sum(into), "something was lost between cores");

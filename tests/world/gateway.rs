@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
+use ringway_dataplane::accounts::ACCOUNTS_MAX;
 use ringway_dataplane::command::AllowedIpChange;
 use ringway_dataplane::crossing::{Crossing, LINE_SLOTS, PARCELS, STRAY_BUFFERS};
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::shard::{ShardConfig, Turn};
 use ringway_dataplane::{Command, Envelope, PeerChange, PeerPage, PeerStatus, Report, Shard};
 use ringway_flow::Policy;
+use ringway_link::usage::{UsageReader, UsageWriter};
 use ringway_link::{mesh, spsc};
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PrivateKey, PublicKey, Random};
@@ -107,6 +109,8 @@ pub struct Gateway {
     pub written: Vec<Vec<u8>>,
     /// When it wants to turn again without being asked.
     pub wake_at: Option<Instant>,
+    /// What accounts used on it.
+    pub used: UsageReader,
 }
 
 impl Gateway {
@@ -138,6 +142,8 @@ impl Gateway {
         random.draw();
         let (commands, command_receiver) = spsc::channel(64);
         let (report_sender, reports) = spsc::channel(setup.reports);
+        let usage = UsageWriter::in_memory(ACCOUNTS_MAX).expect("room in the address space");
+        let used = usage.reader();
         let config = ShardConfig {
             core: place.core,
             layout: place.layout,
@@ -151,6 +157,7 @@ impl Gateway {
             commands: command_receiver,
             reports: report_sender,
             crossing: place.crossing,
+            usage,
         };
         let driver = WorldDriver::new(setup.pools).expect("memory for the pools");
         let mut gateway = Self {
@@ -162,6 +169,7 @@ impl Gateway {
             address: setup.address,
             written: Vec::new(),
             wake_at: None,
+            used,
         };
         gateway.apply(Command::SetIdentity(Some(Box::new(identity_of(setup.key_seed)))));
         gateway

@@ -13,5 +13,6 @@ pub mod model;
 pub mod network;
 pub mod packets;
 pub mod pair;
+pub mod scan;
 pub mod scenario;
 pub mod simulation;

@@ -2,8 +2,9 @@
 //!
 //! A core and the control thread, or two cores, meet nowhere else: [`spsc`] carries commands,
 //! reports and stray packets, [`mesh`] joins every two cores by two such rings, [`handover`]
-//! carries a snapshot and brings the old one back, [`page`] carries counters, and [`wake`] ends a
-//! sleep. Nothing here waits for the other side, so a thread that stops never holds back another.
+//! carries a snapshot and brings the old one back, [`page`] carries counters, `usage` what accounts
+//! used, and [`wake`] ends a sleep. Nothing here waits for the other side, so a thread that stops
+//! never holds back another.
 //!
 //! This crate must not know what the items, snapshots and words mean.
 //!
@@ -30,6 +31,10 @@
 //! visible to it. So `begun < n + 2` proves that every word is of `n`. A writer killed at any
 //! instruction leaves `published` naming a whole bank.
 //!
+//! **Usage.** Each word is written by one thread and means something by itself: relaxed loads and
+//! stores are enough. Only a slot that gets another owner has an order: nobody's, zeros, the new
+//! owner; a reader that saw the same owner before and after the counts has that owner's.
+//!
 //! **Sleep.** The sleeper stores its flag, then looks at its queues; the waker puts something in a
 //! queue, then looks at the flag. Each side has a `SeqCst` fence between its two steps. Fences are
 //! totally ordered: if the waker's comes first, the sleeper sees the item and stays awake;
@@ -47,4 +52,6 @@ pub mod mesh;
 pub mod page;
 mod primitive;
 pub mod spsc;
+#[cfg(not(loom))]
+pub mod usage;
 pub mod wake;

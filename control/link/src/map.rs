@@ -46,6 +46,14 @@ pub(crate) fn lock_exclusively(file: &File) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives the first `bytes` of a file room in its file system; its length does not shrink.
+pub(crate) fn reserve_file(file: &File, bytes: u64) -> io::Result<()> {
+    let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether the mapping may be written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -87,9 +95,30 @@ impl Mapping {
         Ok(Self { base, words })
     }
 
+    /// Words in memory that nobody else maps: zeros that take no room until they are written.
+    pub(crate) fn anonymous(words: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let raw = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                words * size_of::<u64>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(raw.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Self { base, words })
+    }
+
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `new` mapped this many words, page-aligned, and they stay mapped while `self`
-        // lives. Everyone uses them as atomics; in a read-only mapping `page` never stores.
+        // SAFETY: `new` or `anonymous` mapped this many words, page-aligned, and they stay mapped
+        // while `self` lives. Everyone uses them as atomics; in a read-only mapping `page` never
+        // stores.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 }

@@ -1,8 +1,8 @@
 //! Limits as the cores know them: numbered accounts, each below the next larger one.
 //!
 //! A session draws on the account of its device, that on its user's, that on its group's, that on
-//! the gateway's. Numbers are dense, because the cores keep them in tables, and are used again. This
-//! module must not know why a limit is what it is.
+//! the gateway's. Numbers are dense, because the cores keep them in tables, and are used again.
+//! This module must not know why a limit is what it is.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,8 @@ pub struct AccountPlan {
     pub volume: Volume,
     /// What happens at their end.
     pub exhausted: Exhausted,
-    /// Whose counters these are, for whoever finds them after a crash.
+    /// Whose counters these are, for whoever finds them after a crash; 0 where nothing is counted,
+    /// because what counts is below.
     pub tag: u64,
 }
 
@@ -111,6 +112,21 @@ impl Numbers {
         self.subjects[number as usize] = Some(subject);
         self.of.insert(subject, number);
         (number, true)
+    }
+
+    /// Gives the subject this number, if neither has another one.
+    pub fn adopt(&mut self, subject: Subject, number: Number) -> bool {
+        if self.of.contains_key(&subject) || self.subject(number).is_some() {
+            return self.get(subject) == Some(number);
+        }
+        while self.subjects.len() <= number as usize {
+            self.free.push(self.subjects.len() as Number);
+            self.subjects.push(None);
+        }
+        self.free.retain(|free| *free != number);
+        self.subjects[number as usize] = Some(subject);
+        self.of.insert(subject, number);
+        true
     }
 
     /// The subject's number, if it has one.

@@ -18,4 +18,4 @@ pub mod sessions;
 pub use chain::{AccountPlan, Exhausted, Number, Volume};
 pub use clock::Moment;
 pub use people::{Client, Out, Person, Rules};
-pub use projection::{Note, Projection, Step};
+pub use projection::{Note, Projection, Stand, Step};

@@ -90,13 +90,15 @@ pub enum Out {
     Displaced,
     /// An administrator ended its session.
     Killed,
+    /// The gateway was drained.
+    Drained,
     /// The record is gone.
     Removed,
 }
 
 impl Out {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UserDisabled,
         Self::UserBanned,
         Self::UserExpired,
@@ -109,6 +111,7 @@ impl Out {
         Self::TooManySessions,
         Self::Displaced,
         Self::Killed,
+        Self::Drained,
         Self::Removed,
     ];
 
@@ -128,6 +131,7 @@ impl Out {
             Self::TooManySessions => "too_many_sessions",
             Self::Displaced => "displaced",
             Self::Killed => "killed",
+            Self::Drained => "drained",
             Self::Removed => "removed",
         }
     }

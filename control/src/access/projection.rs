@@ -5,7 +5,7 @@
 
 mod accounts;
 mod connect;
-pub(crate) mod quota;
+mod quota;
 #[cfg(test)]
 mod tests;
 
@@ -138,6 +138,8 @@ pub struct Projection {
     retiring: BTreeSet<Number>,
     sessions: Sessions,
     deadlines: BTreeSet<(Timestamp, UserId)>,
+    /// Nobody may be connected.
+    drained: bool,
     steps: Vec<Step>,
     notes: Vec<Note>,
 }
@@ -224,7 +226,11 @@ impl Projection {
     /// Decides anew about all devices of a user, and when to do so again.
     fn refresh(&mut self, id: UserId, now: Moment) {
         let Some(mut entry) = self.users.remove(&id) else { return };
-        let person_out = entry.person.out(now).or_else(|| entry.quota_out());
+        let person_out = self
+            .drained
+            .then_some(Out::Drained)
+            .or_else(|| entry.person.out(now))
+            .or_else(|| entry.quota_out());
         for client in &entry.person.clients {
             let Some(place) = entry.places.get_mut(&client.id) else { continue };
             let why =
@@ -302,6 +308,15 @@ impl Projection {
         }
     }
 
+    /// Lets nobody be connected, or everybody again who may.
+    pub fn set_drained(&mut self, drained: bool, now: Moment) {
+        if self.drained != drained {
+            self.drained = drained;
+            let ids: Vec<UserId> = self.users.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.refresh(id, now));
+        }
+    }
+
     /// When [`Self::tick`] has something to do, on the steady clock.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
@@ -359,6 +374,26 @@ impl Projection {
     #[must_use]
     pub fn owner_of(&self, device: DeviceId) -> Option<UserId> {
         self.owners.get(&device).copied()
+    }
+
+    /// Users with a session.
+    #[must_use]
+    pub fn users_connected(&self) -> u64 {
+        let owners = self.sessions.after(None).filter_map(|session| session.owner);
+        let users: BTreeSet<UserId> = owners.map(|(user, _)| user).collect();
+        users.len() as u64
+    }
+
+    /// Devices that may not connect, by reason.
+    #[must_use]
+    pub fn kept_out(&self) -> Vec<(&'static str, u64)> {
+        let mut counts = BTreeMap::new();
+        for place in self.users.values().flat_map(|entry| entry.places.values()) {
+            if let Stand::Out(why) = place.stand {
+                *counts.entry(why.code()).or_default() += 1;
+            }
+        }
+        counts.into_iter().collect()
     }
 
     /// Sessions that live.

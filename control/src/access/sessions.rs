@@ -46,7 +46,7 @@ impl State {
     /// Whether there is a session.
     #[must_use]
     pub const fn is_session(self) -> bool {
-        matches!(self, Self::LinkUp | Self::Online)
+        matches!(self, Self::Online)
     }
 }
 

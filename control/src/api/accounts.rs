@@ -63,8 +63,17 @@ pub trait Passwords: Send + Sync {
     /// The PHC string of `password` for the user `name`.
     ///
     /// # Errors
-    /// Why it is too weak, for people.
-    fn hash(&self, name: &str, password: &str) -> Result<String, String>;
+    /// Too weak, or it could not be hashed.
+    fn hash(&self, name: &str, password: &str) -> Result<String, PasswordRefused>;
+}
+
+/// Why there is no hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordRefused {
+    /// The password is too weak; the text is for people.
+    Weak(String),
+    /// Something failed here; the text is for the log.
+    Failed(String),
 }
 
 /// Accounts in the store.
@@ -113,7 +122,7 @@ impl Accounts for StoreAccounts {
 
     fn has_administrator(&self) -> Later<Result<bool, StoreError>> {
         let store = self.store.clone();
-        Box::pin(async move { store.read(|db| first_administrator(db)).await })
+        Box::pin(async move { store.read(first_administrator).await })
     }
 
     fn make_first(
@@ -129,8 +138,12 @@ impl Accounts for StoreAccounts {
                 move || passwords.hash(&name, &password)
             });
             let hashed = hashed.await.map_err(|error| Problem::internal(&error))?;
-            let hashed =
-                hashed.map_err(|why| Problem::invalid(vec![FieldError::new("/password", why)]))?;
+            let hashed = hashed.map_err(|refused| match refused {
+                PasswordRefused::Weak(why) => {
+                    Problem::invalid(vec![FieldError::new("/password", why)])
+                }
+                PasswordRefused::Failed(why) => Problem::internal(&why),
+            })?;
             let made = store.write(move |db| {
                 // In the same transaction, so that of two first starts one loses.
                 if first_administrator(db)? {
@@ -178,3 +191,7 @@ fn administrator(name: String, now: Timestamp) -> User {
         version: 1,
     }
 }
+
+#[cfg(test)]
+#[path = "accounts_tests.rs"]
+mod tests;

@@ -58,8 +58,6 @@ async fn in_turn(State(state): State<ApiState>, request: Request, next: Next) ->
     next.run(request).await
 }
 
-// The signature is the layer's.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the payload over")]
 fn panicked(_payload: Box<dyn Any + Send>) -> Response {
     // The panic hook has written what and where.
     Problem::new(Reason::Internal, Reason::Internal.title()).into_response()

@@ -13,6 +13,7 @@ pub mod document;
 pub(crate) mod fake;
 pub mod first_start;
 mod front;
+mod gate;
 pub mod gatekeeper;
 pub mod json;
 pub mod live;
@@ -60,7 +61,6 @@ pub struct Part {
 
 /// Joins the routes of the frame and `more` to the whole API, with everything in front of them, and
 /// gives the OpenAPI document beside it.
-#[must_use]
 pub fn router(state: &ApiState, more: Vec<Part>) -> (Router, OpenApi) {
     let mut all = OpenApiRouter::default();
     let mut lines = vec![document::NEEDS];

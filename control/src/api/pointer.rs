@@ -166,8 +166,12 @@ impl<'de> Deserializer<'de> for Node<'de> {
     ) -> Result<V::Value, Wrong> {
         match self.value {
             Value::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
-            other => {
-                let read = other.deserialize_enum(name, variants, visitor);
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => {
+                let read = self.value.deserialize_enum(name, variants, visitor);
                 read.map_err(|error| de::Error::custom(error.to_string()))
             }
         }

@@ -48,6 +48,17 @@ pub fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     pointer::read_texts(values).map_err(|wrong| refused(wrong.name(), &*wrong.message))
 }
 
+/// Refuses a text of the query that is longer than `most` characters.
+///
+/// # Errors
+/// 400 with the parameter's name.
+pub fn bounded(name: &str, text: Option<&String>, most: usize) -> Result<(), Problem> {
+    if text.is_some_and(|text| text.chars().count() > most) {
+        return Err(refused(name, format!("may have {most} characters")));
+    }
+    Ok(())
+}
+
 fn refused(name: &str, message: impl Into<String>) -> Problem {
     let message = message.into();
     let detail = format!("{name} {message}");

@@ -2,11 +2,11 @@
 //! the work may be done.
 //!
 //! A back end is asked for one factor of one attempt. It answers at once, blocks on a thread of its
-//! own [`Lane`](super::lane::Lane), or waits without a thread ([`Work`]). It may accept, refuse, ask
-//! back (a challenge) or say that it waits for somebody else (pending); what it wants to remember in
-//! between is an opaque state that the gate keeps. Blocking work that hangs is left behind at the
-//! deadline; a helper process that does it registers with [`Abort`] how it is killed. This module must
-//! not know any particular back end.
+//! own [`Lane`](super::lane::Lane), or waits without a thread ([`Work`]). It may accept, refuse,
+//! ask back (a challenge) or say that it waits for somebody else (pending); what it wants to
+//! remember in between is an opaque state that the gate keeps. Blocking work that hangs is left
+//! behind at the deadline; a helper process that does it registers with [`Abort`] how it is killed.
+//! This module must not know any particular back end.
 
 use std::fmt;
 use std::future::Future;
@@ -42,6 +42,10 @@ pub trait BackEnd: Send + Sync + 'static {
 }
 
 /// How an answer comes about.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per attempt, moved a few times and never stored"
+)]
 pub enum Work {
     /// It is there.
     Done(Answer),
@@ -78,8 +82,8 @@ impl fmt::Debug for Work {
 pub struct Request {
     /// The name that was given, in lower case; empty if a credential has to say it.
     pub name: String,
-    /// Who that is, as the store knows it; none if there is nobody. Back ends do for nobody what they
-    /// do for somebody, so that time does not tell.
+    /// Who that is, as the store knows it; none if there is nobody. Back ends do for nobody what
+    /// they do for somebody, so that time does not tell.
     pub person: Option<Arc<Person>>,
     /// What was presented.
     pub credentials: Arc<Credentials>,

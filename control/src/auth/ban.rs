@@ -1,11 +1,12 @@
 //! Who failed too often: a score per source and per user, and how long somebody is kept out.
 //!
-//! A failure adds points, time takes them away, one per [`POINT_MS`]. Because every score falls at the
-//! same speed, it is kept as the moment at which it will be zero, and whoever is nearest to zero is
-//! forgotten first when the table is full: an attacker with many addresses cannot make us forget those
-//! that failed most. A source counts alone and with its neighbourhood (see [`Source`]), so that many
-//! hosts of one site cannot share the work. Whoever is kept out again within a day is kept out twice as
-//! long. A process of this host is never kept out: it may be the administrator who lifts a ban.
+//! A failure adds points, time takes them away, one per [`POINT_MS`]. Because every score falls at
+//! the same speed, it is kept as the moment at which it will be zero, and whoever is nearest to
+//! zero is forgotten first when the table is full: an attacker with many addresses cannot make us
+//! forget those that failed most. A source counts alone and with its neighbourhood (see
+//! [`Source`]), so that many hosts of one site cannot share the work. Whoever is kept out again
+//! within a day is kept out twice as long. A process of this host is never kept out: it may be the
+//! administrator who lifts a ban.
 //!
 //! Pure: time is an argument, and what must be remembered beyond a restart is returned.
 
@@ -15,8 +16,8 @@ use super::reason::{Reason, Weight};
 use super::source::{Prefix, Source};
 use crate::store::records::{Ban, Timestamp};
 
-/// Milliseconds in which a point fades: 30 s. A guess (10 points) is forgotten in 5 minutes, so that
-/// who mistypes now and then is never kept out.
+/// Milliseconds in which a point fades: 30 s. A guess (10 points) is forgotten in 5 minutes, so
+/// that who mistypes now and then is never kept out.
 pub const POINT_MS: i64 = 30_000;
 /// Points of a mistake that happens to honest people: an expired token, a factor left out.
 const MISTAKE: u32 = 2;
@@ -33,9 +34,11 @@ const WASH_MS: i64 = 60_000;
 /// What it takes to be kept out, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BanSettings {
-    /// Points at which a source is kept out, 10 to 100,000. Default 80: eight wrong passwords at once.
+    /// Points at which a source is kept out, 10 to 100,000. Default 80: eight wrong passwords at
+    /// once.
     pub source_points: u32,
-    /// Points at which a neighbourhood (/24, /56) is. Default 400: five hosts that went all the way.
+    /// Points at which a neighbourhood (/24, /56) is. Default 400: five hosts that went all the
+    /// way.
     pub site_points: u32,
     /// Points at which a user is locked out, wherever the guesses come from. Default 100.
     pub user_points: u32,
@@ -163,7 +166,8 @@ impl Bans {
                 bans.push(Ban { subject, until: Timestamp(until), score, reason });
             }
         };
-        for (prefix, limit) in [(host, settings.source_points), (host.site(), settings.site_points)] {
+        for (prefix, limit) in [(host, settings.source_points), (host.site(), settings.site_points)]
+        {
             let terms = (limit, settings.source_first_s, settings.source_longest_s);
             let until = self.sources.change(prefix, now, |entry| entry.fail(points, terms, now));
             ban(prefix.to_string(), until);
@@ -201,7 +205,8 @@ impl Bans {
     /// Who is kept out now.
     #[must_use]
     pub fn list(&self, now: Timestamp) -> Vec<Ban> {
-        let sources = self.sources.entries.iter().map(|(prefix, entry)| (prefix.to_string(), entry));
+        let sources =
+            self.sources.entries.iter().map(|(prefix, entry)| (prefix.to_string(), entry));
         let users = self.users.entries.iter().map(|(user, entry)| (format!("user:{user}"), entry));
         let bans = sources.chain(users).filter(|(_, entry)| entry.banned_until > now.0);
         bans.map(|(subject, entry)| Ban {
@@ -334,8 +339,8 @@ impl<K: Ord + Clone> Table<K> {
         true
     }
 
-    /// Forgets what matters no more (two at a time, which is faster than entries are made), and what
-    /// matters least while there are too many.
+    /// Forgets what matters no more (two at a time, which is faster than entries are made), and
+    /// what matters least while there are too many.
     fn forget(&mut self, now: Timestamp) {
         for _ in 0..2 {
             let Some((until, _)) = self.order.first() else { return };

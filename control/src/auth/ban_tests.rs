@@ -88,7 +88,9 @@ fn a_user_is_locked_out_wherever_the_guesses_come_from_but_not_on_this_host() {
 fn a_process_of_this_host_is_never_kept_out() {
     let mut bans = bans();
     for _ in 0..1000 {
-        assert!(bans.failed(Source::Local(0), Some("root"), Reason::PasswordWrong, START).is_empty());
+        assert!(
+            bans.failed(Source::Local(0), Some("root"), Reason::PasswordWrong, START).is_empty()
+        );
         assert!(bans.admit(Source::Local(0), START).is_ok());
     }
     assert!(bans.list(START).is_empty());
@@ -96,10 +98,9 @@ fn a_process_of_this_host_is_never_kept_out() {
 
 #[test]
 fn hosts_of_one_site_cannot_share_the_guesses() {
-    for host in [
-        (|number: u32| v4(0xc633_6400 | number)) as fn(u32) -> Source,
-        |number| Source::Address(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, number as u16, 9, 9, 9, 9))),
-    ] {
+    for host in [(|number: u32| v4(0xc633_6400 | number)) as fn(u32) -> Source, |number| {
+        Source::Address(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, number as u16, 9, 9, 9, 9)))
+    }] {
         let mut bans = bans();
         let mut guesses = 0;
         'guessing: for round in 0..7 {
@@ -202,7 +203,9 @@ fn a_flood_of_sources_does_not_make_us_forget_who_failed_most() {
 proptest! {
     /// Whatever happens: tables agree with themselves, stay within bounds and empty with time.
     #[test]
-    fn tables_stay_whole(steps in prop::collection::vec((0_u32..20, 0_usize..5, 0_i64..200_000), 0..200)) {
+    fn tables_stay_whole(
+        steps in prop::collection::vec((0_u32..20, 0_usize..5, 0_i64..200_000), 0..200),
+    ) {
         let settings = BanSettings { sources_max: 12, users_max: 5, ..BanSettings::default() };
         let mut bans = Bans::new(settings);
         let mut now = START;

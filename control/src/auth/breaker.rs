@@ -1,14 +1,14 @@
 //! When a back end is left alone: a circuit breaker, pure, with time as an argument.
 //!
-//! Closed: everything goes through, and failures in a row are counted. Open: nothing goes through for
-//! a while, so that clients are told at once instead of at the deadline, and the back end is not hit
-//! while it is down. Then one attempt is the probe: if it succeeds all is well, if it fails the while
-//! doubles. A back end whose threads all hang is open for as long as they do.
+//! Closed: everything goes through, and failures in a row are counted. Open: nothing goes through
+//! for a while, so that clients are told at once instead of at the deadline, and the back end is
+//! not hit while it is down. Then one attempt is the probe: if it succeeds all is well, if it fails
+//! the while doubles. A back end whose threads all hang is open for as long as they do.
 
 use std::time::{Duration, Instant};
 
-/// Failures in a row that open it. One lost packet is no outage; five in a row are, and by then five
-/// clients waited for the deadline.
+/// Failures in a row that open it. One lost packet is no outage; five in a row are, and by then
+/// five clients waited for the deadline.
 const FAILURES_MAX: u32 = 5;
 /// How long it is left alone at first: about what a restart of a service takes.
 const WAIT_MIN: Duration = Duration::from_secs(1);

@@ -2,12 +2,12 @@
 //! credential over and over costs a hash of a few microseconds instead of a look at it.
 //!
 //! What is remembered is a hash of back end, user and credential under a secret of this process: no
-//! credential can be read out of it. A refusal of an unknown user is remembered just as one of a known
-//! user, so that the second try tells nothing either. Changes to a user make us forget.
+//! credential can be read out of it. A refusal of an unknown user is remembered just as one of a
+//! known user, so that the second try tells nothing either. Changes to a user make us forget.
 //!
-//! There is no cache of what was right. An accepted password that is remembered is a password in memory
-//! that goes on to work after it was changed elsewhere; it would save one hash per sign-in, which a
-//! session pays once in hours.
+//! There is no cache of what was right. An accepted password that is remembered is a password in
+//! memory that goes on to work after it was changed elsewhere; it would save one hash per sign-in,
+//! which a session pays once in hours.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,8 +22,8 @@ use crate::store::records::Timestamp;
 pub struct CacheSettings {
     /// Refusals remembered, 0 for none. Default 8192: about 1 MB.
     pub entries_max: usize,
-    /// Seconds, 0 to 60. Default 10: a client that retries hits it; a user whose password was changed
-    /// by another gateway waits no longer than this.
+    /// Seconds, 0 to 60. Default 10: a client that retries hits it; a user whose password was
+    /// changed by another gateway waits no longer than this.
     pub seconds: u32,
 }
 

@@ -129,54 +129,75 @@ fn a_certificate_says_who_it_is() {
 }
 
 #[test]
-fn what_convinces_nobody_is_refused_with_the_right_sentence() {
-    let scratch = Scratch::new("auth_certificate_refused");
+fn a_chain_that_leads_nowhere_is_refused() {
+    use Reason as R;
+
+    let scratch = Scratch::new("auth_certificate_chains");
     let (ca, other) = (authority("CA"), authority("CA"));
     let settings = trust(&scratch, &[&ca], Some(&list(&ca, &[7], FRESH)));
     let certificates = Certificates::new(settings).unwrap();
-    let client = |change: &dyn Fn(&mut CertificateParams)| {
-        let mut params = client_params("ann", 5);
-        change(&mut params);
-        vec![issue(params, &ca)]
-    };
-    let own = client_params("ann", 5).self_signed(&key()).unwrap().der().clone();
+    let ann = || client_params("ann", 5);
+    let own = ann().self_signed(&key()).unwrap().der().clone();
     let between = CertifiedIssuer::signed_by(ca_params("Between"), key(), &ca).unwrap();
-    let below = issue(client_params("ann", 5), &between);
-    let no_authority = issue(client_params("eve", 9), &{
-        CertifiedIssuer::signed_by(params("ann"), key(), &ca).unwrap()
-    });
-    let damaged = {
-        let mut bytes = client(&|_| {}).remove(0).to_vec();
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        CertificateDer::from(bytes)
-    };
+    let client = CertifiedIssuer::signed_by(params("ann"), key(), &ca).unwrap();
+    let below_client = vec![issue(client_params("eve", 9), &client), client.der().clone()];
+    let mut damaged = issue(ann(), &ca).to_vec();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    let junk = CertificateDer::from(vec![0x30, 0x03, 1, 2, 3]);
+    let many = vec![CertificateDer::from(vec![0x30, 0x00]); CHAIN_MAX + 1];
     for (what, chain, reason) in [
-        ("none", vec![], Reason::CertificateNone),
-        ("self-signed", vec![own], Reason::CertificateUntrusted),
-        ("another authority", vec![issue(client_params("ann", 5), &other)], Reason::CertificateUntrusted),
-        ("no intermediate", vec![below], Reason::CertificateUntrusted),
-        ("issued by a client", vec![no_authority], Reason::CertificateUntrusted),
-        ("damaged", vec![damaged], Reason::CertificateUntrusted),
-        ("junk", vec![CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])], Reason::CertificateMalformed),
-        ("too many", vec![own_dummy(); CHAIN_MAX + 1], Reason::CertificateMalformed),
-        ("expired", client(&|p| p.not_after = date_time_ymd(2027, 1, 1)), Reason::CertificateExpired),
-        ("not yet", client(&|p| p.not_before = date_time_ymd(2027, 2, 1)), Reason::CertificateNotYet),
-        ("for servers", client(&|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]), Reason::CertificatePurpose),
-        ("revoked", client(&|p| p.serial_number = Some(SerialNumber::from(7_u64))), Reason::CertificateRevoked),
-        ("two names", client(&|p| p.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "root")), Reason::CertificateName),
-        ("no name", client(&|p| p.distinguished_name = rcgen::DistinguishedName::new()), Reason::CertificateName),
-        ("no plain name", client(&|p| p.distinguished_name.push(DnType::CommonName, "a b")), Reason::CertificateName),
+        ("none", vec![], R::CertificateNone),
+        ("self-signed", vec![own], R::CertificateUntrusted),
+        ("another authority", vec![issue(ann(), &other)], R::CertificateUntrusted),
+        ("no intermediate", vec![issue(ann(), &between)], R::CertificateUntrusted),
+        ("issued by a client", below_client, R::CertificateUntrusted),
+        ("damaged", vec![CertificateDer::from(damaged)], R::CertificateUntrusted),
+        ("junk", vec![junk], R::CertificateMalformed),
+        ("too many", many, R::CertificateMalformed),
     ] {
         assert_eq!(refused(&certificates, &chain), reason, "{what}");
     }
     // With its intermediate it would do, but for that one there is no revocation list.
-    let chain = [issue(client_params("ann", 5), &between), between.der().clone()];
-    assert_eq!(refused(&certificates, &chain), Reason::CertificateStatus);
+    let chain = [issue(ann(), &between), between.der().clone()];
+    assert_eq!(refused(&certificates, &chain), R::CertificateStatus);
+    let without = Certificates::new(trust(&scratch, &[&ca], None)).unwrap();
+    assert!(without.verify(&chain, NOW).is_ok());
 }
 
-fn own_dummy() -> CertificateDer<'static> {
-    CertificateDer::from(vec![0x30, 0x00])
+#[test]
+fn a_certificate_that_does_not_hold_now_or_for_this_is_refused() {
+    use Reason as R;
+
+    let scratch = Scratch::new("auth_certificate_fields");
+    let ca = authority("CA");
+    let settings = trust(&scratch, &[&ca], Some(&list(&ca, &[7], FRESH)));
+    let certificates = Certificates::new(settings).unwrap();
+    let common_name = || DnType::CustomDnType(vec![2, 5, 4, 3]);
+    type Change<'a> = &'a dyn Fn(&mut CertificateParams);
+    let cases: [(&str, Change<'_>, Reason); 7] = [
+        ("expired", &|p| p.not_after = date_time_ymd(2027, 1, 1), R::CertificateExpired),
+        ("not yet", &|p| p.not_before = date_time_ymd(2027, 2, 1), R::CertificateNotYet),
+        (
+            "for servers",
+            &|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth],
+            R::CertificatePurpose,
+        ),
+        ("revoked", &|p| p.serial_number = Some(7_u64.into()), R::CertificateRevoked),
+        ("two names", &|p| p.distinguished_name.push(common_name(), "root"), R::CertificateName),
+        ("no name", &|p| p.distinguished_name = Default::default(), R::CertificateName),
+        (
+            "no plain name",
+            &|p| p.distinguished_name.push(DnType::CommonName, "a b"),
+            R::CertificateName,
+        ),
+    ];
+    for (what, change, reason) in cases {
+        let mut params = client_params("ann", 5);
+        change(&mut params);
+        assert_eq!(refused(&certificates, &[issue(params, &ca)]), reason, "{what}");
+    }
+    assert!(certificates.verify(&[issue(client_params("ann", 5), &ca)], NOW).is_ok());
 }
 
 #[test]
@@ -185,7 +206,8 @@ fn the_client_hears_three_sentences() {
         .iter()
         .map(|told| told.text())
         .collect();
-    let sentences = ["no certificate provided", "certificate validation failed", "certificate revoked"];
+    let sentences =
+        ["no certificate provided", "certificate validation failed", "certificate revoked"];
     assert_eq!(told, sentences);
     let of = |reason: &Reason| reason.code().starts_with("certificate_");
     for reason in Reason::ALL.iter().filter(|reason| of(reason)) {
@@ -198,7 +220,8 @@ fn an_old_list_refuses_or_warns_as_configured() {
     let scratch = Scratch::new("auth_crl_policy");
     let ca = authority("CA");
     let settings = trust(&scratch, &[&ca], Some(&list(&ca, &[7], OLD)));
-    let (good, bad) = ([issue(client_params("ann", 5), &ca)], [issue(client_params("eve", 7), &ca)]);
+    let (good, bad) =
+        ([issue(client_params("ann", 5), &ca)], [issue(client_params("eve", 7), &ca)]);
     let strict = Certificates::new(settings.clone()).unwrap();
     assert_eq!(refused(&strict, &good), Reason::CertificateStatus);
     let warn = Certificates::new(CertificateSettings { list_policy: ListPolicy::Warn, ..settings });
@@ -291,10 +314,21 @@ fn certificates_and_lists_of_openssl_are_understood() {
     for (name, text) in [("index.txt", ""), ("serial", "1000\n"), ("number", "01\n")] {
         std::fs::write(folder.join(name), text).unwrap();
     }
-    openssl(folder, "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 400 -subj /CN=Test-CA -addext keyUsage=critical,keyCertSign,cRLSign");
+    openssl(
+        folder,
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 400 -subj /CN=Test-CA -addext keyUsage=critical,keyCertSign,cRLSign",
+    );
     for (name, key) in [("ann", "rsa:2048"), ("weak", "rsa:1024"), ("eve", "rsa:2048")] {
-        openssl(folder, &format!("req -newkey {key} -nodes -keyout {name}.key -out {name}.csr -subj /OU=crew/CN={name}"));
-        openssl(folder, &format!("ca -batch -config ca.cnf -notext -in {name}.csr -out {name}.pem"));
+        openssl(
+            folder,
+            &format!(
+                "req -newkey {key} -nodes -keyout {name}.key -out {name}.csr -subj /OU=crew/CN={name}"
+            ),
+        );
+        openssl(
+            folder,
+            &format!("ca -batch -config ca.cnf -notext -in {name}.csr -out {name}.pem"),
+        );
     }
     openssl(folder, "ca -config ca.cnf -revoke eve.pem");
     openssl(folder, "ca -config ca.cnf -gencrl -out ca.crl");
@@ -305,12 +339,16 @@ fn certificates_and_lists_of_openssl_are_understood() {
         let certificates = Certificates::new(settings).unwrap();
         let verify = |name: &str| certificates.verify(&[read_pem(&folder.join(name))], now);
         let ann = verify("ann.pem").unwrap();
-        assert_eq!((ann.user.as_deref(), ann.attributes.groups), (Some("ann"), vec!["crew".to_owned()]));
+        assert_eq!(
+            (ann.user.as_deref(), ann.attributes.groups),
+            (Some("ann"), vec!["crew".to_owned()])
+        );
         assert_eq!(verify("weak.pem").unwrap_err(), Reason::CertificateWeak);
         assert_eq!(verify("eve.pem").unwrap_err(), Reason::CertificateRevoked);
         assert_eq!(verify("eve.pem").unwrap_err().told().text(), "certificate revoked");
     }
     let lists = Vec::new();
-    let without = Certificates::new(CertificateSettings::new(folder.join("ca.pem"), lists)).unwrap();
+    let without =
+        Certificates::new(CertificateSettings::new(folder.join("ca.pem"), lists)).unwrap();
     assert!(without.verify(&[read_pem(&folder.join("eve.pem"))], now).is_ok());
 }

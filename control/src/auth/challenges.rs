@@ -1,10 +1,11 @@
 //! Sign-ins that are half done: what the gate keeps while a client fetches its next factor.
 //!
-//! The client gets a ticket, 128 random bits that mean nothing elsewhere; everything else stays here. A
-//! ticket works once, for the source and the user that it was given to, and for a bounded time. There is
-//! a bounded number of them, in all and per source: what is full refuses newcomers, because whoever
-//! holds a ticket has proved something and newcomers have not. A gateway that takes a session over does
-//! not take these: the client starts anew. Pure: time and randomness are arguments.
+//! The client gets a ticket, 128 random bits that mean nothing elsewhere; everything else stays
+//! here. A ticket works once, for the source and the user that it was given to, and for a bounded
+//! time. There is a bounded number of them, in all and per source: what is full refuses newcomers,
+//! because whoever holds a ticket has proved something and newcomers have not. A gateway that takes
+//! a session over does not take these: the client starts anew. Pure: time and randomness are
+//! arguments.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -26,8 +27,8 @@ pub struct ChallengeSettings {
     pub total_max: usize,
     /// For one source. Default 16; processes of this host share the total.
     pub per_source_max: usize,
-    /// Seconds from the first factor to the last, 10 to 3600. Default 300: to find a phone, or to sign
-    /// in at a web page.
+    /// Seconds from the first factor to the last, 10 to 3600. Default 300: to find a phone, or to
+    /// sign in at a web page.
     pub seconds: u32,
 }
 
@@ -143,8 +144,8 @@ impl Challenges {
         Some(held)
     }
 
-    /// Forgets what is over. What was taken leaves a mark in the order; when there are twice as many
-    /// marks as tickets may be, the order is made anew.
+    /// Forgets what is over. What was taken leaves a mark in the order; when there are twice as
+    /// many marks as tickets may be, the order is made anew.
     fn forget(&mut self, now: Timestamp) {
         while let Some((_, ticket)) = self.order.pop_front_if(|(until, _)| *until <= now) {
             let is_over = self.held.get(&ticket).is_some_and(|held| held.until <= now);
@@ -274,7 +275,10 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_stay_within_bounds_and_agree(
-            steps in prop::collection::vec((any::<u8>(), 0_u32..8, any::<bool>(), 0_i64..40_000), 0..200),
+            steps in prop::collection::vec(
+                (any::<u8>(), 0_u32..8, any::<bool>(), 0_i64..40_000),
+                0..200,
+            ),
         ) {
             let mut challenges = Challenges::new(SETTINGS);
             let mut now = NOW;

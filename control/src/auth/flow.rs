@@ -1,10 +1,10 @@
 //! Which factor comes next: a policy's list, walked in order, and nobody is in before its end.
 //!
-//! Pure and without IO: the gate asks [`Flow::next`], has the back end look, and tells what came of it.
-//! A credential that had to say who comes (a certificate or token without a user name) is looked at
-//! first and counts when its turn comes. All credentials must name the same user. A wrong credential
-//! ends the flow, whichever factor it was for, with the same answer. This module must not know back
-//! ends.
+//! Pure and without IO: the gate asks [`Flow::next`], has the back end look, and tells what came of
+//! it. A credential that had to say who comes (a certificate or token without a user name) is
+//! looked at first and counts when its turn comes. All credentials must name the same user. A wrong
+//! credential ends the flow, whichever factor it was for, with the same answer. This module must
+//! not know back ends.
 
 use super::backend::{Attributes, Credentials, Proof};
 use super::reason::Reason;
@@ -166,7 +166,12 @@ mod tests {
 
     fn all() -> Credentials {
         let secret = || Some(Secret::new("x"));
-        Credentials { password: secret(), code: secret(), token: secret(), certificates: Vec::new() }
+        Credentials {
+            password: secret(),
+            code: secret(),
+            token: secret(),
+            certificates: Vec::new(),
+        }
     }
 
     fn flow(factors: &[Factor]) -> Flow {
@@ -261,7 +266,8 @@ mod tests {
                     Next::Refuse(_) => break,
                     Next::Through => {
                         let mut expected = list.clone();
-                        if let Some(at) = early.and_then(|early| list.iter().position(|f| *f == early)) {
+                        let place = |early| list.iter().position(|factor| *factor == early);
+                        if let Some(at) = early.and_then(place) {
                             expected.remove(at);
                         }
                         prop_assert_eq!(&proved, &expected);

@@ -1,12 +1,13 @@
 //! The door: one attempt from its address to its answer.
 //!
-//! In this order: size of what was presented, address lists, bans and rates, the ticket if there is one,
-//! who it is, then factor by factor ([`walk`]). Whoever is unknown, disabled, thrown out or locked out
-//! walks the same way as everybody else and is refused after the first factor, with the same answer and
-//! after the same work. Every attempt is counted once, under its true reason; what failed adds to scores.
+//! In this order: size of what was presented, address lists, bans and rates, the ticket if there is
+//! one, who it is, then factor by factor (in `walk`). Whoever is unknown, disabled, thrown out or
+//! locked out walks the same way as everybody else and is refused after the first factor, with the
+//! same answer and after the same work. Every attempt is counted once, under its true reason; what
+//! failed adds to scores.
 //!
-//! The gate waits and never blocks; it may be called from any runtime. It must not know what a back end
-//! does.
+//! The gate waits and never blocks; it may be called from any runtime. It must not know what a back
+//! end does.
 
 mod walk;
 
@@ -33,7 +34,8 @@ use super::token::{TOKEN_BYTES_MAX, Tokens};
 use super::totp::OneTimePasswords;
 use walk::Walker;
 
-/// Bytes of a user name as it comes; what the store has is shorter, and what is longer is no mistake.
+/// Bytes of a user name as it comes; what the store has is shorter, and what is longer is no
+/// mistake.
 const NAME_BYTES_MAX: usize = 256;
 /// Bytes of a one-time password or recovery code with spaces.
 const CODE_BYTES_MAX: usize = 64;
@@ -72,6 +74,7 @@ impl Attempt {
 }
 
 /// What comes of an attempt.
+#[expect(clippy::large_enum_variant, reason = "one per attempt, returned once and never stored")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All factors are proved.
@@ -178,8 +181,9 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// Puts a gate together with the back ends that `settings` ask for. Computes one password hash and
-    /// reads the certificate files: not for a thread in a hurry.
+    /// Puts a gate together with the back ends that `settings` ask for. Computes one password hash
+    /// and reads the certificate files: not for a thread in a hurry. The runtime that it is called
+    /// in, if any, replaces outdated hashes later.
     ///
     /// # Errors
     ///
@@ -373,7 +377,8 @@ impl Inner {
             reason: kept_out.reason,
             retry_after: u64::try_from(kept_out.until.since(now)).ok().map(Duration::from_millis),
         })?;
-        let longest = Duration::from_millis(u64::from(self.settings.deadline_ms.clamp(100, 60_000)));
+        let longest =
+            Duration::from_millis(u64::from(self.settings.deadline_ms.clamp(100, 60_000)));
         let patience = attempt.patience.unwrap_or(longest).min(longest);
         let deadline = Instant::now() + patience;
         Walker { inner: self, attempt, now, deadline }.walk(user).await

@@ -1,10 +1,11 @@
 //! The threads of one back end.
 //!
 //! Every back end has a lane of its own: a bounded queue and a bounded number of threads, none of
-//! them a core's or control's. So a back end that hangs fills its own lane and no other. A caller waits
-//! until its deadline and no longer; the thread that hangs goes on to count as taken until it comes
-//! back. While all of them hang, or the [`Breaker`] is open, callers are refused at once. Some threads
-//! are kept free of new sign-ins, for administrators and sessions that must prove themselves again.
+//! them a core's or control's. So a back end that hangs fills its own lane and no other. A caller
+//! waits until its deadline and no longer; the thread that hangs goes on to count as taken until it
+//! comes back. While all of them hang, or the breaker is open, callers are refused at once.
+//! Some threads are kept free of new sign-ins, for administrators and sessions that must prove
+//! themselves again.
 //!
 //! The threads run at a lower priority of the scheduler: passwords are hashed with the time that
 //! cores and control leave. This module must not know users or credentials.
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -25,17 +26,20 @@ use super::source::Prefix;
 
 /// Nice value of the threads: clearly behind cores and control, ahead of what is idle work.
 const NICE: i32 = 10;
+/// Work that takes longer than this lately is begun all the same: a slow back end may have become
+/// quick.
+const EXPECTED_MAX: Duration = Duration::from_millis(500);
 
 /// How large a lane is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSettings {
-    /// Threads, 1 to 64. What hangs, hangs in these. Default 4: as many as hash passwords at once on
-    /// a small machine, and enough to wait for a remote server.
+    /// Threads, 1 to 64. What hangs, hangs in these. Default 4: as many as hash passwords at once
+    /// on a small machine, and enough to wait for a remote server.
     pub threads: usize,
     /// How many of them new sign-ins may not take, less than `threads`. Default 1.
     pub reserved: usize,
-    /// Attempts that wait, per priority, 1 to 65,536. Default 512: at 50 a second and thread that is
-    /// what 4 threads do in 3 s, after which a client has given up.
+    /// Attempts that wait, per priority, 1 to 65,536. Default 512: at 50 a second and thread that
+    /// is what 4 threads do in 3 s, after which a client has given up.
     pub waiting_max: usize,
     /// Attempts of one source that wait, per priority. Default 16: a house behind one address.
     pub waiting_per_source_max: usize,
@@ -96,12 +100,17 @@ struct State {
     waiters: BTreeMap<Prefix, usize>,
     threads: usize,
     idle: usize,
+    /// How long work takes lately. What could not be done before its deadline is not begun: an
+    /// overloaded lane would otherwise do nothing but work that nobody waits for any more.
+    expected: Duration,
     next: u64,
     is_over: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Busy {
+    asked: Instant,
+    begun: Instant,
     deadline: Instant,
     is_urgent: bool,
     /// What it was to the breaker; none when its caller has told already that it hangs.
@@ -112,6 +121,7 @@ type Run = Box<dyn FnOnce(&Abort) -> Answer + Send>;
 
 struct Job {
     number: u64,
+    asked: Instant,
     run: Run,
     abort: Abort,
     place: Place,
@@ -142,6 +152,7 @@ impl Lane {
             waiters: BTreeMap::new(),
             threads: 0,
             idle: 0,
+            expected: Duration::ZERO,
             next: 0,
             is_over: false,
         };
@@ -193,8 +204,8 @@ impl Lane {
         }
     }
 
-    /// Waits for `waiting` without a thread, until the deadline of `place`. As many may wait as have a
-    /// place in the queue, in all and for one source.
+    /// Waits for `waiting` without a thread, until the deadline of `place`. As many may wait as
+    /// have a place in the queue, in all and for one source.
     ///
     /// # Errors
     ///
@@ -205,7 +216,7 @@ impl Lane {
             Waiter { shared: &self.shared, source: place.source, admission, outcome: None };
         let result = tokio::time::timeout_at(place.deadline.into(), waiting).await;
         guard.outcome = Some(match &result {
-            Ok(Work::Done(Answer::Refused(reason))) => !reason.is_trouble(),
+            Ok(Work::Done(Answer::Refused(reason))) => !reason.is_outage(),
             Ok(Work::Done(_) | Work::Blocking(_) | Work::Waiting(_)) => true,
             Err(_) => false,
         });
@@ -248,7 +259,7 @@ impl Lane {
         }
         let number = state.next;
         state.next += 1;
-        let job = Job { number, run, abort, place, admission, answer };
+        let job = Job { number, asked: now, run, abort, place, admission, answer };
         match state.queue.push(place.priority, place.source, job) {
             Ok(None) => {}
             Ok(Some(displaced)) => {
@@ -266,7 +277,8 @@ impl Lane {
         if start {
             self.start_thread();
         }
-        // All of them: an urgent job may be for another thread than the one that a single call wakes.
+        // All of them: an urgent job may be for another thread than the one that a single call
+        // wakes.
         self.shared.work.notify_all();
         Ok((number, admission))
     }
@@ -334,9 +346,14 @@ impl Shared {
         let now = Instant::now();
         let mut state = self.lock();
         let Some(busy) = state.busy.remove(&number) else { return };
+        let took = now.saturating_duration_since(busy.begun);
+        let is_slow = State::is_slow(&busy, now);
+        // What hung says nothing about the next one.
+        let counted = took.min(state.expected * 2 + Duration::from_millis(20));
+        state.expected = (state.expected * 7 + counted) / 8;
         let Some(admission) = busy.admission else { return };
-        let is_trouble = matches!(outcome, Answer::Refused(reason) if reason.is_trouble());
-        if is_trouble || now > busy.deadline {
+        let is_outage = matches!(outcome, Answer::Refused(reason) if reason.is_outage());
+        if is_outage || is_slow {
             state.breaker.failed(admission, now);
         } else {
             state.breaker.succeeded();
@@ -346,12 +363,19 @@ impl Shared {
 
 impl State {
     fn hanging(&self, now: Instant) -> usize {
-        self.busy.values().filter(|busy| busy.deadline < now).count()
+        self.busy.values().filter(|busy| Self::is_slow(busy, now)).count()
+    }
+
+    /// Whether work that missed its deadline did so by itself, and not because it was begun late.
+    fn is_slow(busy: &Busy, now: Instant) -> bool {
+        let took = now.saturating_duration_since(busy.begun);
+        let patience = busy.deadline.saturating_duration_since(busy.asked);
+        busy.deadline <= now && took * 2 >= patience
     }
 
     /// Whether all threads hang that work of this priority may use.
     fn all_hang(&self, settings: &LaneSettings, priority: Priority, now: Instant) -> bool {
-        let hanging = self.busy.values().filter(|busy| busy.deadline < now);
+        let hanging = self.busy.values().filter(|busy| Self::is_slow(busy, now));
         if priority.is_urgent() {
             return hanging.count() >= settings.threads;
         }
@@ -366,14 +390,16 @@ impl State {
             let unreserved = settings.threads - settings.reserved;
             let may = |priority: Priority| priority.is_urgent() || patient < unreserved;
             let job = self.queue.pop(may)?;
-            if job.answer.is_closed() || job.place.deadline < now {
+            let needed = self.expected.min(EXPECTED_MAX);
+            if job.answer.is_closed() || job.place.deadline < now + needed {
                 self.breaker.forgotten(job.admission);
                 continue;
             }
             let is_urgent = job.place.priority.is_urgent();
             let deadline = job.place.deadline;
             let admission = Some(job.admission);
-            self.busy.insert(job.number, Busy { deadline, is_urgent, admission });
+            let busy = Busy { asked: job.asked, begun: now, deadline, is_urgent, admission };
+            self.busy.insert(job.number, busy);
             return Some(job);
         }
     }
@@ -396,10 +422,12 @@ impl Drop for Guard<'_> {
         self.abort.fire();
         let now = Instant::now();
         let mut state = self.shared.lock();
+        let known = state.busy.get(&self.number).copied();
+        let is_slow = known.is_some_and(|busy| State::is_slow(&busy, now));
         let State { busy, breaker, queue, .. } = &mut *state;
         match busy.get_mut(&self.number) {
             // It was worked on and the deadline passed: the back end hangs.
-            Some(busy) if busy.deadline <= now => {
+            Some(busy) if is_slow => {
                 if let Some(admission) = busy.admission.take() {
                     breaker.failed(admission, now);
                 }

@@ -80,7 +80,8 @@ fn run<F: Future>(test: F) -> F::Output {
 #[test]
 fn a_back_end_that_hangs_fills_its_own_threads_and_answers_at_the_deadline() {
     run(async {
-        let (hangs, works) = (Lane::new("hangs", settings(3, 1)), Lane::new("works", settings(2, 0)));
+        let (hangs, works) =
+            (Lane::new("hangs", settings(3, 1)), Lane::new("works", settings(2, 0)));
         let door = Door::new();
         for number in 0..2 {
             let answer = hangs.run(place(number, Priority::Login, SOON), door.wait()).await;
@@ -245,5 +246,47 @@ fn who_does_not_wait_any_more_is_not_served() {
         let (first, ()) = tokio::join!(first, waiter);
         assert_eq!(first, accept());
         assert!(!lane.status(Instant::now()).is_open);
+    });
+}
+
+#[test]
+fn an_overloaded_lane_goes_on_to_serve_those_who_still_wait() {
+    run(async {
+        let lane = Lane::new("busy", settings(1, 0));
+        // Twice as much as one thread does, for ten times as long as anybody waits.
+        let work = || -> Run {
+            Box::new(|_: &Abort| {
+                thread::sleep(Duration::from_millis(8));
+                accept()
+            })
+        };
+        let attempts = (0..500_u32).map(|number| {
+            let (lane, begin) = (&lane, Duration::from_millis(u64::from(number) * 4));
+            async move {
+                tokio::time::sleep(begin).await;
+                let place = place(number, Priority::Login, Duration::from_millis(200));
+                lane.run(place, work()).await
+            }
+        });
+        let answers = futures_util::future::join_all(attempts).await;
+        let served = answers.iter().filter(|answer| **answer == accept()).count();
+        assert!(served > 100, "{served} of about 240");
+        assert!(!answers.contains(&Answer::Refused(Reason::BackEndDown)));
+        assert!(!lane.status(Instant::now()).is_open);
+    });
+}
+
+#[test]
+fn one_issuer_without_keys_does_not_shut_out_the_others() {
+    run(async {
+        let lane = Lane::new("tokens", settings(1, 0));
+        for reason in [Reason::TokenKeysStale, Reason::CertificateStatus] {
+            for number in 0..20 {
+                let work: Run = Box::new(move |_: &Abort| Answer::Refused(reason));
+                let answer = lane.run(place(number, Priority::Login, LATE), work).await;
+                assert_eq!(answer, Answer::Refused(reason));
+            }
+        }
+        assert_eq!(lane.run(place(1, Priority::Login, LATE), quick()).await, accept());
     });
 }

@@ -1,9 +1,10 @@
 //! Signing in: who somebody is, proved by the factors that a policy asks for.
 //!
 //! Begin with [`gate`]: one attempt through all of it. In front: address lists, bans and rates
-//! ([`source`], [`ban`]); then the walk along a policy's factors ([`flow`], [`challenges`]); behind each
-//! factor a back end ([`backend`]) with threads of its own ([`lane`]). Back ends: [`password`], [`totp`],
-//! [`token`], [`certificate`], [`anonymous`]. What the store does for it is the trait [`people`].
+//! ([`source`], [`ban`]); then the walk along a policy's factors ([`flow`], [`challenges`]); behind
+//! each factor a back end ([`backend`]) with threads of its own ([`lane`]). Back ends:
+//! [`password`], [`totp`], [`token`], [`certificate`], [`anonymous`]. What the store does for it is
+//! the trait [`people`].
 //!
 //! Nothing here runs on a core or blocks the control thread. It must not know HTTP, TLS or tunnels.
 

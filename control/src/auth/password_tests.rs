@@ -98,8 +98,11 @@ fn an_outdated_hash_is_replaced_after_a_success() {
     let memory = Memory::default();
     let ann = with_password("ann", Some(old.clone()));
     memory.put(ann.clone());
-    let back_end =
-        LocalPasswords::new(newer.clone(), Arc::new(memory.clone()), Some(runtime.handle().clone()));
+    let back_end = LocalPasswords::new(
+        newer.clone(),
+        Arc::new(memory.clone()),
+        Some(runtime.handle().clone()),
+    );
     answer(&back_end, request(Some(&ann), "wrong wrong wrong"));
     answer(&back_end, request(Some(&ann), "three small boats"));
     let kept = || memory.person("ann").unwrap().secrets.password_hash.unwrap();

@@ -1,8 +1,8 @@
 //! Whom there is to sign in: what the gate asks of the store, as a trait.
 //!
-//! All of it waits without a thread: the store has threads and a deadline of its own. For a name that
-//! nobody has, an implementation does the same number of look-ups as for one that somebody has. This
-//! module must not know SQL.
+//! All of it waits without a thread: the store has threads and a deadline of its own. For a name
+//! that nobody has, an implementation does the same number of look-ups as for one that somebody
+//! has. This module must not know SQL.
 
 use crate::store::records::{Ban, Factor, Timestamp, UserId, UserSecrets, UserState};
 
@@ -54,7 +54,8 @@ pub trait People: Send + Sync + 'static {
     fn accept_totp_step(&self, user: UserId, step: u64) -> Eventually<Result<bool, Trouble>>;
 
     /// Takes a recovery code by its hash: true only if it was there, and then it is there no more.
-    fn take_recovery_code(&self, user: UserId, hash: [u8; 32]) -> Eventually<Result<bool, Trouble>>;
+    fn take_recovery_code(&self, user: UserId, hash: [u8; 32])
+    -> Eventually<Result<bool, Trouble>>;
 
     /// Keeps the hashes of new recovery codes instead of all before.
     fn put_recovery_codes(

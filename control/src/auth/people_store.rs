@@ -1,8 +1,8 @@
 //! People in the store.
 //!
 //! For a name that nobody has, the same look-ups are made as for one that somebody has, with an
-//! identifier that nothing has: how long the store takes tells nothing. Recovery codes are a setting per
-//! user, the hashes one behind the other. This module must not know credentials.
+//! identifier that nothing has: how long the store takes tells nothing. Recovery codes are a
+//! setting per user, the hashes one behind the other. This module must not know credentials.
 
 use uuid::Uuid;
 
@@ -124,7 +124,7 @@ fn find(db: &mut Db<'_>, name: &str) -> Result<Found, StoreError> {
 fn there<T>(found: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error, StoreError::NotFound { .. }) => Ok(None),
+        Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

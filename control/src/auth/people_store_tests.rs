@@ -41,8 +41,7 @@ fn a_users_own_policy_comes_before_that_of_the_group_and_the_default() {
         let scratch = Scratch::new("auth_people");
         let store = store(&scratch).await;
         let (ann, bob, eve) = (user("ann"), user("bob"), user("eve"));
-        let secrets =
-            UserSecrets { password_hash: Some("x".to_owned()), ..UserSecrets::default() };
+        let secrets = UserSecrets { password_hash: Some("x".to_owned()), ..UserSecrets::default() };
         let ids = [ann.id, bob.id, eve.id];
         store
             .write(move |db| {

@@ -1,10 +1,10 @@
 //! A fair, bounded queue: who waits for a thread, in which order.
 //!
 //! Four priorities, the higher ones first. Within a priority each source has a queue of its own and
-//! they are served in turn, so that ten thousand attempts of one source do not stand in front of the
-//! first attempt of another. Each source may have so many waiting and no more, and all of a priority
-//! together so many; when that is reached, a newcomer takes the place of the newest attempt of the
-//! source that has most waiting. Pure: this module must not know threads or time.
+//! they are served in turn, so that ten thousand attempts of one source do not stand in front of
+//! the first attempt of another. Each source may have so many waiting and no more, and all of a
+//! priority together so many; when that is reached, a newcomer takes the place of the newest
+//! attempt of the source that has most waiting. Pure: this module must not know threads or time.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,8 +26,7 @@ pub enum Priority {
 
 impl Priority {
     /// All of them, first served first.
-    pub const ALL: [Self; 4] =
-        [Self::Administration, Self::Renewal, Self::Login, Self::Background];
+    pub const ALL: [Self; 4] = [Self::Administration, Self::Renewal, Self::Login, Self::Background];
 
     /// Its name in metrics.
     #[must_use]

@@ -1,9 +1,9 @@
-//! Every reason why somebody is not let in: a closed list. Each has a counter, a code in metrics and
-//! logs, and a line in `control/manual/refusals.md` (a test compares the two).
+//! Every reason why somebody is not let in: a closed list. Each has a counter, a code in metrics
+//! and logs, and a line in `control/manual/refusals.md` (a test compares the two).
 //!
 //! The true reason is for the operator alone. The client is told [`Told`], which is the same for an
-//! unknown user, a wrong password, a missing one and a user who may not come in: the answer must not
-//! say who exists. This module must not know how a reason is found.
+//! unknown user, a wrong password, a missing one and a user who may not come in: the answer must
+//! not say who exists. This module must not know how a reason is found.
 
 macro_rules! reasons {
     ($($variant:ident $told:ident $weight:ident $code:literal $doc:literal,)*) => {
@@ -165,6 +165,14 @@ impl Reason {
     #[must_use]
     pub const fn is_trouble(self) -> bool {
         matches!(self.weight(), Weight::Trouble)
+    }
+
+    /// Whether it says that a back end does not work, for everybody: one issuer without keys or one
+    /// authority without a list is no outage of the others.
+    #[must_use]
+    pub const fn is_outage(self) -> bool {
+        use Reason::{BackEndDown, BackEndFailed, BackEndTimeout, StoreUnavailable};
+        matches!(self, BackEndDown | BackEndFailed | BackEndTimeout | StoreUnavailable)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Everything that can be set about signing in, with defaults, and what happens at the door before any
-//! back end is asked. The configuration fills it.
+//! Everything that can be set about signing in, with defaults, and what happens at the door before
+//! any back end is asked. The configuration fills it.
 
 use super::ban::BanSettings;
 use super::cache::CacheSettings;

@@ -1,7 +1,7 @@
 //! What signing in counts: attempts, refusals by reason, and how long each factor takes.
 //!
-//! Plain atomic counters that only grow; whoever shows them takes a [`Snapshot`]. This module must not
-//! know HTTP or the format of metrics beyond its names.
+//! Plain atomic counters that only grow; whoever shows them takes a [`Snapshot`]. This module must
+//! not know HTTP or the format of metrics beyond its names.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +12,8 @@ use super::queue::Priority;
 use super::reason::Reason;
 use crate::store::records::Factor;
 
-/// Upper bounds of the latency histogram, in milliseconds. A password takes 20 to 100; remote servers
-/// up to the deadline.
+/// Upper bounds of the latency histogram, in milliseconds. A password takes 20 to 100; remote
+/// servers up to the deadline.
 pub const LATENCY_BOUNDS_MS: [u64; 10] = [1, 5, 10, 25, 50, 100, 250, 1000, 5000, 10_000];
 
 /// The counters of one gate.
@@ -165,7 +165,10 @@ impl Snapshot {
         head(out, "authentication_refused", "counter", "Refused attempts by reason.");
         for (reason, count) in Reason::ALL.iter().zip(&self.refused) {
             let code = reason.code();
-            put(out, format_args!("ringway_authentication_refused_total{{reason=\"{code}\"}} {count}"));
+            put(
+                out,
+                format_args!("ringway_authentication_refused_total{{reason=\"{code}\"}} {count}"),
+            );
         }
         self.levels(out);
         self.latencies(out);
@@ -198,7 +201,10 @@ impl Snapshot {
             head(out, &format!("authentication_{name}"), "gauge", help);
             for (lane, status) in &self.lanes {
                 let value = level(status);
-                put(out, format_args!("ringway_authentication_{name}{{back_end=\"{lane}\"}} {value}"));
+                put(
+                    out,
+                    format_args!("ringway_authentication_{name}{{back_end=\"{lane}\"}} {value}"),
+                );
             }
         }
     }

@@ -75,8 +75,11 @@ fn of(alg: Alg) -> &'static Signer {
 }
 
 fn signed(signer: &Signer, header: &Value, claims: &Value) -> String {
-    let message =
-        format!("{}.{}", base64(header.to_string().as_bytes()), base64(claims.to_string().as_bytes()));
+    let message = format!(
+        "{}.{}",
+        base64(header.to_string().as_bytes()),
+        base64(claims.to_string().as_bytes())
+    );
     let signature =
         jsonwebtoken::crypto::sign(message.as_bytes(), &signer.key, signer.alg).unwrap();
     format!("{message}.{signature}")
@@ -127,7 +130,10 @@ async fn answer(tokens: &Tokens, token: &str, now: Timestamp) -> Answer {
     let request = Request {
         name: String::new(),
         person: None,
-        credentials: Arc::new(Credentials { token: Some(Secret::new(token)), ..Credentials::default() }),
+        credentials: Arc::new(Credentials {
+            token: Some(Secret::new(token)),
+            ..Credentials::default()
+        }),
         source: Source::Local(0),
         protocol: Protocol::API,
         state: None,
@@ -168,13 +174,25 @@ fn a_token_of_each_algorithm_says_who_it_is() {
     });
 }
 
-#[test]
-fn attacks_on_the_way_of_verifying_are_refused() {
-    let scratch = Scratch::new("auth_token_attacks");
+/// Each is refused for its reason, and a right one is still accepted.
+fn all_refused(name: &str, cases: &[(&str, String, Reason)]) {
+    let scratch = Scratch::new(name);
     let tokens = from_file(&scratch);
-    let es256 = of(Alg::Es256);
-    let plain = signed(es256, &header(Alg::Es256), &claims());
+    let right = signed(of(Alg::Es256), &header(Alg::Es256), &claims());
+    run(async {
+        for (what, token, reason) in cases {
+            assert_eq!(answer(&tokens, token, NOW).await, Answer::Refused(*reason), "{what}");
+        }
+        assert!(matches!(answer(&tokens, &right, NOW).await, Answer::Accepted(_)));
+    });
+}
+
+#[test]
+fn a_signature_of_another_kind_key_or_text_is_refused() {
+    let plain = signed(of(Alg::Es256), &header(Alg::Es256), &claims());
     let parts: Vec<&str> = plain.split('.').collect();
+    let joined =
+        |header: &str, claims: &str, signature: &str| format!("{header}.{claims}.{signature}");
     let head = |header: Value| base64(header.to_string().as_bytes());
     // With the public key as the secret of an HMAC: as DER and as the text in the set.
     let hmac = |secret: &[u8]| {
@@ -184,40 +202,54 @@ fn attacks_on_the_way_of_verifying_are_refused() {
             jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
         format!("{message}.{signature}")
     };
-    let other = signer(Alg::Es256, "ES256");
-    let mut flipped = parts[2].to_owned().into_bytes();
-    flipped[10] = if flipped[10] == b'A' { b'B' } else { b'A' };
-    let flipped = String::from_utf8(flipped).unwrap();
     let none = |alg: &str, signature: &str| {
-        format!("{}.{}.{signature}", head(json!({"alg": alg, "kid": "ES256"})), parts[1])
+        joined(&head(json!({"alg": alg, "kid": "ES256"})), parts[1], signature)
     };
-    let with_header = |changes: Value| signed(es256, &changes, &claims());
-    run(async {
-        for (what, token, reason) in [
-            ("none", none("none", ""), Reason::TokenAlgorithm),
-            ("nOnE", none("nOnE", parts[2]), Reason::TokenAlgorithm),
-            ("HS256 with the key", hmac(&of(Alg::Rs256).public), Reason::TokenAlgorithm),
-            ("HS256 with its text", hmac(set().as_bytes()), Reason::TokenAlgorithm),
-            ("no signature", format!("{}.{}.", parts[0], parts[1]), Reason::TokenSignature),
-            ("another signature", format!("{}.{}.{flipped}", parts[0], parts[1]), Reason::TokenSignature),
-            ("other claims", format!("{}.{}.{}", parts[0], base64(with(json!({"preferred_username": "root"})).to_string().as_bytes()), parts[2]), Reason::TokenSignature),
-            ("another key", signed(&other, &header(Alg::Es256), &claims()), Reason::TokenSignature),
-            ("key of another kind", with_header(json!({"alg": "ES256", "kid": "RS256"})), Reason::TokenAlgorithm),
-            ("unknown key", with_header(json!({"alg": "ES256", "kid": "new"})), Reason::TokenKeyUnknown),
-            ("own key", with_header(json!({"alg": "ES256", "kid": "new", "jwk": other.jwk})), Reason::TokenKeyUnknown),
-            ("critical", with_header(json!({"alg": "ES256", "kid": "ES256", "crit": ["x"]})), Reason::TokenMalformed),
-            ("another type", with_header(json!({"alg": "ES256", "kid": "ES256", "typ": "secevent+jwt"})), Reason::TokenMalformed),
-            ("two algorithms", format!("{}.{}.{}", base64(b"{\"alg\":\"ES256\",\"alg\":\"none\"}"), parts[1], parts[2]), Reason::TokenMalformed),
-            ("four parts", format!("{plain}.x"), Reason::TokenMalformed),
-            ("two parts", format!("{}.{}", parts[0], parts[1]), Reason::TokenMalformed),
-            ("nothing", String::new(), Reason::TokenMalformed),
-            ("padding", format!("{}=.{}.{}", parts[0], parts[1], parts[2]), Reason::TokenMalformed),
-            ("too long", "a".repeat(TOKEN_BYTES_MAX + 1), Reason::TokenOversized),
-        ] {
-            assert_eq!(answer(&tokens, &token, NOW).await, Answer::Refused(reason), "{what}");
-        }
-        assert!(matches!(answer(&tokens, &plain, NOW).await, Answer::Accepted(_)));
-    });
+    let other = signed(&signer(Alg::Es256, "ES256"), &header(Alg::Es256), &claims());
+    let (own, foreign) = (parts[2], other.split('.').next_back().unwrap());
+    let root = base64(with(json!({"preferred_username": "root"})).to_string().as_bytes());
+    use Reason as R;
+    let cases = [
+        ("none", none("none", ""), R::TokenAlgorithm),
+        ("nOnE", none("nOnE", own), R::TokenAlgorithm),
+        ("HS256 with the key", hmac(&of(Alg::Rs256).public), R::TokenAlgorithm),
+        ("HS256 with its text", hmac(set().as_bytes()), R::TokenAlgorithm),
+        ("no signature", joined(parts[0], parts[1], ""), R::TokenSignature),
+        ("another signature", joined(parts[0], parts[1], foreign), R::TokenSignature),
+        ("other claims", joined(parts[0], &root, own), R::TokenSignature),
+        ("another key", other, R::TokenSignature),
+        ("two parts", format!("{}.{}", parts[0], parts[1]), R::TokenMalformed),
+        ("four parts", format!("{plain}.x"), R::TokenMalformed),
+        ("padding", joined(&format!("{}=", parts[0]), parts[1], own), R::TokenMalformed),
+        ("nothing", String::new(), R::TokenMalformed),
+        ("too long", "a".repeat(TOKEN_BYTES_MAX + 1), R::TokenOversized),
+    ];
+    all_refused("auth_token_signatures", &cases);
+}
+
+#[test]
+fn a_header_decides_nothing_about_how_it_is_verified() {
+    let of_header = |header: Value| signed(of(Alg::Es256), &header, &claims());
+    let own = signer(Alg::Es256, "new").jwk;
+    let plain = of_header(header(Alg::Es256));
+    let twice = base64(b"{\"alg\":\"ES256\",\"alg\":\"none\"}");
+    let twice = format!("{twice}.{}", plain.split_once('.').unwrap().1);
+    let es256 = |more: Value| {
+        let mut header = json!({"alg": "ES256", "kid": "ES256"});
+        header.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        of_header(header)
+    };
+    use Reason as R;
+    let cases = [
+        ("key of another kind", es256(json!({"kid": "RS256"})), R::TokenAlgorithm),
+        ("unknown key", es256(json!({"kid": "new"})), R::TokenKeyUnknown),
+        ("own key", es256(json!({"kid": "new", "jwk": own})), R::TokenKeyUnknown),
+        ("critical", es256(json!({"crit": ["x"]})), R::TokenMalformed),
+        ("not encoded", es256(json!({"b64": false})), R::TokenMalformed),
+        ("another type", es256(json!({"typ": "secevent+jwt"})), R::TokenMalformed),
+        ("two algorithms", twice, R::TokenMalformed),
+    ];
+    all_refused("auth_token_headers", &cases);
 }
 
 #[test]
@@ -225,9 +257,13 @@ fn what_a_token_says_must_hold_now_and_be_meant_for_us() {
     let scratch = Scratch::new("auth_token_claims");
     let tokens = from_file(&scratch);
     let accepted = [
-        json!({"exp": NOW_S - 29}), json!({"nbf": NOW_S + 30}), json!({"iat": NOW_S + 30}),
-        json!({"aud": "ringway"}), json!({"nbf": null, "iat": null, "groups": null}),
-        json!({"exp": NOW_S as f64 + 0.5}), json!({"groups": "crew staff"}),
+        json!({"exp": NOW_S - 29}),
+        json!({"nbf": NOW_S + 30}),
+        json!({"iat": NOW_S + 30}),
+        json!({"aud": "ringway"}),
+        json!({"nbf": null, "iat": null, "groups": null}),
+        json!({"exp": NOW_S as f64 + 0.5}),
+        json!({"groups": "crew staff"}),
     ];
     let refused = [
         (json!({"exp": NOW_S - 30}), Reason::TokenExpired),
@@ -251,7 +287,8 @@ fn what_a_token_says_must_hold_now_and_be_meant_for_us() {
         (json!({"groups": [1]}), Reason::TokenClaims),
     ];
     run(async {
-        let of = |changes: &Value| signed(of(Alg::EdDsa), &header(Alg::EdDsa), &with(changes.clone()));
+        let of =
+            |changes: &Value| signed(of(Alg::EdDsa), &header(Alg::EdDsa), &with(changes.clone()));
         for changes in &accepted {
             let answer = answer(&tokens, &of(changes), NOW).await;
             assert!(matches!(answer, Answer::Accepted(_)), "{changes}: {answer:?}");
@@ -299,10 +336,14 @@ fn keys_that_prove_nothing_are_left_out() {
 
 #[test]
 fn keys_come_from_https_loopback_or_a_file_and_settings_are_checked() {
-    for good in ["https://idp.example.org/jwks", "http://127.0.0.1:1/x", "http://[::1]/x", "/etc/keys.json"] {
+    for good in
+        ["https://idp.example.org/jwks", "http://127.0.0.1:1/x", "http://[::1]/x", "/etc/keys.json"]
+    {
         assert!(KeySource::parse(good).is_ok(), "{good}");
     }
-    for bad in ["http://idp.example.org/jwks", "http://127.0.0.1.example.org/", "ftp://x/", "http://"] {
+    for bad in
+        ["http://idp.example.org/jwks", "http://127.0.0.1.example.org/", "ftp://x/", "http://"]
+    {
         assert!(KeySource::parse(bad).is_err(), "{bad}");
     }
     let file = || KeySource::File("x".into());
@@ -339,7 +380,8 @@ impl Server {
     }
 
     fn answers(&self, status: &str, body: &str) {
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+        let head =
+            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
         *self.answer.lock().unwrap() = format!("{head}\r\n{body}").into_bytes();
     }
 
@@ -363,7 +405,8 @@ fn keys_are_fetched_rarely_and_old_ones_serve_while_the_server_is_down() {
     let refused = Answer::Refused;
     run(async {
         let mut now = NOW;
-        // Down from the start; then a redirect, junk and far too much, each tried once per interval.
+        // Down from the start; then a redirect, junk and far too much, each tried once per
+        // interval.
         let huge = " ".repeat(SET_BYTES_MAX + 1);
         let answers = [("503 Oops", ""), ("302 Found", ""), ("200 OK", "junk"), ("200 OK", &huge)];
         for (tries, (status, body)) in answers.into_iter().enumerate() {
@@ -376,7 +419,10 @@ fn keys_are_fetched_rarely_and_old_ones_serve_while_the_server_is_down() {
             now = now.plus_ms(30_000);
         }
         server.answers("200 OK", &set(&[&old]));
-        assert!(matches!(answer(&tokens, &token("old", &old, now), now).await, Answer::Accepted(_)));
+        assert!(matches!(
+            answer(&tokens, &token("old", &old, now), now).await,
+            Answer::Accepted(_)
+        ));
         let served = server.served();
         // Unknown keys do not make us fetch more often than once per interval.
         server.answers("200 OK", &set(&[&old, &new]));

@@ -1,10 +1,10 @@
 //! One-time passwords (RFC 6238) and the recovery codes for when the phone is lost.
 //!
-//! Six digits, steps of 30 s, one step early or late. A step counts once: the store takes a step only if
-//! it is later than the last one taken, so what was seen over a shoulder is worth nothing. The length of
-//! a secret says its hash function, as the RFC recommends: 20 bytes SHA-1, which every authenticator
-//! knows, 32 bytes SHA-256. Recovery codes carry 80 random bits, so that a plain hash of them is enough;
-//! each works once. This module must not know passwords.
+//! Six digits, steps of 30 s, one step early or late. A step counts once: the store takes a step
+//! only if it is later than the last one taken, so what was seen over a shoulder is worth nothing.
+//! The length of a secret says its hash function, as the RFC recommends: 20 bytes SHA-1, which
+//! every authenticator knows, 32 bytes SHA-256. Recovery codes carry 80 random bits, so that a
+//! plain hash of them is enough; each works once. This module must not know passwords.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ const DIGITS: usize = 6;
 const STEP_S: u64 = 30;
 /// Recovery codes that are handed out at once.
 const RECOVERY_CODES: usize = 10;
-/// Digits of a recovery code, five bits each. Letters that are read as another are not among them, and
-/// count as that other when somebody types them.
+/// Digits of a recovery code, five bits each. Letters that are read as another are not among them,
+/// and count as that other when somebody types them.
 const RECOVERY_ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Letters of a recovery code: 16 of five bits are 80 bits.
 const RECOVERY_LETTERS: usize = 16;
@@ -96,14 +96,15 @@ pub fn recovery_codes(user: UserId) -> Result<Vec<(Secret, [u8; 32])>, String> {
         let letter = |byte: &u8| RECOVERY_ALPHABET.get(usize::from(byte % 32)).map(|b| *b as char);
         let letters: Zeroizing<String> = Zeroizing::new(bytes.iter().filter_map(letter).collect());
         let hash = recovery_hash(user, &letters);
-        let groups: Vec<&str> = [0, 4, 8, 12].iter().filter_map(|at| letters.get(*at..at + 4)).collect();
+        let groups: Vec<&str> =
+            [0, 4, 8, 12].iter().filter_map(|at| letters.get(*at..at + 4)).collect();
         Ok((Secret::new(groups.join(" ")), hash))
     };
     (0..RECOVERY_CODES).map(|_| one()).collect()
 }
 
-/// What is kept of a recovery code: a hash under the user's identifier, so that equal codes of two users
-/// look different. Spaces and case do not count.
+/// What is kept of a recovery code: a hash under the user's identifier, so that equal codes of two
+/// users look different. Spaces and case do not count.
 #[must_use]
 pub fn recovery_hash(user: UserId, code: &str) -> [u8; 32] {
     let letters = code.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase);
@@ -125,8 +126,8 @@ fn totp(secret: &[u8]) -> TOTP {
     TOTP::new_unchecked(algorithm, DIGITS, 1, STEP_S, secret.to_vec(), None, String::new())
 }
 
-/// The step that `code` belongs to, among the current one and its neighbours. Takes the same time for
-/// any code of the right length.
+/// The step that `code` belongs to, among the current one and its neighbours. Takes the same time
+/// for any code of the right length.
 fn step_of(secret: &[u8], code: &str, now: Timestamp) -> Option<u64> {
     let totp = totp(secret);
     let step = u64::try_from(now.0).unwrap_or(0) / 1000 / STEP_S;
@@ -170,7 +171,9 @@ impl BackEnd for OneTimePasswords {
             return Work::Done(Answer::Refused(Reason::CredentialMissing));
         };
         let (people, person, now) = (Arc::clone(&self.people), request.person, request.now);
-        Work::waiting(async move { Work::Done(look_at(&*people, person.as_deref(), &code, now).await) })
+        Work::waiting(
+            async move { Work::Done(look_at(&*people, person.as_deref(), &code, now).await) },
+        )
     }
 }
 

@@ -14,7 +14,10 @@ fn answer(memory: &Memory, name: &str, code: &str, now: Timestamp) -> Answer {
     let request = Request {
         name: name.to_owned(),
         person: memory.person(name).map(Arc::new),
-        credentials: Arc::new(Credentials { code: Some(Secret::new(code)), ..Credentials::default() }),
+        credentials: Arc::new(Credentials {
+            code: Some(Secret::new(code)),
+            ..Credentials::default()
+        }),
         source: Source::Local(0),
         protocol: Protocol::API,
         state: None,
@@ -75,11 +78,15 @@ fn an_authenticator_reads_the_url() {
     let enrolment = enrol("My: gateway", "ann@example.org", Hash::Sha256).unwrap();
     let url = enrolment.url.as_str();
     assert!(url.starts_with("otpauth://totp/"), "{url}");
-    for part in [&format!("secret={}", *enrolment.base32), "algorithm=SHA256", "ann%40example.org"] {
+    for part in [&format!("secret={}", *enrolment.base32), "algorithm=SHA256", "ann%40example.org"]
+    {
         assert!(url.contains(part), "{part} in {url}");
     }
     assert!(TOTP::from_url(url).unwrap().secret == *enrolment.secret, "reads another secret");
-    assert_ne!(*enrolment.secret, *enrol("My: gateway", "ann@example.org", Hash::Sha256).unwrap().secret);
+    assert_ne!(
+        *enrolment.secret,
+        *enrol("My: gateway", "ann@example.org", Hash::Sha256).unwrap().secret
+    );
 }
 
 #[test]

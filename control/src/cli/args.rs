@@ -123,6 +123,13 @@ pub(crate) struct CompletionArgs {
     pub(crate) shell: clap_complete::Shell,
 }
 
+/// `ringway config import`.
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    /// A gateway's YAML, a proxy's TOML, or a script with the flags of a dispatching proxy
+    pub(crate) file: PathBuf,
+}
+
 /// Where configuration and state are.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Where {

@@ -1,6 +1,7 @@
 //! The short commands: each does its work and ends.
 
 use std::env;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
@@ -9,12 +10,13 @@ use ringway_proto::crypto::{PrivateKey, Random as _};
 use zeroize::Zeroizing;
 
 use super::args::{
-    CheckArgs, Cli, CompletionArgs, DoctorArgs, PeerAddArgs, PeerRemoveArgs, RunArgs, StatsArgs,
-    UpgradeArgs, WgArgs, Where,
+    CheckArgs, Cli, CompletionArgs, DoctorArgs, ImportArgs, PeerAddArgs, PeerRemoveArgs, RunArgs,
+    StatsArgs, UpgradeArgs, WgArgs, Where,
 };
 use super::{print, say};
 use crate::config::{Config, Overrides, values};
 use crate::failure::{Failure, Status};
+use crate::import::{self, Imported};
 use crate::keys::{self, SystemRandom};
 use crate::peers::{self, AddRequest, qr};
 use crate::place::Places;
@@ -106,6 +108,26 @@ pub(super) fn upgrade(args: UpgradeArgs) -> Result<Status, Failure> {
         flags: args.workers.overrides(),
     };
     new::run(options).map(|()| Status::Done)
+}
+
+/// Prints what the file becomes, and says how much of it somebody has to look at.
+pub(in crate::cli) fn config_import(args: &ImportArgs) -> Result<Status, Failure> {
+    let path = &args.file;
+    let failed = |error: &io::Error| Failure::file("read", path, error);
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let mut bytes = Vec::new();
+    // One byte more than is taken shows that there is more.
+    let read = file.take(import::BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| failed(&error))?;
+    let name = path.display().to_string();
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::new(Status::Config, format!("{name}: is no text (UTF-8); nothing was imported"))
+    })?;
+    let imported = import::import(import::kind_of(path, &text), &name, &text)?;
+    print(&imported.text)?;
+    let Imported { carried, left, .. } = imported;
+    say(&format!("{carried} setting(s) carried over, {left} to be looked at"));
+    Ok(if left > 0 { Status::Findings } else { Status::Done })
 }
 
 pub(super) fn completion(args: CompletionArgs) -> Result<Status, Failure> {

@@ -24,12 +24,14 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::failure::{Failure, Status};
+use crate::{harden, logs};
 use args::{Cli, Command, PeerCommand, WgCli};
 
 /// Does what the arguments say. The first one is the program's own name: called as `ringway-wg`,
 /// the program is `ringway wg`.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    harden::no_core_dumps();
     let args: Vec<OsString> = args.into_iter().collect();
     let command = if is_called_wg(args.first()) {
         WgCli::try_parse_from(args).map(|cli| Command::Wg(cli.wg))
@@ -40,6 +42,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(command) => match dispatch(command) {
             Ok(status) => status,
             Err(failure) => {
+                // What led to it comes before it.
+                logs::finish();
                 complain(&failure);
                 failure.status
             }
@@ -51,6 +55,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             if asked { Status::Done } else { Status::Usage }
         }
     };
+    logs::finish();
     ExitCode::from(status.code())
 }
 

@@ -138,7 +138,7 @@ fn service_needs_restart(
     old: &Config,
     new: &Config,
     same_name: bool,
-) -> [(&'static str, &'static str, bool); 15] {
+) -> [(&'static str, &'static str, bool); 17] {
     let (a, b) = (&old.api, &new.api);
     let (c, d) = (&old.sign_in, &new.sign_in);
     [
@@ -157,6 +157,8 @@ fn service_needs_restart(
         ("sign_in", "allow", c.allow != d.allow),
         ("sign_in", "deny", c.deny != d.deny),
         ("issuer", "name", old.issuers != new.issuers),
+        ("security", "core_dumps", old.security.core_dumps != new.security.core_dumps),
+        ("security", "lock_memory", old.security.lock_memory != new.security.lock_memory),
         ("log", "level", old.log.level != new.log.level),
         ("log", "format", old.log.format != new.log.format),
         ("log", "file", old.log.file != new.log.file),

@@ -119,12 +119,16 @@ impl Config {
             ("api", "certificate_file") => quote(&api.certificate_file.as_ref()?.display()),
             ("api", "key_file") => quote(&api.key_file.as_ref()?.display()),
             ("api", "url") => quote(api.url.as_ref()?),
-            ("sign_in", "certificate_authorities") => paths(&sign_in.certificate_authorities),
+            ("sign_in", "certificate_authorities") => {
+                quote(&sign_in.certificate_authorities.as_ref()?.display())
+            }
             ("sign_in", "revocation_lists") => paths(&sign_in.revocation_lists),
             ("sign_in", "revocation") => quote(&sign_in.revocation.word()),
             ("sign_in", "allow") => list(&sign_in.allow),
             ("sign_in", "deny") => list(&sign_in.deny),
             ("metrics", "sessions_max") => self.metrics.sessions_max.to_string(),
+            ("security", "core_dumps") => self.security.core_dumps.to_string(),
+            ("security", "lock_memory") => self.security.lock_memory.to_string(),
             ("log", "level") => quote(&self.log.level.word()),
             ("log", "format") => quote(&self.log.format.word()),
             ("log", "file") => quote(&self.log.file.as_ref()?.display()),

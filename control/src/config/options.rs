@@ -39,6 +39,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("sign_in", "How people prove who they are, beside passwords, which are in the store."),
     ("issuer", "One `[[issuer]]` for each service whose access tokens (JWT) are taken."),
     ("metrics", "What is measured beyond the gateway as a whole."),
+    ("security", "How secrets are kept in memory."),
     ("log", "What is printed while running."),
     ("peer", "One `[[peer]]` per client; written by `ringway peer add`."),
 ];
@@ -181,9 +182,9 @@ options! {
     api.url = "none",
         "an address such as \"https://vpn.example.org:8443\"",
         "How others reach the API; links in invitations begin with it.";
-    sign_in.certificate_authorities = "[]",
-        "paths of PEM files",
-        "Who signs the certificates of clients; without any, none are taken.";
+    sign_in.certificate_authorities = "none",
+        "the path of a PEM file",
+        "Who signs the certificates of clients; without it, none are taken.";
     sign_in.revocation_lists = "[]",
         "paths of PEM or DER files",
         "Certificates that are not valid any more; read again when they change.";
@@ -220,6 +221,12 @@ options! {
     metrics.sessions_max = "0",
         "a number from 0 to 10000, such as 100",
         "Sessions that have series of their own, the busiest first; the rest is one sum.";
+    security.core_dumps = "false",
+        "true or false",
+        "Allow core dumps and debuggers, to look into a crash. Dumps hold keys.";
+    security.lock_memory = "false",
+        "true or false",
+        "Keep everything but packets in memory, so that no key reaches a swap device.";
     log.level = "\"info\"",
         "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
         "How much is logged. Addresses of clients appear from \"debug\" on.";
@@ -233,7 +240,7 @@ options! {
         "\"full\" or \"no-log\"",
         "Whether it is kept who was connected when and from where; \"no-log\" keeps no address.";
     log.retention = "\"30d\"",
-        "a time from \"1h\" to \"3650d\"",
+        "a time from \"1d\" to \"3650d\"",
         "How long connections are kept.";
     peer.name = "none",
         "a name of 1 to 64 letters, digits, \"_\", \"-\", \".\" or \"@\"",

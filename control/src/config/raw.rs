@@ -57,6 +57,7 @@ sections! {
     RawSignIn { certificate_authorities, revocation_lists, revocation, allow, deny, }
     RawIssuer { name, issuer, audience, algorithms, keys, user_claim, groups_claim, }
     RawMetrics { sessions_max, }
+    RawSecurity { core_dumps, lock_memory, }
     RawLog { level, format, file, connections, retention, }
     RawPeer {
         name, public_key, preshared_key, preshared_key_file, allowed_ips, endpoint, keepalive,
@@ -79,6 +80,7 @@ pub(super) struct RawFile {
     pub(super) sign_in: RawSignIn,
     pub(super) issuer: Vec<Spanned<RawIssuer>>,
     pub(super) metrics: RawMetrics,
+    pub(super) security: RawSecurity,
     pub(super) log: RawLog,
     pub(super) peer: Vec<Spanned<RawPeer>>,
 }
@@ -156,6 +158,7 @@ mod tests {
             ("sign_in", RawSignIn::KEYS),
             ("issuer", RawIssuer::KEYS),
             ("metrics", RawMetrics::KEYS),
+            ("security", RawSecurity::KEYS),
             ("log", RawLog::KEYS),
             ("peer", RawPeer::KEYS),
         ];

@@ -87,6 +87,7 @@ pub(super) fn read(
     let sign_in = reader.sign_in(&raw.sign_in, folder);
     let issuers = reader.issuers(&raw.issuer, folder);
     let metrics = reader.metrics(&raw.metrics);
+    let security = reader.security(&raw.security);
     let log = reader.log(&raw.log);
     let mut config = Config {
         interface,
@@ -101,6 +102,7 @@ pub(super) fn read(
         sign_in,
         issuers,
         metrics,
+        security,
         log,
         peers,
         warnings: Vec::new(),

@@ -11,7 +11,8 @@ use toml::Spanned;
 
 use super::options;
 use super::raw::{
-    RawApi, RawIssuer, RawLimits, RawLog, RawMetrics, RawSignIn, RawStore, Scalar, Value,
+    RawApi, RawIssuer, RawLimits, RawLog, RawMetrics, RawSecurity, RawSignIn, RawStore, Scalar,
+    Value,
 };
 use super::read::{Places, Reader, not_one_of_them, span, values_only};
 use super::types::{
@@ -19,11 +20,12 @@ use super::types::{
     SignIn, StoreChoice,
 };
 use super::{units, values};
+use crate::harden;
 use crate::peers::ipam;
 
 /// The longest that connections may be kept, and the shortest.
 const RETENTION: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(3_600)..=Duration::from_secs(3_650 * 86_400);
+    Duration::from_secs(86_400)..=Duration::from_secs(3_650 * 86_400);
 
 /// Bytes of a Unix socket's path that the kernel takes.
 const SOCKET_BYTES_MAX: usize = 107;
@@ -120,7 +122,7 @@ impl Reader<'_> {
 
     pub(super) fn sign_in(&mut self, raw: &RawSignIn, folder: &Path) -> SignIn {
         const SECTION: &str = "sign_in";
-        let authorities = self.list(
+        let authorities = self.value(
             SECTION,
             "certificate_authorities",
             &raw.certificate_authorities,
@@ -146,7 +148,7 @@ impl Reader<'_> {
                 .collect()
         };
         SignIn {
-            certificate_authorities: in_folder(authorities),
+            certificate_authorities: authorities.map(|file| folder.join(file)),
             revocation_lists: in_folder(lists),
             revocation: revocation.unwrap_or(Revocation::Strict),
             allow: values_only(allow.unwrap_or_default()),
@@ -228,6 +230,16 @@ impl Reader<'_> {
             values::integer(value, 0..=10_000)
         });
         Metrics { sessions_max: sessions_max.unwrap_or(0) }
+    }
+
+    pub(super) fn security(&mut self, raw: &RawSecurity) -> harden::Settings {
+        const SECTION: &str = "security";
+        let core_dumps = self.value(SECTION, "core_dumps", &raw.core_dumps, values::flag);
+        let lock_memory = self.value(SECTION, "lock_memory", &raw.lock_memory, values::flag);
+        harden::Settings {
+            core_dumps: core_dumps.unwrap_or(false),
+            lock_memory: lock_memory.unwrap_or(false),
+        }
     }
 
     pub(super) fn log(&mut self, raw: &RawLog) -> Log {

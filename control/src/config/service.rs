@@ -59,8 +59,8 @@ pub struct Api {
 /// `[sign_in]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignIn {
-    /// PEM files of those who sign client certificates.
-    pub certificate_authorities: Vec<PathBuf>,
+    /// PEM file of those who sign client certificates, if any are taken.
+    pub certificate_authorities: Option<PathBuf>,
     /// Revocation lists.
     pub revocation_lists: Vec<PathBuf>,
     /// What follows if there is none for a certificate, or an old one.

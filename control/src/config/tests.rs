@@ -318,7 +318,7 @@ fn what_is_around_the_tunnels_is_read_and_explained_so_that_it_reads_the_same() 
         [store]\nurl = \"sqlite:users.db\"\n\
         [api]\nlisten = [\"[::1]:80\", \"127.0.0.1:80\", \"127.0.0.1:80\"]\n\
         url = \"https://vpn.example.org/\"\n\
-        [sign_in]\ncertificate_authorities = [\"ca.pem\"]\nrevocation = \"warn\"\n\
+        [sign_in]\ncertificate_authorities = \"ca.pem\"\nrevocation = \"warn\"\n\
         deny = [\"192.0.2.0/24\"]\n\
         [[issuer]]\nname = \"id\"\nissuer = \"https://id.example.org\"\naudience = \"ringway\"\n\
         algorithms = [\"EdDSA\"]\nkeys = \"jwks.json\"\n\
@@ -329,7 +329,7 @@ fn what_is_around_the_tunnels_is_read_and_explained_so_that_it_reads_the_same() 
     assert_eq!(config.limits.rate_up_bps, Some(1_000_000_000));
     assert_eq!(config.api.listen.len(), 2);
     assert_eq!(config.api.url.as_deref(), Some("https://vpn.example.org"));
-    assert_eq!(config.sign_in.certificate_authorities, [folder.join("ca.pem")]);
+    assert_eq!(config.sign_in.certificate_authorities, Some(folder.join("ca.pem")));
     assert_eq!(config.issuers[0].keys, "/etc/ringway/jwks.json");
     assert_eq!(config.issuers[0].user_claim, "sub");
     let again = read(&config.explain());

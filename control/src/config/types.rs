@@ -16,6 +16,7 @@ use super::problem::Problem;
 pub(super) use super::service::{
     Api, ConnectionLog, Issuer, LogFormat, Metrics, Revocation, SignIn, StoreChoice,
 };
+use crate::harden;
 
 /// A whole configuration, free of contradictions.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// `[metrics]`.
     pub metrics: Metrics,
+    /// `[security]`.
+    pub security: harden::Settings,
     /// `[log]`.
     pub log: Log,
     /// `[[peer]]`, in the order of the file. Keys, names and prefixes are unique.
@@ -299,7 +302,7 @@ pub struct Log {
     pub file: Option<PathBuf>,
     /// What is kept of connections.
     pub connections: ConnectionLog,
-    /// How long, 1 hour to 3650 days.
+    /// How long, 1 day to 3650 days.
     pub retention: Duration,
 }
 

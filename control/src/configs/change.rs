@@ -164,10 +164,12 @@ impl Configs {
             saved.map_err(|error| disk(&error, "the journal of the trial"))?;
         }
         let done = self.apply_text(before, step).await;
-        if done.is_err() && trial.is_some() {
-            if let Err(error) = self.forget_journal().await {
-                tracing::warn!(%error, "A journal without a trial was left");
-            }
+        if done.is_err()
+            && trial.is_some()
+            && let Err(error) = self.forget_journal().await
+        {
+            // Void at the next start: the file is not what it is about.
+            tracing::warn!(%error, "A journal without a trial was left");
         }
         done
     }
@@ -313,10 +315,9 @@ fn failed(failure: Failure) -> ConfigError {
 }
 
 fn disk(error: &io::Error, what: &str) -> ConfigError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ConfigError::Full(format!("{what} was not written ({error})"))
-        }
-        _ => ConfigError::File(format!("Cannot read or write {what}: {error}")),
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    if full.contains(&error.kind()) {
+        return ConfigError::Full(format!("{what} was not written ({error})"));
     }
+    ConfigError::File(format!("Cannot read or write {what}: {error}"))
 }

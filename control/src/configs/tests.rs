@@ -22,7 +22,10 @@ struct World {
 
 impl World {
     async fn new(name: &str) -> Self {
-        let folder = Scratch::new(&format!("configs_{name}"));
+        Self::at(Scratch::new(&format!("configs_{name}"))).await
+    }
+
+    async fn at(folder: Scratch) -> Self {
         let file = folder.path().join("ringway.toml");
         fs::write(&file, text(&[2])).unwrap();
         let now = Arc::new(AtomicI64::new(1_000_000));
@@ -296,4 +299,41 @@ async fn a_file_changed_by_hand_is_noted_once_at_the_start() {
     world.configs.note_file().await.unwrap();
     world.configs.note_file().await.unwrap();
     assert_eq!(world.history.versions.lock().unwrap().len(), 2);
+}
+
+/// On a file system of 64 KiB in a mount namespace of the test's own thread.
+#[test]
+fn privileged_a_full_disk_refuses_a_change_and_leaves_the_old_file_whole() {
+    let test = || {
+        let folder = Scratch::new("configs_full");
+        let own = nix::sched::CloneFlags::CLONE_NEWNS | nix::sched::CloneFlags::CLONE_FS;
+        nix::sched::unshare(own).expect("this needs root");
+        let mount = |arguments: &[&str]| {
+            let done = std::process::Command::new("mount").args(arguments).status().unwrap();
+            assert!(done.success(), "mount {arguments:?}");
+        };
+        mount(&["--make-rprivate", "/"]);
+        mount(&["-t", "tmpfs", "-o", "size=64k", "tmpfs", folder.path().to_str().unwrap()]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::at(folder).await;
+            let filler = world.folder.path().join("filler");
+            // Whatever fits: the write ends where the room does.
+            fs::write(&filler, vec![0; 128 << 10]).unwrap_err();
+            for confirm in [None, Some(60)] {
+                let error = world.put(&text(&[2, 3]), confirm).await.unwrap_err();
+                assert!(matches!(error, ConfigError::Full(_)), "{error}");
+                assert_eq!((world.on_disk(), world.in_force()), (text(&[2]), text(&[2])));
+                assert!(!world.has_journal());
+            }
+            fs::remove_file(&filler).unwrap();
+            world.put(&text(&[2, 3]), Some(60)).await.unwrap();
+            assert_eq!(world.on_disk(), text(&[2, 3]));
+        });
+    };
+    // A thread that goes: others must not find themselves in its namespace.
+    let done = std::thread::spawn(test).join();
+    // While it was mounted the folder could not be removed.
+    drop(Scratch::new("configs_full"));
+    done.unwrap();
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::refusal::Refusal;
-use crate::store::Db;
 use crate::store::records::{Period, Quota, QuotaAction, Timestamp, UserId};
+use crate::store::{Db, StoreError};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -100,9 +100,19 @@ pub fn standing(
 ) -> Result<Standing, Refusal> {
     let (from_day, _) = period(quota.period, now);
     let sum = db.usage_sum(user, from_day)?;
-    let forgiven = forgiven(db, user)?.filter(|one| one.from_day == from_day);
-    let used = sum.saturating_sub(forgiven.map_or(0, |one| one.bytes));
+    let used = sum.saturating_sub(forgiven(db, user, from_day)?);
     Ok(Standing::new(quota, used, now))
+}
+
+/// Bytes of the period that began with `from_day` which a reset forgave.
+///
+/// # Errors
+/// Those of the store.
+pub fn forgiven(db: &mut Db<'_>, user: UserId, from_day: i32) -> Result<u64, StoreError> {
+    // What does not read forgives nothing: a quota errs on the side of counting.
+    let kept = db.setting(&key(user))?;
+    let forgiven = kept.and_then(|bytes| serde_json::from_slice::<Forgiven>(&bytes).ok());
+    Ok(forgiven.filter(|one| one.from_day == from_day).map_or(0, |one| one.bytes))
 }
 
 /// Remembers that what `user` used so far does not count; returns how much that was.
@@ -120,11 +130,6 @@ pub fn forgive(
     let text = format!("{{\"from_day\":{from_day},\"bytes\":{bytes}}}");
     db.put_setting(&key(user), text.as_bytes())?;
     Ok(bytes)
-}
-
-fn forgiven(db: &mut Db<'_>, user: UserId) -> Result<Option<Forgiven>, Refusal> {
-    // What does not read forgives nothing: a quota errs on the side of counting.
-    Ok(db.setting(&key(user))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 fn key(user: UserId) -> String {

@@ -64,6 +64,8 @@ impl Directory {
             let detail = json!({"forgiven_bytes": forgiven, "quota": quota});
             work.did(Action::QuotaReset, user.id, detail)?;
             work.note(Change::User(user.id));
+            // The gateways of a fleet follow what is written of users.
+            work.db.update_user(&user)?;
             quota::standing(work.db, user.id, quota, work.now)
         })
         .await

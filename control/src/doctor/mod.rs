@@ -3,11 +3,13 @@
 //! Each check looks at one thing and gives a [`Finding`]. Nothing is changed and nothing stays:
 //! looking needs no privileges, and where a look needs one, the finding says so. `kernel` asks what
 //! the kernel can do, `workers` what workers get from it, `host` what the process may do and how
-//! the host is set, `machine` where workers and network cards are.
+//! the host is set, `secrets` whether keys can get out, `machine` where workers and network cards
+//! are.
 
 mod host;
 mod kernel;
 mod machine;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -84,6 +86,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = kernel::examine();
     findings.extend(workers::examine(config, &features));
     findings.extend(host::examine(&files, config));
+    findings.extend(secrets::examine(&files, config));
     findings.extend(machine::examine(&files, config));
     findings
 }

@@ -4,7 +4,9 @@
 //! channels, and answers wake whoever waits. Borrows never last over an await, so a client that is
 //! slow or dead holds nothing. The desk must not know how requests are written.
 
+mod accounts;
 mod hand_over;
+mod seen;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,10 +18,15 @@ use ringway_dataplane::command::{Command, Envelope, PeerPage, Refusal, Report};
 use ringway_flow::Policy;
 use ringway_link::page::PageReader;
 use ringway_link::spsc::{Receiver, Sender};
+use ringway_link::usage::UsageReader;
 use ringway_link::wake::{Sleeper, Waker};
 use ringway_proto::CoreId;
 use ringway_ring::listen::ListenError;
-use tokio::sync::{Mutex, Notify, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+
+pub use accounts::{AccountState, Exhaustion};
+
+pub(crate) use self::seen::keep_reading;
 
 use super::ports::{Opened, Ports};
 use super::tun_map::TunMap;
@@ -54,6 +61,8 @@ pub struct CoreLine {
     pub wake: Waker,
     /// Its counters.
     pub page: PageReader,
+    /// What accounts used on it.
+    pub usage: UsageReader,
 }
 
 /// Why a request did not take effect.
@@ -65,6 +74,9 @@ pub enum DeskError {
     /// A core refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// There is no room to count what an account uses.
+    #[error("No room in the run directory to count what accounts use: {0}")]
+    Usage(#[source] io::Error),
     /// The gateway is on its way out.
     #[error("The gateway is stopping")]
     Stopping,
@@ -77,6 +89,7 @@ impl From<DeskError> for Failure {
             DeskError::Port(ListenError::NotOurs { .. }) => Status::Config,
             DeskError::Port(_) => Status::Unsupported,
             DeskError::Refused(_) => Status::Refused,
+            DeskError::Usage(_) => Status::State,
             DeskError::Stopping => Status::Crashed,
         };
         Self::new(status, error.to_string())
@@ -91,6 +104,8 @@ pub struct Desk {
     turn: Mutex<()>,
     /// Rung when a core answered or ended.
     progress: Notify,
+    /// What is remembered of how things went.
+    seen: RefCell<seen::Seen>,
 }
 
 #[derive(Debug)]
@@ -106,6 +121,10 @@ struct Inner {
     pages: BTreeMap<u64, oneshot::Sender<Box<PeerPage>>>,
     /// Who waits for what a core says of its state.
     asked: BTreeMap<u64, oneshot::Sender<hand_over::Spent>>,
+    /// Who hears which volumes are used up.
+    exhaustion: Option<mpsc::UnboundedSender<Exhaustion>>,
+    /// Accounts whose use there is room to count.
+    usage_slots: u32,
     about: About,
     started: Instant,
     stopping: bool,
@@ -133,13 +152,20 @@ impl Desk {
             link_up: false,
             pages: BTreeMap::new(),
             asked: BTreeMap::new(),
+            exhaustion: None,
+            usage_slots: 0,
             about,
             started: Instant::now(),
             stopping: false,
             told_to_stop: false,
             failed: None,
         };
-        Rc::new(Self { inner: RefCell::new(inner), turn: Mutex::new(()), progress: Notify::new() })
+        Rc::new(Self {
+            inner: RefCell::new(inner),
+            turn: Mutex::new(()),
+            progress: Notify::new(),
+            seen: RefCell::default(),
+        })
     }
 
     /// Applies the steps and returns when every core has done its part. However many they are,
@@ -256,7 +282,8 @@ impl Desk {
             answer
         };
         self.pump();
-        let page = answer.await.map_err(|_| DeskError::Stopping)?;
+        let mut page = answer.await.map_err(|_| DeskError::Stopping)?;
+        self.redact(&mut page);
         let cores = self.inner.borrow().lines.len();
         let next_core = || {
             let core = from.core + 1;
@@ -433,6 +460,7 @@ impl Desk {
                     let _ = waiting.send((outcome, spent));
                 }
             }
+            Answer::Exhausted { account, number } => inner.tell_exhausted(account, number),
             Answer::Stopped { error } => {
                 if let Some(error) = error {
                     inner.failed.get_or_insert(error);
@@ -479,6 +507,7 @@ impl Inner {
         if self.stopping {
             return Err(DeskError::Stopping);
         }
+        self.reserve_usage(operations)?;
         let opened = self.change_ports(operations)?;
         let sockets = opened.map(|opened| self.give_sockets(opened));
         Ok((sockets, self.plane.begin_request()))

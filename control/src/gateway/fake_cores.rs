@@ -6,18 +6,21 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringway_dataplane::command::{Command, Envelope, PeerPage, PeerStatus, Refusal, Report};
+use ringway_dataplane::command::{
+    AccountChange, Command, Envelope, PeerPage, PeerStatus, Refusal, Report, SessionState,
+};
 use ringway_dataplane::worker::PAGE_WORDS;
 use ringway_flow::Policy;
 use ringway_link::page::PageWriter;
 use ringway_link::spsc::{Receiver, Sender, channel};
+use ringway_link::usage::UsageWriter;
 use ringway_link::wake::{self, Sleeper, Waker};
-use ringway_proto::CoreId;
 use ringway_proto::crypto::PublicKey;
+use ringway_proto::{AccountId, CoreId};
 use ringway_ring::UdpOptions;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
@@ -41,6 +44,14 @@ pub(crate) struct Told {
     /// Whether they carry nothing, and how many counters were left out when they went on.
     pub(crate) paused: Cell<bool>,
     pub(crate) counters_ahead: Cell<u64>,
+    /// Peers that have a session.
+    pub(crate) live: RefCell<BTreeSet<PublicKey>>,
+    /// What each peer is charged to.
+    pub(crate) accounts: RefCell<BTreeMap<PublicKey, AccountId>>,
+    /// Limits that they know.
+    pub(crate) limits: RefCell<BTreeMap<AccountId, AccountChange>>,
+    /// Where they count, by core.
+    pub(crate) usage: RefCell<Vec<UsageWriter>>,
     /// Their threads' lives: dropped when they end.
     pub(crate) alive: RefCell<Vec<oneshot::Sender<()>>>,
     /// Whether they take nothing for the time being.
@@ -60,7 +71,10 @@ pub(crate) fn desk(cores: u16) -> (Rc<Desk>, Rc<Told>) {
         let (wake, sleeper) = wake::pair().unwrap();
         let (wake_control, reports_ready) = wake::pair().unwrap();
         let page = PageWriter::new(PAGE_WORDS);
-        lines.push(CoreLine { commands, wake, page: page.reader() });
+        let usage = UsageWriter::in_memory(4096).unwrap();
+        let counted = usage.reader();
+        told.usage.borrow_mut().push(usage);
+        lines.push(CoreLine { commands, wake, page: page.reader(), usage: counted });
         reports.push((CoreId(core), from_core, Ready::new(reports_ready).unwrap()));
         let core = Core { core, from_control, to_control, wake_control, told: Rc::clone(&told) };
         spawn_local(core.run(Ready::new(sleeper).unwrap()));
@@ -129,11 +143,18 @@ impl Core {
                 } else {
                     let keepalive_s = peers.entry(key).or_default();
                     *keepalive_s = change.keepalive_s.unwrap_or(*keepalive_s);
+                    let mut accounts = self.told.accounts.borrow_mut();
+                    match change.account {
+                        Some(Some(account)) => drop(accounts.insert(change.public, account)),
+                        Some(None) => drop(accounts.remove(&change.public)),
+                        None => {}
+                    }
                 }
                 Command::PutPeer(change)
             }
             Command::RemovePeer(public) => {
                 peers.remove(&(self.core, public));
+                self.told.accounts.borrow_mut().remove(&public);
                 Command::RemovePeer(public)
             }
             Command::RemoveAllPeers => {
@@ -142,7 +163,7 @@ impl Core {
             }
             Command::ReadPeers(mut page) => {
                 let own = peers.keys().filter(|(core, _)| *core == self.core);
-                read(own.map(|(_, public)| *public), &mut page);
+                read(own.map(|(_, public)| *public), &self.told.live.borrow(), &mut page);
                 Command::ReadPeers(page)
             }
             Command::ReplaceSockets(sockets) => {
@@ -163,7 +184,22 @@ impl Core {
                 self.told.counters_ahead.set(counters_ahead);
                 Command::Resume { counters_ahead }
             }
+            // There are none.
+            Command::ReadAccounts(mut page) => {
+                page.cursor = None;
+                Command::ReadAccounts(page)
+            }
             // Their sessions never end: each page is one from where it was asked for.
+            Command::PutAccount(change) => {
+                let mut usage = self.told.usage.borrow_mut();
+                usage[usize::from(self.core)].set_owner(change.id.0, change.owner);
+                self.told.limits.borrow_mut().insert(change.id, *change);
+                Command::PutAccount(change)
+            }
+            Command::RemoveAccount(account) => {
+                self.told.limits.borrow_mut().remove(&account);
+                Command::RemoveAccount(account)
+            }
             command @ (Command::SetIdentity(_)
             | Command::PutRoutes(_)
             | Command::ExportPeers(_)
@@ -174,22 +210,22 @@ impl Core {
     }
 }
 
-fn read(peers: impl Iterator<Item = PublicKey>, page: &mut PeerPage) {
+fn read(peers: impl Iterator<Item = PublicKey>, live: &BTreeSet<PublicKey>, page: &mut PeerPage) {
     let from = page.cursor.take().unwrap_or(0) as usize;
     for (at, public) in peers.enumerate().skip(from) {
         if page.peers.len() == page.peers.capacity() {
             page.cursor = Some(at as u32);
             return;
         }
+        let live = live.contains(&public);
         page.peers.push(PeerStatus {
-            public,
-            endpoint: None,
-            last_handshake: None,
+            live,
+            state: if live { SessionState::Online } else { SessionState::Disconnected },
+            endpoint: Some(std::net::SocketAddr::from(([192, 0, 2, 9], 4711))),
             rx_bytes: 1,
             tx_bytes: 2,
-            live: false,
             path_mtu: 1420,
-            heap_bytes: 0,
+            ..PeerStatus::unknown(public)
         });
     }
 }

@@ -38,6 +38,9 @@ use self::desk::{Desk, DeskError};
 use self::start::Started;
 use crate::config::{DriverChoice, FastPaths};
 use crate::failure::{Failure, Status};
+use crate::logs::privacy::Privacy;
+use crate::logs::reason::Code;
+use crate::people::{self, People};
 use crate::plane::{Operation, Plane};
 use crate::upgrade::old::Outcome;
 use crate::upgrade::rival::Rival;
@@ -131,6 +134,20 @@ pub trait Role {
 
     /// Puts the host back as it was. Called once, also after a failed [`Role::raise`].
     fn lower(&mut self);
+
+    /// What may be kept and shown of clients.
+    fn privacy(&self) -> Privacy {
+        Privacy::default()
+    }
+
+    /// Sets in the policy what may change while the gateway runs.
+    fn adjust(&self, _policy: &mut Policy) {}
+
+    /// What the half of control that is for people is made of, as of the last reload, also while it
+    /// is being applied; none without records.
+    fn people(&self) -> Option<people::Plan> {
+        None
+    }
 
     /// What another process needs to play this role.
     ///
@@ -246,16 +263,25 @@ async fn serve(
     ready: impl FnOnce(),
 ) -> Result<End, Failure> {
     let desk = &started.desk;
+    desk.keep_private(role.privacy());
     let gone = follow_link(started)?;
     let mut listeners = JoinSet::new();
     let (reload_requests, mut reloads) = mpsc::channel(4);
     let stats = Rc::clone(&started.stats);
-    listeners.spawn_local(stats::serve::serve(stats, Rc::clone(desk), reload_requests));
+    let served = stats::serve::serve(stats, Rc::clone(desk), reload_requests.clone());
+    listeners.spawn_local(served);
     if let Some(uapi) = &started.uapi {
         let access = started.access;
         listeners.spawn_local(crate::uapi::serve::serve(Rc::clone(uapi), Rc::clone(desk), access));
     }
+    let people = role.people().map(|plan| {
+        let people = People::new(plan, Rc::clone(desk), reload_requests);
+        listeners.spawn_local(Rc::clone(&people).run());
+        people
+    });
+    let people = people.as_deref();
     let (upgrade_requests, mut upgrades) = mpsc::channel(1);
+    listeners.spawn_local(desk::keep_reading(Rc::clone(desk)));
     listeners.spawn_local(upgrade::listen(Rc::clone(&started.upgrade), upgrade_requests));
     let Signals { terminate, interrupt, mut hang_up } = signals;
     let mut endings = Endings { terminate, interrupt, gone };
@@ -264,16 +290,23 @@ async fn serve(
     loop {
         tokio::select! {
             why = endings.next(started) => break info!("{why}"),
-            _ = hang_up.recv() => match reload(desk, role).await {
+            _ = hang_up.recv() => match reload(desk, role, people).await {
                 Ok(done) => info!("Reload: {done}"),
-                Err(why) => error!("Reload refused: {why}"),
+                Err(why) => {
+                    error!(reason = Code::ReloadRefused.code(), "Reload refused: {why}");
+                }
             },
             Some(request) = reloads.recv() => {
-                let outcome = reload(desk, role).await;
+                let outcome = reload(desk, role, people).await;
                 // The client may have gone.
                 let _ = request.send(outcome);
             }
             Some(request) = upgrades.recv() => {
+                // What was used must not be entered by both processes.
+                let _hold = match people {
+                    Some(people) => people.hold().await,
+                    None => None,
+                };
                 match hand_over(request, started, role, &mut endings).await? {
                     Next::GoOn => {}
                     Next::End(why) => break info!("{why}"),
@@ -285,6 +318,9 @@ async fn serve(
                 }
             }
         }
+    }
+    if let Some(people) = people {
+        people.settle().await;
     }
     // Whoever asks while the host is put back is answered.
     listeners.detach_all();
@@ -359,7 +395,8 @@ async fn hand_over(
             Ok(Next::Heir(heir))
         }
         Outcome::Stays(why) => {
-            warn!("Upgrade refused, going on as before: {why}");
+            let reason = Code::UpgradeRefused.code();
+            warn!(reason, "Upgrade refused, going on as before: {why}");
             Ok(Next::GoOn)
         }
         Outcome::Ends => Ok(Next::End(why)),
@@ -407,13 +444,20 @@ fn follow_link(started: &Started) -> Result<mpsc::Receiver<()>, Failure> {
     Ok(heard)
 }
 
-pub(crate) async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, String> {
+pub(crate) async fn reload(
+    desk: &Desk,
+    role: &mut dyn Role,
+    people: Option<&People>,
+) -> Result<String, String> {
     manager::tell(&[NotifyState::Reloading]);
     let outcome = match role.reload() {
         Ok((operations, sentence)) => {
-            let applied = desk.configure(operations).await;
+            let applied = apply(desk, role, people, operations).await;
             role.reloaded(applied.is_ok());
-            applied.map(|()| sentence).map_err(|error| error.to_string())
+            if let (Ok(()), Some(people), Some(plan)) = (&applied, people, role.people()) {
+                people.reloaded(plan);
+            }
+            applied.map(|()| sentence)
         }
         Err(why) => Err(why),
     };
@@ -423,6 +467,21 @@ pub(crate) async fn reload(desk: &Desk, role: &mut dyn Role) -> Result<String, S
     });
     manager::tell(&[NotifyState::Ready]);
     outcome
+}
+
+/// Applies a changed configuration, unless what the store has speaks against it.
+async fn apply(
+    desk: &Desk,
+    role: &dyn Role,
+    people: Option<&People>,
+    operations: Vec<Operation>,
+) -> Result<(), String> {
+    if let (Some(people), Some(plan)) = (people, role.people()) {
+        people.check(&plan).await?;
+    }
+    let failed = |error: DeskError| error.to_string();
+    desk.configure(operations).await.map_err(failed)?;
+    desk.change_policy(|policy| role.adjust(policy)).await.map_err(failed)
 }
 
 pub(crate) async fn stop(started: Started) -> Result<(), Failure> {

@@ -8,11 +8,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringway_dataplane::accounts::ACCOUNTS_MAX;
 use ringway_dataplane::worker::PAGE_WORDS;
 use ringway_link::page::PageWriter;
+use ringway_link::usage::UsageWriter;
 use ringway_proto::CoreId;
 use ringway_proto::crypto::Random;
-use ringway_ring::{TunError, TunOffloads, TunOptions, TunQueue, UdpSockets};
+use ringway_ring::{TunError, TunOffloads, TunOptions, TunQueue, UdpSockets, clock};
 use rtnetlink::LinkUnspec;
 use tracing::{info, warn};
 
@@ -107,6 +109,25 @@ impl Pages {
         let page = open_page(&next);
         aside.push((next, path));
         page
+    }
+
+    /// What accounts used on a core. Another process that is taken over counts in the same file
+    /// until it is paused. What does not fit this version is put aside, not removed: it may not
+    /// have been paid for.
+    pub(super) fn usage(&self, core: CoreId) -> io::Result<UsageWriter> {
+        let Some(folder) = &self.folder else { return UsageWriter::in_memory(ACCOUNTS_MAX) };
+        let path = folder.join(format!("core-{}.usage", core.0));
+        let epoch = clock::wall().as_secs();
+        let mapped = UsageWriter::map_file(&path, ACCOUNTS_MAX, epoch).or_else(|error| {
+            let aside = folder.join(format!("core-{}.usage.{epoch}", core.0));
+            warn!("{error}; it is kept as {}", aside.display());
+            let _ = std::fs::rename(&path, &aside);
+            UsageWriter::map_file(&path, ACCOUNTS_MAX, epoch)
+        });
+        mapped.or_else(|error| {
+            warn!("{error}; what accounts use is kept in memory only");
+            UsageWriter::in_memory(ACCOUNTS_MAX)
+        })
     }
 
     /// Gives the pages their names.

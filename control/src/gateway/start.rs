@@ -13,6 +13,7 @@ use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::steering::steering;
 use ringway_dataplane::worker::{self, ControlLink, WorkerConfig, WorkerHandle, WorkerLink};
 use ringway_link::spsc::Receiver;
+use ringway_link::usage::UsageWriter;
 use ringway_link::wake::Sleeper;
 use ringway_proto::CoreId;
 use ringway_ring::steer::TunSteering;
@@ -242,10 +243,11 @@ fn start_workers(
     for ((queue, (control, link)), port) in queues.into_iter().zip(links).zip(mesh) {
         let core = CoreId(port.core());
         let ControlLink { commands, reports: from_core, wake, reports_ready, page } = control;
-        lines.push(CoreLine { commands, wake, page });
+        let usage = pages.usage(core).map_err(|error| cannot("count what is used", &error))?;
+        lines.push(CoreLine { commands, wake, page, usage: usage.reader() });
         let ready = Ready::new(reports_ready).map_err(|error| cannot("make channels", &error))?;
         reports.push((core, from_core, ready));
-        let mut config = worker_config(setup, common, queue, link, port)?;
+        let mut config = worker_config(setup, common, queue, link, usage, port)?;
         config.sockets = sockets.next();
         let thread = worker::spawn(config)
             .map_err(|error| Failure::new(Status::Unsupported, error.to_string()))?;
@@ -305,6 +307,7 @@ fn worker_config(
     common: &Common,
     tun: TunQueue,
     link: WorkerLink,
+    usage: UsageWriter,
     mesh: MeshPort,
 ) -> Result<WorkerConfig, Failure> {
     let core = CoreId(mesh.core());
@@ -322,6 +325,7 @@ fn worker_config(
         policy: Box::new(setup.policy.clone()),
         heaps: heaps.map_err(|error| Failure::new(Status::Config, format!("{error}")))?,
         link,
+        usage,
         mesh,
         spin: setup.workers.spin,
         pools: setup.pools,

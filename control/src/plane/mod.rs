@@ -8,6 +8,7 @@
 //!
 //! It must not know threads, channels, sockets or clocks.
 
+mod accounts;
 mod lines;
 mod nets;
 mod operation;
@@ -19,11 +20,13 @@ use std::collections::btree_map::Entry;
 use ringway_dataplane::command::{
     AllowedIpChange, Command, Envelope, PeerChange, PeerPage, Refusal, Report, RouteChange,
 };
-use ringway_proto::CoreId;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PrivateKey, PublicKey};
 use ringway_proto::wireguard::Identity;
+use ringway_proto::{AccountId, CoreId};
 
+use accounts::Accounts;
+pub use accounts::{Account, AccountVolume, VolumeLeft};
 use lines::Lines;
 pub use lines::Ticket;
 pub use nets::Nets;
@@ -44,6 +47,8 @@ pub struct Peer {
     pub keepalive_s: u16,
     /// Prefixes the peer owns.
     pub allowed_ips: Nets,
+    /// What limits and meters it.
+    pub account: Option<AccountId>,
     /// The core it lives on.
     pub owner: CoreId,
 }
@@ -69,6 +74,13 @@ pub enum Answer {
         /// The command, filled by the core.
         spent: Command,
     },
+    /// The volume of an account is used up.
+    Exhausted {
+        /// Which account.
+        account: AccountId,
+        /// Number of the volume, as it was configured.
+        number: u64,
+    },
     /// The core has ended.
     Stopped {
         /// Why, if it was not asked to.
@@ -82,6 +94,7 @@ pub struct Plane {
     private: Option<PrivateKey>,
     public: Option<PublicKey>,
     peers: BTreeMap<PublicKey, Peer>,
+    accounts: Accounts,
     /// Who owns a prefix. Same content as the peers' `allowed_ips`, turned around.
     prefixes: Prefixes,
     /// Whether the interface is up. While it is down no peer is told to keep itself alive.
@@ -101,6 +114,7 @@ impl Plane {
             private: None,
             public: None,
             peers: BTreeMap::new(),
+            accounts: Accounts::default(),
             prefixes: Prefixes::new(cores),
             up: false,
             lines: Lines::new(cores),
@@ -192,6 +206,7 @@ impl Plane {
     pub fn report(&mut self, core: CoreId, report: Report) -> Answer {
         match report {
             Report::Stopped { error } => Answer::Stopped { error },
+            Report::AccountExhausted { account, volume } => self.exhausted(account, volume),
             Report::Done { sequence, outcome, spent } => {
                 let created = self.lines.answered(core, sequence, outcome);
                 if let (Some(public), Err(Refusal::TooManyPeers)) = (created, outcome) {
@@ -203,12 +218,15 @@ impl Plane {
                     spent @ (Command::Pause(_)
                     | Command::ExportPeers(_)
                     | Command::ImportPeers(_)
+                    | Command::ReadAccounts(_)
                     | Command::Resume { .. }) => Answer::State { sequence, outcome, spent },
                     Command::SetIdentity(_)
                     | Command::PutPeer(_)
                     | Command::RemovePeer(_)
                     | Command::RemoveAllPeers
                     | Command::ReplaceSockets(_)
+                    | Command::PutAccount(_)
+                    | Command::RemoveAccount(_)
                     | Command::PutRoutes(_)
                     | Command::SetPolicy(_)
                     | Command::Stop => Answer::Noted,
@@ -281,6 +299,15 @@ impl Plane {
                 *edit = Edit::nobody();
                 self.remove_all();
             }
+            Operation::PutAccount(id, account) => {
+                // What follows may use it, what came before may not.
+                self.flush(edit);
+                self.put_account(id, *account);
+            }
+            Operation::RemoveAccount(id) => {
+                self.flush(edit);
+                self.remove_account(id);
+            }
             Operation::Peer(public) => {
                 self.flush(edit);
                 *edit = self.begin(public);
@@ -290,6 +317,7 @@ impl Plane {
             Operation::Preshared(_)
             | Operation::Endpoint(_)
             | Operation::Keepalive(_)
+            | Operation::Account(_)
             | Operation::ReplaceAllowedIps
             | Operation::AllowedIp(_)
             | Operation::RemoveAllowedIp(_) => self.change(edit, operation),
@@ -310,6 +338,7 @@ impl Plane {
                 peer.keepalive_s = seconds;
                 edit.change.keepalive_s = self.up.then_some(seconds);
             }
+            Operation::Account(id) => self.bind(edit, public, id),
             Operation::ReplaceAllowedIps => self.clear_prefixes(edit, public),
             Operation::AllowedIp(net) => self.give_prefix(edit, public, net),
             Operation::RemoveAllowedIp(net) => self.take_prefix(edit, public, net),
@@ -317,6 +346,8 @@ impl Plane {
             | Operation::ListenPort(_)
             | Operation::Fwmark(_)
             | Operation::ReplacePeers
+            | Operation::PutAccount(..)
+            | Operation::RemoveAccount(_)
             | Operation::Peer(_)
             | Operation::UpdateOnly
             | Operation::Remove => {}
@@ -373,6 +404,7 @@ impl Plane {
                 vacant.insert(Peer {
                     preshared: PresharedKey::default(),
                     keepalive_s: 0,
+                    account: None,
                     allowed_ips: Nets::default(),
                     owner,
                 });
@@ -498,6 +530,7 @@ fn update(public: PublicKey) -> PeerChange {
         preshared: None,
         endpoint: None,
         keepalive_s: None,
+        account: None,
         replace_allowed_ips: false,
         allowed_ips: Vec::new(),
     }

@@ -7,9 +7,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use ringway_proto::AccountId;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
 use zeroize::Zeroizing;
+
+use super::Account;
 
 /// One step. Steps from [`Operation::Peer`] on are about the peer named last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,10 @@ pub enum Operation {
     Fwmark(u32),
     /// Removes all peers.
     ReplacePeers,
+    /// Makes an account, or changes one. The peer named last stays that.
+    PutAccount(AccountId, Box<Account>),
+    /// Removes an account. One that peers or other accounts use is refused, and stays.
+    RemoveAccount(AccountId),
     /// Names the peer that the steps after it are about, and creates it if it is not there.
     Peer(PublicKey),
     /// Takes a creation by the [`Operation::Peer`] before it back.
@@ -34,6 +41,8 @@ pub enum Operation {
     Endpoint(SocketAddr),
     /// Seconds between persistent keepalives; 0 turns them off.
     Keepalive(u16),
+    /// The account that limits and meters the peer, or that none does.
+    Account(Option<AccountId>),
     /// Takes all allowed IPs from the peer.
     ReplaceAllowedIps,
     /// Gives the prefix to the peer, whoever had it.

@@ -49,7 +49,10 @@ impl Core {
             }
             Command::PutPeer(change) => return self.put(change),
             Command::PutRoutes(changes) => self.put_routes(changes),
-            Command::ReadPeers(_)
+            Command::PutAccount(_)
+            | Command::RemoveAccount(_)
+            | Command::ReadAccounts(_)
+            | Command::ReadPeers(_)
             | Command::ReplaceSockets(_)
             | Command::SetPolicy(_)
             | Command::Pause(_)

@@ -7,13 +7,24 @@
 //! command language of the stats socket, [`serve`] speaks it, and [`client`] asks. Nothing here
 //! changes anything but `reload`, which is handed on.
 
+mod about;
+pub mod cardinality;
 pub mod client;
+pub mod exposition;
+pub mod families;
+pub mod history;
 pub mod json;
+pub mod latency;
 pub mod openmetrics;
 pub mod query;
+pub mod recent;
 pub mod serve;
+pub mod service;
 pub mod sessions;
+pub mod signals;
 pub mod snapshot;
+#[cfg(test)]
+pub(crate) mod strict;
 pub mod text;
 
 use std::path::PathBuf;

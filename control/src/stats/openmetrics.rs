@@ -1,24 +1,26 @@
-//! A snapshot as OpenMetrics text (version 1.0.0).
+//! A snapshot as OpenMetrics text (version 1.0.0), with what control says of itself.
 //!
-//! Every sample carries its core; sums are the reader's business (`sum without (core)`).
+//! Counters of cores carry their core; sums are the reader's business (`sum without (core)`).
 //! Nanoseconds become seconds, the base unit of the format. Histogram bounds are the largest whole
-//! values of the buckets.
-
-use std::fmt::Write;
+//! values of the buckets. Families that are no counter of a core are written by [`super::about`].
 
 use ringway_dataplane::counters::Kind;
 use ringway_proto::DropReason;
 
+use super::about;
+use super::exposition::{Type, head, line, real, sample};
+use super::service::ServiceStats;
 use super::snapshot::{Histogram, Snapshot, Value, largest_of, values};
 
 /// Media type of the text, for whoever serves it over HTTP.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Writes all of it, with the end mark.
+/// Writes all of it, with the end mark. What is said was true at one moment, that of `service`.
 #[must_use]
-pub fn write(snapshot: &Snapshot) -> String {
-    let mut out = String::with_capacity(64 << 10);
-    about(&mut out, snapshot);
+pub fn write(snapshot: &Snapshot, service: &ServiceStats) -> String {
+    let mut out = String::with_capacity((64 << 10) + 400 * service.live.sessions.len());
+    gateway(&mut out, snapshot);
+    about::write(&mut out, snapshot, service);
     let cores: Vec<Vec<_>> = (0..snapshot.cores.len())
         .map(|core| values(&snapshot.layout, &snapshot.cores[core]).collect())
         .collect();
@@ -26,53 +28,29 @@ pub fn write(snapshot: &Snapshot) -> String {
         let family = Family::new(field.name);
         family.head(&mut out, field.kind, field.help);
         for (core, fields) in cores.iter().enumerate() {
-            match fields[at].1 {
-                Value::Number(value) => {
-                    let suffix = if field.kind == Kind::Counter { "_total" } else { "" };
-                    let value = family.scale(value);
-                    line(
-                        &mut out,
-                        format_args!("{}{suffix}{{core=\"{core}\"}} {value}", family.name),
-                    );
-                }
-                Value::Histogram(histogram) => family.histogram(&mut out, core, histogram),
-                Value::ByReason(counts) => {
-                    for (reason, count) in DropReason::ALL.iter().zip(counts) {
-                        let (name, reason) = (&family.name, reason.name());
-                        line(
-                            &mut out,
-                            format_args!(
-                                "{name}_total{{core=\"{core}\",reason=\"{reason}\"}} {count}"
-                            ),
-                        );
-                    }
-                }
-            }
+            family.core(&mut out, field.kind, core, fields[at].1);
         }
     }
     out.push_str("# EOF\n");
     out
 }
 
-fn about(out: &mut String, snapshot: &Snapshot) {
+fn gateway(out: &mut String, snapshot: &Snapshot) {
     let about = &snapshot.about;
-    out.push_str("# TYPE ringway_build info\n# HELP ringway_build Version of the program.\n");
-    line(out, format_args!("ringway_build_info{{version=\"{}\"}} 1", escape(about.version)));
+    head(out, "ringway_build", Type::Info, "Version of the program.");
+    sample(out, "ringway_build", "_info", &[("version", about.version)], 1);
     if !about.parts.is_empty() {
-        out.push_str("# TYPE ringway_part info\n# HELP ringway_part What depends on the kernel.\n");
+        head(out, "ringway_part", Type::Info, "What depends on the kernel.");
     }
     for part in &about.parts {
-        let (name, state, why) = (part.name, part.state, escape(&part.why));
-        line(
-            out,
-            format_args!("ringway_part_info{{part=\"{name}\",state=\"{state}\",why=\"{why}\"}} 1"),
-        );
+        let labels = [("part", part.name), ("state", part.state), ("why", &part.why)];
+        sample(out, "ringway_part", "_info", &labels, 1);
     }
     for field in about.fields() {
         let family = Family::new(field.name);
         family.head(out, field.kind, field.help);
         let suffix = if field.kind == Kind::Counter { "_total" } else { "" };
-        line(out, format_args!("{}{suffix} {}", family.name, field.value));
+        sample(out, &family.name, suffix, &[], field.value);
     }
 }
 
@@ -92,15 +70,30 @@ impl Family {
 
     fn head(&self, out: &mut String, kind: Kind, help: &str) {
         let kind = match kind {
-            Kind::Counter | Kind::ByReason => "counter",
-            Kind::Gauge | Kind::Peak => "gauge",
-            Kind::Histogram => "histogram",
+            Kind::Counter | Kind::ByReason => Type::Counter,
+            Kind::Gauge | Kind::Peak => Type::Gauge,
+            Kind::Histogram => Type::Histogram,
         };
-        line(out, format_args!("# TYPE {} {kind}", self.name));
-        if let Some(unit) = ["seconds", "bytes"].iter().find(|unit| self.name.ends_with(**unit)) {
-            line(out, format_args!("# UNIT {} {unit}", self.name));
+        head(out, &self.name, kind, help);
+    }
+
+    fn core(&self, out: &mut String, kind: Kind, core: usize, value: Value<'_>) {
+        let name = &self.name;
+        match value {
+            Value::Number(value) => {
+                let suffix = if kind == Kind::Counter { "_total" } else { "" };
+                let value = self.scale(value);
+                line(out, format_args!("{name}{suffix}{{core=\"{core}\"}} {value}"));
+            }
+            Value::Histogram(histogram) => self.histogram(out, core, histogram),
+            Value::ByReason(counts) => {
+                for (reason, count) in DropReason::ALL.iter().zip(counts) {
+                    let core = core.to_string();
+                    let labels = [("core", core.as_str()), ("reason", reason.name())];
+                    sample(out, name, "_total", &labels, count);
+                }
+            }
         }
-        line(out, format_args!("# HELP {} {}", self.name, escape(help)));
     }
 
     fn histogram(&self, out: &mut String, core: usize, histogram: Histogram<'_>) {
@@ -111,9 +104,9 @@ impl Family {
             let bound = if bucket + 1 == histogram.counts.len() {
                 "+Inf".to_owned()
             } else if self.seconds {
-                format!("{:?}", largest_of(bucket) as f64 / 1e9)
+                real(largest_of(bucket) as f64 / 1e9)
             } else {
-                format!("{:?}", largest_of(bucket) as f64)
+                real(largest_of(bucket) as f64)
             };
             line(out, format_args!("{name}_bucket{{core=\"{core}\",le=\"{bound}\"}} {sum}"));
         }
@@ -122,17 +115,8 @@ impl Family {
     }
 
     fn scale(&self, value: u64) -> String {
-        if self.seconds { format!("{:?}", value as f64 / 1e9) } else { value.to_string() }
+        if self.seconds { real(value as f64 / 1e9) } else { value.to_string() }
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "{text}");
 }
 
 #[cfg(test)]

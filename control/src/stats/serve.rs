@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::query::{HELP, LINE_BYTES_MAX, Place, Query};
-use super::{json, openmetrics, sessions, text};
+use super::{json, sessions, text};
 use crate::client_io::{Client, OUTPUT_BYTES};
 use crate::gateway::desk::{Desk, PEERS_PER_PAGE};
 use crate::listen::Listener;
@@ -77,7 +77,7 @@ impl Conversation<'_> {
         let mut out = match query {
             Query::Stats => text::write(&self.desk.snapshot()),
             Query::StatsJson => json::write(&self.desk.snapshot()),
-            Query::Metrics => openmetrics::write(&self.desk.snapshot()),
+            Query::Metrics => self.desk.metrics(),
             Query::Sessions { from, rows } => return self.sessions(from, rows).await,
             Query::PeersJson => return self.peers_json().await,
             Query::Reload => self.reload().await,

@@ -120,3 +120,74 @@ fn bytes_that_are_no_text_are_an_unknown_command() {
         ended.unwrap();
     });
 }
+
+#[test]
+fn no_answer_holds_a_private_or_preshared_key_in_any_spelling() {
+    on_control_thread(async {
+        let (desk, _told) = desk(1);
+        let secrets = [[0xa7; 32], [0x3b; 32]];
+        let (private, preshared) = (secrets[0], secrets[1]);
+        let steps = vec![
+            Operation::PrivateKey(crate::plane::Secret::new(private)),
+            Operation::Peer(PublicKey([1; 32])),
+            Operation::Preshared(ringway_proto::crypto::PresharedKey(preshared)),
+        ];
+        desk.configure(steps).await.unwrap();
+        let spellings = secrets.iter().flat_map(|key| {
+            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            let base64 = crate::keys::encode(key).trim_end_matches('=').to_owned();
+            [hex.to_uppercase(), hex, base64, format!("{key:?}")]
+        });
+        let spellings: Vec<String> = spellings.collect();
+        for command in ["stats", "stats json", "metrics", "sessions all", "peers json", "help", "x"]
+        {
+            let (answer, _) = ask(&desk, command.as_bytes()).await;
+            assert!(!answer.is_empty());
+            for secret in &spellings {
+                assert!(!answer.contains(secret), "{command}: {answer}");
+            }
+        }
+    });
+}
+
+#[test]
+fn metrics_hold_what_parts_of_control_say_and_rates_after_two_readings() {
+    struct Part;
+    impl crate::stats::service::Source for Part {
+        fn fill(&self, stats: &mut crate::stats::service::ServiceStats) {
+            stats.access = Some(crate::stats::service::Access { users: 7, ..Default::default() });
+        }
+    }
+    on_control_thread(async {
+        let desk = with_peers(1).await;
+        let (before, _) = ask(&desk, b"metrics").await;
+        crate::stats::strict::read(&before).unwrap();
+        assert!(!before.contains("ringway_users_connected"));
+        assert!(!before.contains("ringway_connection_rate"));
+        desk.hear(Box::new(Part));
+        desk.take_reading();
+        desk.take_reading();
+        let (after, _) = ask(&desk, b"metrics").await;
+        let families = crate::stats::strict::read(&after).unwrap();
+        assert!((families["ringway_users_connected"].samples[0].value - 7.0).abs() < 1e-9);
+        assert!(families.contains_key("ringway_connection_rate"));
+        assert_eq!(desk.signals().active, 0);
+    });
+}
+
+#[test]
+fn where_a_client_is_can_be_kept_from_everybody_who_looks() {
+    use crate::logs::privacy::{Mode, Privacy};
+    on_control_thread(async {
+        let desk = with_peers(1).await;
+        for (mode, show_live, shown) in
+            [(Mode::Full, false, true), (Mode::NoLog, false, false), (Mode::NoLog, true, true)]
+        {
+            desk.keep_private(Privacy { mode, show_live, ..Privacy::default() });
+            for command in ["sessions", "peers json"] {
+                let (answer, _) = ask(&desk, command.as_bytes()).await;
+                assert_eq!(answer.contains("192.0.2."), shown, "{mode:?} {command}: {answer}");
+            }
+        }
+    });
+}

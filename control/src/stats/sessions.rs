@@ -51,11 +51,16 @@ pub fn table_row(out: &mut String, status: &PeerStatus, peer: &Peer, wall: Durat
 #[must_use]
 pub fn json_object(status: &PeerStatus, peer: &Peer) -> String {
     let nets: Vec<_> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+    let seconds = |at: Option<Duration>| at.map(|at| at.as_secs());
     json!({
         "public_key": base64(&status.public),
         "live": status.live,
+        "state": status.state.name(),
+        "state_since_unix_s": seconds(status.since),
+        "last_received_unix_s": seconds(status.last_received),
+        "last_sent_unix_s": seconds(status.last_sent),
         "endpoint": status.endpoint.map(|at| canonical(at).to_string()),
-        "last_handshake_unix_s": status.last_handshake.map(|at| at.as_secs()),
+        "last_handshake_unix_s": seconds(status.last_handshake),
         "rx_bytes": status.rx_bytes,
         "tx_bytes": status.tx_bytes,
         "path_mtu_bytes": status.path_mtu,
@@ -63,6 +68,7 @@ pub fn json_object(status: &PeerStatus, peer: &Peer) -> String {
         "keepalive_s": peer.keepalive_s,
         "preshared_key": peer.preshared.is_set(),
         "allowed_ips": nets,
+        "account": peer.account.map(|account| account.0),
         "core": peer.owner.0,
     })
     .to_string()
@@ -105,6 +111,8 @@ fn bytes(count: u64) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use ringway_dataplane::SessionState;
+
     use super::*;
     use crate::plane::{Operation, Plane};
 
@@ -116,14 +124,16 @@ mod tests {
         let key = Operation::Preshared(ringway_proto::crypto::PresharedKey([9; 32]));
         plane.apply([Operation::Peer(public), key].into_iter().chain(nets));
         let status = PeerStatus {
-            public,
             endpoint: Some("[::ffff:192.0.2.1]:7".parse().unwrap()),
             last_handshake: Some(Duration::from_secs(1000)),
             rx_bytes: 10,
             tx_bytes: 5 << 20,
+            state: SessionState::Online,
+            since: Some(Duration::from_secs(900)),
             live: true,
             path_mtu: 1420,
             heap_bytes: 3,
+            ..PeerStatus::unknown(public)
         };
         let mut table = String::new();
         table_row(&mut table, &status, plane.peer(&public).unwrap(), Duration::from_secs(1075));
@@ -135,6 +145,9 @@ mod tests {
         let object: serde_json::Value =
             serde_json::from_str(&json_object(&status, plane.peer(&public).unwrap())).unwrap();
         assert_eq!(object["preshared_key"], true);
+        assert_eq!(object["state"], "online");
+        assert_eq!(object["state_since_unix_s"], 900);
+        assert!(object["last_sent_unix_s"].is_null());
         assert_eq!(object["allowed_ips"].as_array().unwrap().len(), 6);
     }
 }

@@ -197,6 +197,20 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// One number of `words`, which is one core's page or a total; 0 if there is no such field.
+    #[must_use]
+    pub fn number(&self, words: &[u64], name: &str) -> u64 {
+        let mut fields = values(&self.layout, words);
+        fields
+            .find_map(|(field, value)| match value {
+                Value::Number(number) if field.name == name => Some(number),
+                Value::Number(_) | Value::Histogram(_) | Value::ByReason(_) => None,
+            })
+            .unwrap_or(0)
+    }
+}
+
 /// The fields of `words`, which is one core's page or a total.
 pub fn values<'a>(
     layout: &'a [Field],

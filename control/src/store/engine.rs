@@ -5,7 +5,7 @@
 //! The trait is synchronous: a connection belongs to one thread and does one thing at a time. This
 //! module must not know a record.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::StoreError;
 
@@ -83,6 +83,19 @@ pub trait Engine {
     /// That of the first one that fails.
     fn batch(&mut self, sql: &str) -> Result<(), StoreError>;
 
+    /// Removes what the engine still holds of what was erased, as far as it can be asked to. The
+    /// erasure itself is kept already, so this has no error.
+    fn forget(&mut self);
+
     /// Whether the connection is of further use.
     fn is_alive(&self) -> bool;
+}
+
+/// How long an engine may wait so that its answer, which says what was in the way, still comes
+/// before `deadline`, when all that is known is that there was none.
+pub(crate) fn patience(deadline: Instant) -> Duration {
+    /// For the way of the answer, also on a machine that does other things.
+    const MARGIN_MAX: Duration = Duration::from_millis(250);
+    let left = deadline.saturating_duration_since(Instant::now());
+    left - (left / 5).min(MARGIN_MAX)
 }

@@ -81,8 +81,15 @@ impl Link {
         let engine = self.begin(deadline)?;
         let mut db = Db::new(engine, mode, deadline);
         let done = work(&mut db).and_then(|result| db.finish().map(|()| result));
+        let erases = db.erases();
         match done {
-            Ok(result) if mode == Mode::Write && is_wanted() => engine.commit().map(|()| result),
+            Ok(result) if mode == Mode::Write && is_wanted() => {
+                engine.commit()?;
+                if erases {
+                    engine.forget();
+                }
+                Ok(result)
+            }
             Ok(result) if mode == Mode::Read => {
                 engine.rollback();
                 Ok(result)

@@ -16,7 +16,7 @@ use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, NoTls, Statement};
 
 use super::constraints::conflict;
-use super::engine::{Dialect, Engine, Mode, Row, Value};
+use super::engine::{Dialect, Engine, Mode, Row, Value, patience};
 use super::error::StoreError;
 
 /// The advisory lock of writers, "ringway" as a number; such locks belong to one database.
@@ -51,9 +51,9 @@ impl Postgres {
         }
         let mut client = config.connect(NoTls).map_err(|error| translate(&error, place))?;
         // A gateway that stands still in a transaction must not hold up the fleet for long.
-        let patience = left.as_millis().max(1000);
+        let idle = left.as_millis().max(1000);
         client
-            .batch_execute(&format!("SET idle_in_transaction_session_timeout = {patience}"))
+            .batch_execute(&format!("SET idle_in_transaction_session_timeout = {idle}"))
             .map_err(|error| translate(&error, place))?;
         Ok(Self { client, place: place.to_owned(), prepared: BTreeMap::new() })
     }
@@ -77,9 +77,8 @@ impl Engine for Postgres {
     }
 
     fn begin(&mut self, mode: Mode, deadline: Instant) -> Result<(), StoreError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // A little less than there is, so that the answer still comes in time; 0 would be no limit.
-        let limit = (left - (left / 10).min(Duration::from_millis(100))).as_millis().max(1);
+        // 0 would be no limit.
+        let limit = patience(deadline).as_millis().max(1);
         // A lock that does not come is told as such only if that is found first.
         let lock_limit = (limit - limit / 10).max(1);
         let limits =
@@ -134,6 +133,10 @@ impl Engine for Postgres {
 
     fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         self.client.batch_execute(sql).map_err(|error| translate(&error, &self.place))
+    }
+
+    fn forget(&mut self) {
+        // Old versions of rows go with the server's own cleaning, which waits for no request.
     }
 
     fn is_alive(&self) -> bool {

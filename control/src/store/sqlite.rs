@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, ffi};
 
 use super::constraints::conflict;
 use super::draft::Draft;
-use super::engine::{Dialect, Engine, Mode, Row, Value};
+use super::engine::{Dialect, Engine, Mode, Row, Value, patience};
 use super::error::StoreError;
 use super::sqlite_file;
 
@@ -119,10 +119,8 @@ impl Sqlite {
     }
 
     fn wait_until(&self, deadline: Instant) -> Result<(), StoreError> {
-        // A little less than there is, so that the answer still comes in time.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let patience = left.saturating_sub((left / 10).min(Duration::from_millis(100)));
-        self.connection.busy_timeout(patience).map_err(|error| translate(&error, &self.path))
+        let set = self.connection.busy_timeout(patience(deadline));
+        set.map_err(|error| translate(&error, &self.path))
     }
 }
 
@@ -182,6 +180,18 @@ impl Engine for Sqlite {
 
     fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         self.connection.execute_batch(sql).map_err(|error| translate(&error, &self.path))
+    }
+
+    fn forget(&mut self) {
+        /// Longest wait for readers that still need the log: who asked waits for the answer.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let emptied = self
+            .connection
+            .busy_timeout(PATIENCE)
+            .and_then(|()| self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"));
+        if let Err(error) = emptied {
+            tracing::debug!(%error, "the log is emptied later");
+        }
     }
 
     fn is_alive(&self) -> bool {

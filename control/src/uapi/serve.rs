@@ -19,6 +19,7 @@ use super::{Errno, write};
 use crate::client_io::{Client, OUTPUT_BYTES};
 use crate::gateway::desk::{Desk, DeskError, PEERS_PER_PAGE};
 use crate::listen::Listener;
+use crate::logs::reason::Code;
 use crate::stats::query::Place;
 
 /// Why a gateway with a file takes no changes from `wg`.
@@ -91,19 +92,24 @@ async fn answer(
     let errno = match request {
         Request::Get => get(client, desk, &mut out).await?,
         Request::Set(_) if access == Access::ReadOnly => {
-            warn!("Configuration request refused: {READ_ONLY}");
+            warn!(
+                reason = Code::ConfigReadOnly.code(),
+                "Configuration request refused: {READ_ONLY}"
+            );
             Errno::NOT_PERMITTED
         }
         Request::Set(operations) => match desk.configure(operations).await {
             Ok(()) => Errno::OK,
             Err(error) => {
-                warn!("Configuration request: {error}");
+                let reason = Code::ConfigRefused.code();
+                warn!(reason, "Configuration request refused: {error}");
                 errno_of(&error)
             }
         },
         Request::Refused(refused) | Request::HangUp(refused) => {
             let Refused { errno, why } = refused;
-            warn!("Configuration request refused: {why}");
+            let reason = Code::ConfigMalformed.code();
+            warn!(reason, "Configuration request refused: {why}");
             errno
         }
     };
@@ -119,9 +125,16 @@ const fn errno_of(error: &DeskError) -> Errno {
     match error {
         DeskError::Port(_) | DeskError::Refused(Refusal::Sockets) => Errno::PORT_IN_USE,
         DeskError::Refused(Refusal::TooManyPeers) => Errno::NO_SPACE,
-        DeskError::Refused(Refusal::UnknownPeer | Refusal::OwnKey | Refusal::State) => {
-            Errno::INVALID
-        }
+        DeskError::Refused(
+            Refusal::UnknownPeer
+            | Refusal::OwnKey
+            | Refusal::State
+            | Refusal::UnknownAccount
+            | Refusal::AccountInUse
+            | Refusal::AccountChain
+            | Refusal::TooManyAccounts,
+        ) => Errno::INVALID,
+        DeskError::Usage(_) => Errno::NO_SPACE,
         DeskError::Refused(Refusal::Pause) | DeskError::Stopping => Errno::STOPPING,
     }
 }

@@ -48,8 +48,9 @@ fn what_was_set_can_be_read_on_the_same_connection() {
         let text = ask(&mut client, "get=1\n\n").await;
         let expected = format!(
             "private_key={}41\nlisten_port=4321\npublic_key={}\npreshared_key={}\n\
-             protocol_version=1\nlast_handshake_time_sec=0\nlast_handshake_time_nsec=0\ntx_bytes=2\n\
-             rx_bytes=1\npersistent_keepalive_interval=25\nallowed_ip=10.0.0.0/8\n\
+             protocol_version=1\nendpoint=192.0.2.9:4711\nlast_handshake_time_sec=0\n\
+             last_handshake_time_nsec=0\ntx_bytes=2\nrx_bytes=1\n\
+             persistent_keepalive_interval=25\nallowed_ip=10.0.0.0/8\n\
              allowed_ip=fd00::/64\nerrno=0\n\n",
             "0".repeat(62),
             hex(2),

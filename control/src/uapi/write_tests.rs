@@ -6,14 +6,13 @@ use ringway_proto::crypto::PresharedKey;
 
 fn status(public: PublicKey) -> PeerStatus {
     PeerStatus {
-        public,
         endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
         last_handshake: Some(Duration::new(1_700_000_000, 5)),
         rx_bytes: 1,
         tx_bytes: 2,
         live: true,
         path_mtu: 1420,
-        heap_bytes: 0,
+        ..PeerStatus::unknown(public)
     }
 }
 

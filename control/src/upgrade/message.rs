@@ -6,14 +6,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ringway_proto::AccountId;
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
 use ringway_proto::record::{Reader, RecordError};
 use zeroize::Zeroizing;
 
+use super::accounts;
 use super::wire::WireError;
 use crate::manager::Manager;
-use crate::plane::{Operation, Secret};
+use crate::plane::{Operation, Secret, VolumeLeft};
 
 /// A greeting, the only thing said in the clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +135,8 @@ pub enum Message {
         /// As the core wrote it.
         bytes: Zeroizing<Vec<u8>>,
     },
+    /// Old: what is left of volumes of accounts. I have stopped carrying packets.
+    Volumes(Vec<VolumeLeft>),
     /// Old: that was all.
     PagesEnd(Given),
     /// New: I have it all.
@@ -166,6 +170,9 @@ impl Message {
             Self::Page { core, bytes } => {
                 out.u16(*core);
                 out.bytes(bytes);
+            }
+            Self::Volumes(volumes) => {
+                volumes.iter().for_each(|left| accounts::write_left(out.0, left));
             }
             Self::PagesEnd(given) => {
                 let Given { peers, sessions, handshakes_lost, packets_lost, paused_ns } = given;
@@ -220,6 +227,7 @@ impl Message {
             11 => Self::Ready { peers: reader.u64()?, sessions: reader.u64()? },
             12 => Self::Commit,
             13 => Self::Running,
+            14 => Self::Volumes(until_end(reader, accounts::read_left)?),
             _ => return Err(RecordError::Impossible { field: "message" }),
         })
     }
@@ -239,6 +247,7 @@ impl Message {
             Self::Ready { .. } => 11,
             Self::Commit => 12,
             Self::Running => 13,
+            Self::Volumes(_) => 14,
         }
     }
 
@@ -255,6 +264,7 @@ impl Message {
             Self::StepsEnd => "the end of the configuration",
             Self::Prepared => "that it is prepared",
             Self::Page { .. } => "sessions",
+            Self::Volumes(_) => "what is left of volumes",
             Self::PagesEnd(_) => "the end of the sessions",
             Self::Ready { .. } => "that it is ready",
             Self::Commit => "go",
@@ -417,7 +427,18 @@ impl Out<'_> {
                 self.u8(6);
                 self.socket(*endpoint);
             }
-            Operation::ListenPort(_)
+            Operation::PutAccount(id, account) => {
+                self.u8(7);
+                self.u32(id.0);
+                accounts::write(self.0, account);
+            }
+            Operation::Account(Some(id)) => {
+                self.u8(8);
+                self.u32(id.0);
+            }
+            Operation::Account(None)
+            | Operation::RemoveAccount(_)
+            | Operation::ListenPort(_)
             | Operation::Fwmark(_)
             | Operation::ReplacePeers
             | Operation::UpdateOnly
@@ -459,6 +480,8 @@ fn step(reader: &mut Reader<'_>) -> Result<Operation, RecordError> {
             Operation::AllowedIp(net.ok_or(RecordError::Impossible { field: "prefix" })?)
         }
         6 => Operation::Endpoint(reader.socket()?),
+        7 => Operation::PutAccount(AccountId(reader.u32()?), Box::new(accounts::read(reader)?)),
+        8 => Operation::Account(Some(AccountId(reader.u32()?))),
         _ => return Err(RecordError::Impossible { field: "step" }),
     })
 }

@@ -26,6 +26,7 @@
 //! could be replayed to it, until the session's next handshake. Whatever failed, new is not left
 //! behind with descriptors. Whoever tells old to end before *go* is obeyed; after it, new is told.
 
+mod accounts;
 pub mod message;
 pub mod new;
 pub mod old;

@@ -265,6 +265,9 @@ impl Heir {
                     peers += u64::from(page.peers);
                     sessions += u64::from(page.sessions);
                 }
+                Message::Volumes(volumes) => {
+                    desk.resume_volumes(&volumes).await.map_err(refused)?;
+                }
                 Message::PagesEnd(given) => break given,
                 other => return Err(other.unexpected("sessions")),
             }
@@ -321,7 +324,7 @@ async fn converge(started: &Started, offer: &Offer, role: &mut dyn Role) -> Opti
     if offer.part == Part::Wg {
         return None;
     }
-    Some(match gateway::reload(&started.desk, role).await {
+    Some(match gateway::reload(&started.desk, role, None).await {
         Ok(done) => format!("Configuration: {done}"),
         Err(why) => format!("warning: the configuration was not taken: {why}"),
     })

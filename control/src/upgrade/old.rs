@@ -27,7 +27,7 @@ use super::{Endpoints, Legacy, own_capabilities, own_name};
 use crate::gateway::desk::{Desk, DeskError};
 use crate::gateway::start::Started;
 use crate::manager;
-use crate::plane::{Operation, Peer, Plane, Secret};
+use crate::plane::{Account, Operation, Peer, Plane, Secret};
 
 /// How long the other process may think about the offer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,8 +55,11 @@ const REFUSE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Steps of configuration in one message.
 const STEPS_PER_MESSAGE: usize = 1000;
 
+/// Volumes of accounts in one message.
+const VOLUMES_PER_MESSAGE: usize = 1000;
+
 /// Steps about a peer before its prefixes, at most.
-const STEPS_PER_PEER: usize = 4;
+const STEPS_PER_PEER: usize = 5;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -169,7 +172,10 @@ async fn give<'a>(
     expect(wire.receive(ANSWER_TIMEOUT).await?, &Message::Accept)?;
     *progress = Progress::Given;
     give_descriptors(wire, started, legacy).await?;
-    let told = |plane: &Plane| steps(plane.private(), plane.peers(), &legacy.endpoints);
+    let told = |plane: &Plane| {
+        let peers = steps(plane.private(), plane.peers(), &legacy.endpoints);
+        account_steps(plane).into_iter().chain(peers).collect::<Vec<_>>()
+    };
     for steps in desk.with_plane(told) {
         wire.send(&Message::Steps(steps)).await?;
     }
@@ -187,6 +193,11 @@ async fn pause(wire: &mut Wire, desk: &Desk, progress: &mut Progress) -> Result<
     *progress = Progress::Paused;
     let pending = desk.pause_cores().await?;
     let given = give_sessions(wire, desk, pending, paused_ns).await?;
+    // Every core stands still by now.
+    let volumes = desk.volumes_left().await?;
+    for some in volumes.chunks(VOLUMES_PER_MESSAGE) {
+        wire.send(&Message::Volumes(some.to_vec())).await?;
+    }
     wire.send(&Message::PagesEnd(given)).await?;
     match wire.receive(PAUSE_LIMIT).await? {
         Message::Ready { peers, .. } if peers == given.peers => Ok(()),
@@ -339,6 +350,7 @@ fn steps<'a>(
         if peer.keepalive_s > 0 {
             piece.push(Operation::Keepalive(peer.keepalive_s));
         }
+        piece.extend(peer.account.map(|account| Operation::Account(Some(account))));
         piece.extend(endpoints.get(public).copied().map(Operation::Endpoint));
         for net in peer.allowed_ips.iter() {
             if piece.len() >= STEPS_PER_MESSAGE {
@@ -353,6 +365,16 @@ fn steps<'a>(
     }
     pieces.push(piece);
     pieces
+}
+
+/// The accounts as steps, in pieces: those that others are below first.
+fn account_steps(plane: &Plane) -> Vec<Vec<Operation>> {
+    let mut all: Vec<_> =
+        plane.accounts().map(|(id, account)| (plane.depth(id), id, account)).collect();
+    all.sort_by_key(|(depth, id, _)| (*depth, *id));
+    let put =
+        |(_, id, account): &(usize, _, &Account)| Operation::PutAccount(*id, Box::new(**account));
+    all.chunks(STEPS_PER_MESSAGE).map(|some| some.iter().map(put).collect()).collect()
 }
 
 async fn give_sessions(

@@ -16,6 +16,7 @@ fn a_peer_with_many_prefixes_is_told_in_pieces_that_name_it() {
     let peer = |allowed_ips| Peer {
         preshared: PresharedKey::default(),
         keepalive_s: 25,
+        account: None,
         allowed_ips,
         owner: CoreId(0),
     };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ringway_control::api::accounts::{Passwords, StoreAccounts};
+use ringway_control::api::accounts::{PasswordRefused, Passwords, StoreAccounts};
 use ringway_control::api::first_start::FirstStart;
 use ringway_control::api::live::*;
 use ringway_control::api::server::bounds::Bounds;
@@ -486,9 +486,10 @@ impl Judge {
 }
 
 impl Passwords for Judge {
-    fn hash(&self, name: &str, password: &str) -> Result<String, String> {
+    fn hash(&self, name: &str, password: &str) -> Result<String, PasswordRefused> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(self.0.hash_password(name, &Secret::new(password)))
+        let hashed = runtime.block_on(self.0.hash_password(name, &Secret::new(password)));
+        hashed.map_err(PasswordRefused::Weak)
     }
 }
 

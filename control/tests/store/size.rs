@@ -44,10 +44,11 @@ fn many_devices_are_loaded_in_pages() {
         }
         let filled = started.elapsed();
         let (before, started) = (resident_kib(), Instant::now());
+        let page = (devices() / 3).min(5_000);
         let mut all = Vec::new();
         let mut after = None;
         loop {
-            let rows = world.read(move |db| db.load_access(after, 700));
+            let rows = world.read(move |db| db.load_access(after, page));
             let Some(last) = rows.last() else { break };
             after = Some(last.device.id);
             all.extend(rows);

@@ -335,6 +335,31 @@ fn a_backup_of_a_running_store_is_one_whole_private_file() {
 }
 
 #[test]
+fn an_erased_name_is_nowhere_in_the_file() {
+    const NAME: &str = "zenobia-of-palmyra";
+    let world = World::sqlite();
+    for round in 0..30 {
+        add(&world, &format!("u{round}"));
+        world.write(move |db| {
+            let detail = serde_json::json!({ "name": NAME, "round": round });
+            db.append_audit(Default::default(), "local:0", "user.update", NAME, &detail)
+        });
+    }
+    let (user, path) = (made::user(NAME), world.file().unwrap());
+    let id = user.id;
+    world.write(move |db| db.insert_user(&user, &UserSecrets::default()));
+    let holds = |end: &str| {
+        let bytes = fs::read(beside(&path, end)).unwrap_or_default();
+        bytes.windows(NAME.len()).any(|window| window == NAME.as_bytes())
+    };
+    assert!(holds("-wal"), "the test looks at the right place");
+    world.write(move |db| db.erase_user(id, Default::default(), "local:0"));
+    assert!(!holds("") && !holds("-wal"), "at once, while the store runs");
+    world.close();
+    assert!(!holds("") && !beside(&path, "-wal").exists());
+}
+
+#[test]
 fn a_backup_is_checked_before_it_replaces_a_store_that_rests() {
     let (old, backup_file) = (filled(), folder().join("backup.db"));
     {

@@ -15,6 +15,7 @@ pub mod icmp;
 pub mod mss;
 pub mod path_mtu;
 mod policy;
+pub mod qos;
 
 use ringway_proto::ip::Packet;
 use ringway_proto::{DropReason, Instant};

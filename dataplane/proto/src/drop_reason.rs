@@ -67,6 +67,10 @@ drop_reasons! {
     OverShare "over_share" "More than the session's share of an overloaded core.",
     StagedQueueFull "staged_queue_full" "More packets waiting for a handshake than the peer may stage.",
     StagedExpired "staged_expired" "Waited for a handshake that never finished.",
+    // Accounts.
+    RateExceededToExit "rate_exceeded_to_exit" "From a client, beyond the rate of its account or of one above it.",
+    RateExceededToClient "rate_exceeded_to_client" "For a client, beyond the rate of its account or of one above it.",
+    QuotaExceeded "quota_exceeded" "The volume of the account, or of one above it, is used up.",
     // Resources.
     TransmitExhausted "transmit_exhausted" "No transmit slot was free.",
     TunExhausted "tun_exhausted" "No TUN write slot was free.",

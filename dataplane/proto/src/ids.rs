@@ -18,3 +18,7 @@ pub struct PeerId {
 /// section 5.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReceiverIndex(pub u32);
+
+/// What limits and meters some peers of any core. Chosen by control, dense from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountId(pub u32);

@@ -20,5 +20,5 @@ pub mod time;
 pub mod wireguard;
 
 pub use drop_reason::DropReason;
-pub use ids::{CoreId, PeerId, ReceiverIndex};
-pub use time::{Instant, Now};
+pub use ids::{AccountId, CoreId, PeerId, ReceiverIndex};
+pub use time::{Instant, Now, Stamp};

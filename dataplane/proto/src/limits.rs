@@ -91,6 +91,9 @@ pub const WALK_UNITS_VISIT: u32 = 1;
 /// Giving or taking one prefix: two tables.
 pub const WALK_UNITS_PREFIX: u32 = 2;
 
+/// Making, changing or removing one account: a branch and a home.
+pub const WALK_UNITS_ACCOUNT: u32 = 20;
+
 /// Removing one peer: its keys and replay marks are erased.
 pub const WALK_UNITS_REMOVAL: u32 = 20;
 

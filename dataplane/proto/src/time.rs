@@ -65,6 +65,48 @@ impl Sub<Duration> for Instant {
     }
 }
 
+/// An instant to an eighth of a second, or none, in four bytes: for what people look at, of which
+/// every peer has some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp(u32);
+
+impl Stamp {
+    /// Nanoseconds of half a step, as a power of two. All steps are nine years.
+    const SHIFT: u32 = 26;
+
+    /// No instant.
+    pub const NONE: Self = Self(0);
+
+    /// The step that `now` is in.
+    #[must_use]
+    #[inline]
+    pub const fn at(now: Instant) -> Self {
+        // After nine years of the clock it begins anew, just as if the machine had been restarted.
+        Self((now.as_nanos() >> Self::SHIFT) as u32 | 1)
+    }
+
+    /// As a number: it means the same in every process of one machine.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// From that number.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The beginning of the step.
+    #[must_use]
+    pub const fn instant(self) -> Option<Instant> {
+        match self.0 {
+            0 => None,
+            step => Some(Instant::from_nanos((step as u64 & !1) << Self::SHIFT)),
+        }
+    }
+}
+
 /// Both clocks, read once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -72,4 +114,19 @@ pub struct Now {
     pub mono: Instant,
     /// Time since the Unix epoch, for TAI64N stamps and the time of the last handshake. May jump.
     pub wall: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_an_eighth_of_a_second_before_at_the_most() {
+        assert_eq!(Stamp::NONE.instant(), None);
+        for ms in [0, 1, 134, 135, 1_000, 86_400_000, 200_000_000_000] {
+            let at = Instant::from_nanos(ms * 1_000_000);
+            let stamped = Stamp::at(at).instant().expect("an instant");
+            assert!(stamped <= at && at.since(stamped) < Duration::from_millis(135), "{ms} ms");
+        }
+    }
 }

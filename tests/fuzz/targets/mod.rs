@@ -4,6 +4,7 @@
 //! corpus, as ordinary tests (`tests/replay.rs`). A function panics if and only if it found a bug.
 
 mod allowed_ips;
+mod api;
 mod batch;
 mod cmsg;
 mod configuration;
@@ -11,6 +12,7 @@ mod flow;
 mod input;
 mod ip;
 mod offload;
+mod sign_in;
 mod state;
 mod sums;
 mod wireguard;
@@ -41,6 +43,11 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "cmsg", run: cmsg::control_messages_are_read_within_bounds },
     Target { name: "uapi", run: configuration::requests_are_parsed_whatever_the_chunks },
     Target { name: "config", run: configuration::a_file_is_accepted_or_refused_with_a_line },
+    Target { name: "api_body", run: api::a_body_is_read_whole_or_refused_with_a_place },
+    Target { name: "api_config", run: api::a_configuration_is_shown_without_keys_and_restored },
+    Target { name: "access_token", run: sign_in::a_token_is_read_or_refused },
+    Target { name: "key_set", run: sign_in::a_key_set_is_bounded },
+    Target { name: "certificate", run: sign_in::a_certificate_ends_when_it_ends },
     Target { name: "flow", run: flow::packets_stay_sound_and_answers_are_not_answered },
     Target { name: "path_mtu", run: flow::a_path_stays_within_its_bounds },
 ];

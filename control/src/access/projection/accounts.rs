@@ -1,7 +1,7 @@
 //! Which accounts there are: the difference to what the cores were told.
 //!
-//! Accounts exist while somebody draws on them. One that is given up keeps its number until its last
-//! bytes have been counted: whoever counts says so with [`Projection::retired`].
+//! Accounts exist while somebody draws on them. One that is given up keeps its number until its
+//! last bytes have been counted: whoever counts says so with [`Projection::retired`].
 
 use ringway_proto::crypto::PublicKey;
 
@@ -39,6 +39,24 @@ impl Projection {
     pub fn remove_group(&mut self, id: GroupId) {
         self.groups.remove(&id);
         self.retire(Subject::Group(id));
+    }
+
+    /// Another process told the cores of this account before: the subject keeps it. To be called
+    /// before anybody is put. Returns whether the number was free.
+    pub fn adopt(&mut self, subject: Subject, number: Number) -> bool {
+        self.numbers.adopt(subject, number)
+    }
+
+    /// Whether anybody has this number, also to be counted.
+    #[must_use]
+    pub fn knows(&self, number: Number) -> bool {
+        self.told.contains_key(&number) || self.retiring.contains(&number)
+    }
+
+    /// Whether this key is a peer that the plane was told of.
+    #[must_use]
+    pub fn is_peer(&self, public: &PublicKey) -> bool {
+        self.peers.contains_key(public)
     }
 
     /// The accounts whose last bytes wait to be counted.
@@ -128,7 +146,7 @@ impl Projection {
             None => self.numbers.get(Subject::Gateway),
         };
         let rules = &person.rules;
-        let mut plan = AccountPlan::of(number, parent, rules.user_rate, tag(person.id.0));
+        let mut plan = AccountPlan::of(number, parent, rules.user_rate, 0);
         if let Some(quota) = rules.quota {
             plan.volume = Volume::Left(quota.bytes.saturating_sub(used));
             plan.exhausted = at_end(&quota);
@@ -145,7 +163,7 @@ impl Projection {
         let (number, fresh) = self.take(Subject::Group(id));
         if fresh {
             let parent = self.numbers.get(Subject::Gateway);
-            self.tell(AccountPlan::of(number, parent, rate, tag(id.0)));
+            self.tell(AccountPlan::of(number, parent, rate, 0));
         }
         Some(number)
     }
@@ -159,7 +177,7 @@ impl Projection {
         }
         let (number, fresh) = self.take(Subject::Group(id));
         let parent = self.numbers.get(Subject::Gateway);
-        self.tell(AccountPlan::of(number, parent, rate, tag(id.0)));
+        self.tell(AccountPlan::of(number, parent, rate, 0));
         if fresh {
             let of_group = |entry: &&super::Entry| entry.person.group == Some(id);
             let users: Vec<UserId> =
@@ -174,7 +192,7 @@ impl Projection {
     fn take(&mut self, subject: Subject) -> (Number, bool) {
         let (number, fresh) = self.numbers.take(subject);
         let returns = self.retiring.remove(&number);
-        (number, fresh || returns)
+        (number, fresh || returns || !self.told.contains_key(&number))
     }
 
     /// Says what an account should be, unless it was said already.

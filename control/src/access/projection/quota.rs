@@ -5,40 +5,10 @@
 
 use super::{Entry, Note, Projection};
 use crate::access::clock::Moment;
+use crate::directory::quota::period;
 use crate::store::records::{Period, Timestamp, UserId};
 
 const DAY_MS: i64 = 86_400_000;
-/// The epoch was a Thursday.
-const MONDAY_OFFSET_DAYS: i64 = 3;
-
-/// The first moment of the period that `at` lies in, and of the one after it, if there is one.
-#[must_use]
-pub(crate) fn bounds(period: Period, at: Timestamp) -> (Timestamp, Option<Timestamp>) {
-    let day = at.0.div_euclid(DAY_MS);
-    let days = |first: i64, next: i64| {
-        (Timestamp(first.saturating_mul(DAY_MS)), Some(Timestamp(next.saturating_mul(DAY_MS))))
-    };
-    match period {
-        Period::Day => days(day, day + 1),
-        Period::Week => {
-            let first = (day + MONDAY_OFFSET_DAYS).div_euclid(7) * 7 - MONDAY_OFFSET_DAYS;
-            days(first, first + 7)
-        }
-        Period::Month => month(at).unwrap_or_else(|| days(day, day + 31)),
-        Period::Total => (Timestamp(0), None),
-    }
-}
-
-fn month(at: Timestamp) -> Option<(Timestamp, Option<Timestamp>)> {
-    let utc = jiff::tz::TimeZone::UTC;
-    let date = jiff::Timestamp::from_millisecond(at.0).ok()?.to_zoned(utc.clone()).date();
-    let first = date.first_of_month();
-    let next = first.checked_add(jiff::Span::new().months(1)).ok()?;
-    let moment = |date: jiff::civil::Date| {
-        date.to_zoned(utc.clone()).ok().map(|zoned| Timestamp(zoned.timestamp().as_millisecond()))
-    };
-    Some((moment(first)?, Some(moment(next)?)))
-}
 
 impl Projection {
     /// How much of its quota a user has used in this period, and when that ends.
@@ -88,7 +58,7 @@ impl Entry {
             self.period_ends = None;
             return false;
         };
-        let (_, end) = bounds(quota.period, now.wall);
+        let (_, end) = period(quota.period, now.wall);
         match self.period_ends {
             Some(before) if now.wall >= before => {
                 (self.used, self.period_ends) = (0, end);
@@ -118,44 +88,4 @@ const fn longest(period: Period) -> i64 {
             Period::Month => 31,
             Period::Total => 0,
         }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn periods_begin_at_midnight_on_mondays_and_on_the_first() {
-        let cases = [
-            (Period::Day, "2026-11-30T20:07:00Z", "2026-11-30T00:00:00Z", "2026-12-01T00:00:00Z"),
-            (Period::Week, "2026-11-30T00:00:00Z", "2026-11-30T00:00:00Z", "2026-12-07T00:00:00Z"),
-            (Period::Week, "2026-11-29T23:59:59Z", "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z"),
-            (Period::Month, "2028-02-29T12:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
-            (Period::Month, "2026-12-31T23:59:59Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"),
-            (Period::Week, "1970-01-01T00:00:00Z", "1969-12-29T00:00:00Z", "1970-01-05T00:00:00Z"),
-        ];
-        for (period, now, first, next) in cases {
-            assert_eq!(bounds(period, at(now)), (at(first), Some(at(next))), "{period:?} {now}");
-        }
-        assert_eq!(bounds(Period::Total, at("2026-11-30T00:00:00Z")), (Timestamp(0), None));
-    }
-
-    #[test]
-    fn every_moment_lies_in_its_period() {
-        let mut moment = at("2024-01-01T00:00:00Z");
-        while moment < at("2029-01-01T00:00:00Z") {
-            for period in [Period::Day, Period::Week, Period::Month] {
-                let (first, next) = bounds(period, moment);
-                let next = next.unwrap();
-                assert!(first <= moment && moment < next, "{period:?} {moment}");
-                assert!(next.since(first) <= longest(period));
-                assert_eq!(bounds(period, next).0, next);
-            }
-            moment = moment.plus_ms(7_777_777);
-        }
-    }
 }

@@ -97,7 +97,7 @@ struct PutQuery {
 #[utoipa::path(put, path = "/api/v1/config", operation_id = "putConfig", tag = "config",
     params(PutQuery, ("If-Match" = Option<String>, Header,
         description = "ETag of what the change starts from, or `*`; without it 428 is answered")),
-    request_body(content = String, content_type = "application/toml",
+    request_body(content((String = "application/toml"), (String = "text/plain")),
         description = "The whole file"),
     responses((status = 200, description = "What changed, or would", body = Outcome,
         headers(("ETag" = String, description = "Version and hash")))))]
@@ -107,14 +107,14 @@ async fn put(
     StrictQuery(query): StrictQuery<PutQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let tag = if_match(request.headers())?;
-    expect_type(request.headers(), &[TOML, "text/plain"])?;
     if query.confirm_within.is_some_and(|seconds| !CONFIRM_WITHIN_S.contains(&seconds)) {
         let message = "must be 10 to 3600 seconds";
         let errors = vec![FieldError::new("?confirm_within", message)];
         let detail = format!("confirm_within {message}");
         return Err(Problem { errors, ..Problem::new(Reason::BadQuery, detail) });
     }
+    let tag = if_match(request.headers())?;
+    expect_type(request.headers(), &[TOML, "text/plain"])?;
     let bytes = body(request).await?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Problem::new(Reason::ConfigInvalid, "The text is not UTF-8"))?;
@@ -151,7 +151,7 @@ fn if_match(headers: &HeaderMap) -> Result<String, Problem> {
     let tag = given.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
     tag.map(str::to_owned).ok_or_else(|| {
         let detail = "If-Match takes one ETag in quotation marks, or *";
-        Problem::new(Reason::StaleVersion, detail)
+        Problem::new(Reason::BadRequest, detail)
     })
 }
 
@@ -217,7 +217,7 @@ async fn roll_back(
 #[into_params(parameter_in = Query)]
 struct VersionsQuery {
     /// `next` of the page before.
-    #[param(max_length = 64)]
+    #[param(max_length = 256)]
     after: Option<String>,
     /// Most rows.
     #[param(minimum = 1, maximum = 1000, default = 100)]

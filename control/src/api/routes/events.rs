@@ -23,6 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::problem::FieldError;
+use crate::api::query::bounded;
 use crate::api::{ApiState, Need, Part, Problem, Reason, StrictQuery, Who};
 use crate::events::{Event, Heard, Kind, Listener};
 use crate::store::records::Role;
@@ -65,6 +66,7 @@ async fn listen(
     StrictQuery(query): StrictQuery<ListenQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    bounded("kind", query.kind.as_ref(), 2048)?;
     let kinds = query.kind.as_deref().map(read_kinds).transpose()?;
     let Ok(place) = Arc::clone(state.listeners()).try_acquire_owned() else {
         let detail = "As many listen to events as may: try again later";

@@ -54,7 +54,7 @@ struct SignInInput {
 
 /// Who is signed in
 #[derive(Debug, Serialize, ToSchema)]
-struct SessionState {
+struct SignedIn {
     /// As the audit log writes it: `user:NAME`, `token:ID` or `local:UID`.
     actor: String,
     /// The user, unless it is root on the Unix socket.
@@ -82,7 +82,7 @@ struct ChallengeState {
 #[utoipa::path(post, path = "/api/v1/session", operation_id = "signIn", tag = "session",
     request_body = SignInInput,
     responses(
-        (status = 200, description = "Signed in", body = SessionState,
+        (status = 200, description = "Signed in", body = SignedIn,
             headers(("Set-Cookie" = String, description = "The session"))),
         (status = 202, description = "One more factor is needed", body = ChallengeState)))]
 async fn begin(
@@ -126,7 +126,7 @@ async fn begin(
     let login = begun
         .map_err(|error| Problem::new(Reason::Overloaded, error.to_string()).retry_after(60))?;
     state.hub().publish(state.now(), Kind::SignInAccepted, name.clone(), json!({ "by": "api" }));
-    let shown = SessionState {
+    let shown = SignedIn {
         actor: format!("user:{name}"),
         user: Some(user),
         role: account.user.role,
@@ -175,9 +175,9 @@ fn set_cookie(door: Door, value: &str, seconds: i64) -> Result<HeaderValue, Prob
 
 /// Who is signed in
 #[utoipa::path(get, path = "/api/v1/session", operation_id = "getSession", tag = "session",
-    responses((status = 200, description = "The caller", body = SessionState)))]
-async fn show(caller: Caller, login: Option<Extension<Login>>) -> Json<SessionState> {
-    Json(SessionState {
+    responses((status = 200, description = "The caller", body = SignedIn)))]
+async fn show(caller: Caller, login: Option<Extension<Login>>) -> Json<SignedIn> {
+    Json(SignedIn {
         actor: caller.actor(),
         user: caller.user(),
         role: caller.role,

@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use crate::api::live::{LivePage, SessionFilter, SessionState, SessionView};
 use crate::api::paged::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::api::problem::FieldError;
+use crate::api::query::bounded;
 use crate::api::{ApiState, Caller, Need, Paged, Part, Problem, Reason, StrictQuery, Who};
 use crate::store::records::Role;
 
@@ -56,14 +57,21 @@ async fn list(
     State(state): State<ApiState>,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Paged<SessionView>>, Problem> {
+    bounded("user", query.user.as_ref(), 128)?;
+    bounded("device", query.device.as_ref(), 128)?;
+    bounded("source", query.source.as_ref(), 64)?;
     let page = page(query.after, query.limit)?;
     let ListQuery { user, device, state: in_state, source, .. } = query;
     let filter = SessionFilter { user, device, state: in_state, source };
     Ok(Json(state.live().sessions(filter, page).await?))
 }
 
+/// Characters of a cursor; the longest of ours is a name.
+const AFTER_MAX: usize = 256;
+
 /// Reads which page is meant.
 pub(super) fn page(after: Option<String>, limit: Option<u32>) -> Result<LivePage, Problem> {
+    bounded("after", after.as_ref(), AFTER_MAX)?;
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if (1..=LIMIT_MAX).contains(&limit) {
         return Ok(LivePage { after, limit });

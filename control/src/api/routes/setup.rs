@@ -29,9 +29,9 @@ struct SetupInput {
     #[schema(max_length = 128)]
     secret: String,
     /// Name to sign in with: 1 to 64 of `a-z 0-9 . _ @ -`.
-    #[schema(min_length = 1, max_length = 64, example = "admin")]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9._@-]+$", example = "admin")]
     name: String,
-    /// A password of at least ten characters.
+    /// A password of at least ten bytes, which obeys the rules for passwords.
     #[schema(min_length = 10, max_length = 1024)]
     password: String,
 }
@@ -56,14 +56,9 @@ async fn setup(
     StrictJson(input): StrictJson<SetupInput>,
 ) -> Result<(StatusCode, Json<SetupDone>), Problem> {
     let (secret, password) = (Zeroizing::new(input.secret), Zeroizing::new(input.password));
-    state.first_start().check(&secret, state.now())?;
     let name = input.name;
-    let letter =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._@-".contains(&byte);
-    if !(1..=64).contains(&name.len()) || !name.bytes().all(letter) {
-        let message = "must be 1 to 64 of a-z 0-9 . _ @ -";
-        return Err(Problem::invalid(vec![FieldError::new("/name", message)]));
-    }
+    check(&secret, &name, &password)?;
+    state.first_start().check(&secret, state.now())?;
     let made = state.accounts().make_first(name.clone(), password, state.now()).await;
     if made.as_ref().is_ok() || made.as_ref().is_err_and(|no| no.reason == Reason::Gone) {
         state.first_start().close();
@@ -71,4 +66,21 @@ async fn setup(
     let user = made?;
     state.hub().publish(state.now(), Kind::UserCreated, name.clone(), json!({ "by": "setup" }));
     Ok((StatusCode::CREATED, Json(SetupDone { user, name })))
+}
+
+fn check(secret: &str, name: &str, password: &str) -> Result<(), Problem> {
+    let letter =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._@-".contains(&byte);
+    let named = (1..=64).contains(&name.len()) && name.bytes().all(letter);
+    let right = [
+        ("/secret", secret.len() <= 128, "may have 128 bytes"),
+        ("/name", named, "must be 1 to 64 of a-z 0-9 . _ @ -"),
+        ("/password", (10..=1024).contains(&password.len()), "must have 10 to 1024 bytes"),
+    ];
+    let errors: Vec<FieldError> = right
+        .iter()
+        .filter(|(_, right, _)| !right)
+        .map(|(pointer, _, message)| FieldError::new(*pointer, *message))
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
 }

@@ -168,7 +168,7 @@ async fn the_configuration_is_read_without_keys_and_written_from_what_was_read()
     let old = tag(&world).await;
     let wanted = text(&[2, 3]);
     assert_eq!(put(&world, "", "\"v9-x\"", &wanted).await.problem(), "stale-version");
-    assert_eq!(put(&world, "", "W/\"v1\"", &wanted).await.problem(), "stale-version");
+    assert_eq!(put(&world, "", "W/\"v1\"", &wanted).await.problem(), "bad-request");
     let without = root(Ask::new("PUT", "/api/v1/config")).body("application/toml", &*wanted);
     assert_eq!(world.send(without).await.problem(), "precondition-required");
     let dry = put(&world, "?dry_run=true", &old, &wanted).await.json();

@@ -162,7 +162,7 @@ async fn what_the_authentication_says_reaches_the_client() {
     assert_eq!((answer.status.as_u16(), &answer.json()["continuation"]), (202, &json!("c1")));
     let answer = world.send(ask("flooder")).await;
     assert_eq!(
-        (answer.problem().as_str(), &*answer.headers["retry-after"].to_str().unwrap()),
+        (answer.problem().as_str(), answer.headers["retry-after"].to_str().unwrap()),
         ("too-many-requests", "9")
     );
     let answer = world.send(ask("nobody-home")).await;

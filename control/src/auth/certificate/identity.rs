@@ -1,5 +1,5 @@
-//! What a client certificate says about its holder. Called only with certificates whose chain has been
-//! validated: nothing here proves anything.
+//! What a client certificate says about its holder. Called only with certificates whose chain has
+//! been validated: nothing here proves anything.
 
 use std::collections::BTreeMap;
 
@@ -63,13 +63,13 @@ pub(super) fn read(
     let subject = certificate.subject();
     let names: Vec<String> = match user_from {
         UserFrom::CommonName => subject.iter_common_name().filter_map(text).collect(),
-        UserFrom::Email => alternative(certificate, |name| match name {
-            GeneralName::RFC822Name(mail) => Some((*mail).to_owned()),
-            _ => None,
+        UserFrom::Email => alternative(certificate, |name| {
+            let GeneralName::RFC822Name(mail) = name else { return None };
+            Some((*mail).to_owned())
         }),
-        UserFrom::PrincipalName => alternative(certificate, |name| match name {
-            GeneralName::OtherName(oid, value) if oid.to_id_string() == UPN => utf8(value),
-            _ => None,
+        UserFrom::PrincipalName => alternative(certificate, |name| {
+            let GeneralName::OtherName(oid, value) = name else { return None };
+            if oid.to_id_string() == UPN { utf8(value) } else { None }
         }),
     };
     // Two names are none: which of them counts would be a matter of order.
@@ -95,7 +95,9 @@ fn policies(
     for extension in certificate.extensions() {
         if let ParsedExtension::CertificatePolicies(policies) = extension.parsed_extension() {
             let known = policies.iter().take(WORDS_MAX);
-            found.extend(known.filter_map(|p| permissions.get(&p.policy_id.to_id_string()).cloned()));
+            found.extend(
+                known.filter_map(|p| permissions.get(&p.policy_id.to_id_string()).cloned()),
+            );
         }
     }
     found
@@ -106,7 +108,9 @@ fn alternative(
     pick: impl Fn(&GeneralName<'_>) -> Option<String>,
 ) -> Vec<String> {
     let names = certificate.subject_alternative_name().ok().flatten();
-    names.map(|names| names.value.general_names.iter().filter_map(pick).collect()).unwrap_or_default()
+    names
+        .map(|names| names.value.general_names.iter().filter_map(pick).collect())
+        .unwrap_or_default()
 }
 
 fn text(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {

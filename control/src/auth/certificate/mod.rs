@@ -1,10 +1,11 @@
 //! Client certificates: whose chain is believed, whether it was taken back, and whom it names.
 //!
-//! TLS has proved that the client holds the key; here the chain is validated for the purpose of a client,
-//! with revocation lists for every certificate below the authority. What the client is told is three
-//! sentences ("no certificate provided", "certificate validation failed", "certificate revoked"); the
-//! details are in the log and the counters. Whoever came in by a certificate can be found again when it
-//! is revoked ([`Certificates::revoked_now`]). This module must not know TLS or users.
+//! TLS has proved that the client holds the key; here the chain is validated for the purpose of a
+//! client, with revocation lists for every certificate below the authority. What the client is told
+//! is three sentences ("no certificate provided", "certificate validation failed", "certificate
+//! revoked"); the details are in the log and the counters. Whoever came in by a certificate can be
+//! found again when it is revoked ([`Certificates::revoked_now`]). This module must not know TLS or
+//! users.
 
 mod identity;
 mod trust;
@@ -35,7 +36,8 @@ pub const CHAIN_MAX: usize = 10;
 /// Bytes of one.
 pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 
-/// What certificates may be signed with: nothing below SHA-256, RSA from 2048 bits, curves from 256.
+/// What certificates may be signed with: nothing below SHA-256, RSA from 2048 bits, curves from
+/// 256.
 static SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithms::ECDSA_P256_SHA256,
     algorithms::ECDSA_P256_SHA384,
@@ -178,7 +180,8 @@ impl Certificates {
             return Err(Reason::CertificateMalformed);
         }
         let id = self.validate(own, above, now)?;
-        let (_, parsed) = X509Certificate::from_der(own).map_err(|_| Reason::CertificateMalformed)?;
+        let (_, parsed) =
+            X509Certificate::from_der(own).map_err(|_| Reason::CertificateMalformed)?;
         if !identity::is_strong(&parsed) {
             return Err(Reason::CertificateWeak);
         }

@@ -1,10 +1,10 @@
-//! Whom certificates are believed: authorities and revocation lists, read from files and read again when
-//! they change.
+//! Whom certificates are believed: authorities and revocation lists, read from files and read again
+//! when they change.
 //!
 //! A file that cannot be read or is damaged leaves what was in force in force, and says so: half a
-//! revocation list must neither open the door nor shut it for all. The files are the operator's; a list
-//! is believed for its issuer's name, and its signature is checked each time a chain is. This module must
-//! not know clients.
+//! revocation list must neither open the door nor shut it for all. The files are the operator's; a
+//! list is believed for its issuer's name, and its signature is checked each time a chain is. This
+//! module must not know clients.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -61,7 +61,10 @@ impl Trust {
             trust.add_authority(&der).map_err(|why| within(authorities, &why))?;
         }
         if trust.anchors.is_empty() {
-            return Err(within(authorities, "no certificate in it: it must be a PEM file of authorities"));
+            return Err(within(
+                authorities,
+                "no certificate in it: it must be a PEM file of authorities",
+            ));
         }
         for path in lists {
             let bytes = read(path)?;

@@ -175,8 +175,8 @@ impl Walker<'_> {
         let Some(door) = inner.door(factor) else {
             return Answer::Refused(missing(factor));
         };
-        // While somebody is locked out nothing is remembered: a right password, which must not be, would
-        // stand out among the wrong ones.
+        // While somebody is locked out nothing is remembered: a right password, which must not be,
+        // would stand out among the wrong ones.
         let may_remember = door.back_end.refusals_last() && !is_locked_out && state.is_none();
         let key = may_remember
             .then(|| inner.cache().key(door.back_end.name(), name, &attempt.credentials));
@@ -249,8 +249,8 @@ impl Walker<'_> {
         Ok(ticket)
     }
 
-    /// All is proved. Looks once more whether the user may come in: a credential that said who comes
-    /// was looked at before that was known.
+    /// All is proved. Looks once more whether the user may come in: a credential that said who
+    /// comes was looked at before that was known.
     fn through(&self, flow: Flow, person: Option<&Person>) -> Result<Outcome, Refusal> {
         let Self { inner, attempt, now, .. } = *self;
         let is_locked_out = inner.bans().is_locked_out(flow.name(), attempt.source, now);

@@ -1,10 +1,11 @@
 //! Local passwords: how they are hashed, checked and chosen.
 //!
-//! Argon2id in PHC strings. Every check costs the same: for a user who does not exist or has no password
-//! a dummy is checked that was made at start with the same parameters. Memory is bounded by how many
-//! hashes are computed at once, by whoever asks. Passwords are taken as the bytes that came: Unicode
-//! is not normalised, because a client that writes another form than the one the password was set with
-//! is rare, and a table of Unicode that changes with its version would lock users out with an upgrade.
+//! Argon2id in PHC strings. Every check costs the same: for a user who does not exist or has no
+//! password a dummy is checked that was made at start with the same parameters. Memory is bounded
+//! by how many hashes are computed at once, by whoever asks. Passwords are taken as the bytes that
+//! came: Unicode is not normalised, because a client that writes another form than the one the
+//! password was set with is rare, and a table of Unicode that changes with its version would lock
+//! users out with an upgrade.
 //!
 //! This module must not know users beyond the hash that it is given.
 
@@ -25,8 +26,8 @@ pub use rules::{BYTES_MAX, BYTES_MIN, RuleBroken, check};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasswordSettings {
     /// KiB of memory per hash, 8 to 1,048,576. Default 19,456 (19 MiB): with two passes it is what
-    /// OWASP asks for at least; 20 ms of one core here, and a guesser's graphics card is bound by its
-    /// memory.
+    /// OWASP asks for at least; 20 ms of one core here, and a guesser's graphics card is bound by
+    /// its memory.
     pub memory_kib: u32,
     /// Passes over that memory, 1 to 100. Default 2.
     pub passes: u32,
@@ -163,8 +164,8 @@ impl Drop for Permit<'_> {
 fn hash(argon2: &Argon2<'_>, password: &[u8]) -> Result<String, HashError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| HashError::Random(error.to_string()))?;
-    let salt = SaltString::encode_b64(&bytes)
-        .map_err(|error| HashError::Parameters(error.to_string()))?;
+    let salt =
+        SaltString::encode_b64(&bytes).map_err(|error| HashError::Parameters(error.to_string()))?;
     let hash = argon2.hash_password(password, &salt);
     hash.map(|hash| hash.to_string()).map_err(|error| HashError::Parameters(error.to_string()))
 }
@@ -193,8 +194,8 @@ impl std::fmt::Debug for LocalPasswords {
 }
 
 impl LocalPasswords {
-    /// Checks against the hashes that `people` keeps. On `runtime`, outdated hashes are replaced after
-    /// a success; without one they stay.
+    /// Checks against the hashes that `people` keeps. On `runtime`, outdated hashes are replaced
+    /// after a success; without one they stay.
     #[must_use]
     pub fn new(
         hasher: Hasher,

@@ -1,18 +1,19 @@
 //! Which passwords may be chosen.
 //!
-//! Length, not composition: rules about digits and signs make people write `Password1!`. Refused is what
-//! is guessed first: the user's own name, what is on every list of stolen passwords, and repetition. This
-//! module must not know how passwords are stored.
+//! Length, not composition: rules about digits and signs make people write `Password1!`. Refused is
+//! what is guessed first: the user's own name, what is on every list of stolen passwords, and
+//! repetition. This module must not know how passwords are stored.
 
 use crate::auth::backend::Secret;
 
-/// Fewest bytes. Eight characters of what people choose are found in a day; ten with this hash are not.
+/// Fewest bytes. Eight characters of what people choose are found in a day; ten with this hash are
+/// not.
 pub const BYTES_MIN: usize = 10;
 /// Most bytes: no passphrase is longer, and a hash of more would be a way to keep us busy.
 pub const BYTES_MAX: usize = 1024;
 
-/// What is at the front of every list of stolen passwords and is long enough to pass, in lower case and
-/// without the digits and signs that people put behind.
+/// What is at the front of every list of stolen passwords and is long enough to pass, in lower case
+/// and without the digits and signs that people put behind.
 const COMMON: &str = "password passwort qwertyuiop qwertzuiop qwerty qwerty123 1234567890 0987654321 \
     0123456789 123456789 12345678910 abcdefghij abc123abc123 letmein letmeinnow welcome welcomehome \
     iloveyou iloveyouso changeme changemenow administrator administrador admin adminadmin rootroot \
@@ -65,8 +66,7 @@ pub fn check(password: &Secret, user: &str) -> Result<(), RuleBroken> {
         return Err(RuleBroken::Name);
     }
     let core = lower.trim_matches(|c: char| !c.is_alphabetic());
-    let is_common =
-        COMMON.split_whitespace().any(|word| word == lower.as_str() || word == core);
+    let is_common = COMMON.split_whitespace().any(|word| word == lower.as_str() || word == core);
     if is_common {
         return Err(RuleBroken::Common);
     }
@@ -90,8 +90,16 @@ mod tests {
     #[test]
     fn what_is_guessed_first_is_refused() {
         for common in [
-            "qwertyuiop", "QwertyUiop", "password123!", "PASSWORD2026", "1234567890",
-            "hunter2hunter2", "administrator", "!!football!!", "welcome2026", "1q2w3e4r5t",
+            "qwertyuiop",
+            "QwertyUiop",
+            "password123!",
+            "PASSWORD2026",
+            "1234567890",
+            "hunter2hunter2",
+            "administrator",
+            "!!football!!",
+            "welcome2026",
+            "1q2w3e4r5t",
         ] {
             assert_eq!(checked(common), Err(RuleBroken::Common), "{common}");
         }
@@ -105,7 +113,8 @@ mod tests {
         for own in ["ann.smith@example.org", "XXAnn.Smith99", "is ann.smith there"] {
             assert_eq!(checked(own), Err(RuleBroken::Name), "{own}");
         }
-        for phrase in ["three small boats", "dritte Straße links", "correct horse battery staple"] {
+        for phrase in ["three small boats", "dritte Straße links", "correct horse battery staple"]
+        {
             assert_eq!(checked(phrase), Ok(()), "{phrase}");
         }
         assert_eq!(check(&Secret::new("a banana split"), "an"), Ok(()));

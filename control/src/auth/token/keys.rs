@@ -1,9 +1,9 @@
 //! Key sets of token issuers (JWKS, RFC 7517): what is read of them and what is believed.
 //!
-//! Only public keys that one of the five algorithms can use are taken; each is bound to the kind of key
-//! that it is, so that no token can have it used as anything else. Shared secrets are never taken, RSA
-//! below 2048 bits neither. A set is bounded in bytes and keys. This module must not know where a set
-//! comes from.
+//! Only public keys that one of the five algorithms can use are taken; each is bound to the kind of
+//! key that it is, so that no token can have it used as anything else. Shared secrets are never
+//! taken, RSA below 2048 bits neither. A set is bounded in bytes and keys. This module must not
+//! know where a set comes from.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,8 +17,8 @@ pub const KEYS_MAX: usize = 64;
 /// RSA moduli in bits, from what is still safe to what still verifies quickly.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// Algorithms that an issuer may be pinned to. There is no other: `none` is no signature, and the HS
-/// family is made with a key that whoever verifies could sign with.
+/// Algorithms that an issuer may be pinned to. There is no other: `none` is no signature, and the
+/// HS family is made with a key that whoever verifies could sign with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Alg {
     /// Ed25519.
@@ -159,7 +159,8 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// Too large, malformed, or without a key that can be used. Single keys that cannot be are left out.
+    /// Too large, malformed, or without a key that can be used. Single keys that cannot be are left
+    /// out.
     pub fn parse(bytes: &[u8]) -> Result<Self, SetError> {
         if bytes.len() > SET_BYTES_MAX {
             return Err(SetError::Large);
@@ -196,8 +197,8 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// The key for a token that names `id` and `alg`. A token that names no key gets the only one that
-    /// fits, if there is only one.
+    /// The key for a token that names `id` and `alg`. A token that names no key gets the only one
+    /// that fits, if there is only one.
     pub(super) fn find(&self, id: Option<&str>, alg: Alg) -> Result<&DecodingKey, NoKey> {
         let fits = |key: &&Key| {
             key.kind == alg.kind() && key.alg.as_deref().is_none_or(|own| own == alg.word())
@@ -232,8 +233,7 @@ fn key(entry: Entry) -> Result<Key, &'static str> {
             (Kind::Ed25519, DecodingKey::from_ed_components(x))
         }
         ("EC", Some(curve @ ("P-256" | "P-384"))) => {
-            let (kind, bytes) =
-                if curve == "P-256" { (Kind::P256, 32) } else { (Kind::P384, 48) };
+            let (kind, bytes) = if curve == "P-256" { (Kind::P256, 32) } else { (Kind::P384, 48) };
             let x = sized(x, bytes).ok_or(damaged)?;
             let y = sized(y, bytes).ok_or(damaged)?;
             (kind, DecodingKey::from_ec_components(x, y))

@@ -1,10 +1,10 @@
 //! Access tokens: signed JWTs of issuers that were configured (RFC 7519, RFC 8725).
 //!
 //! The issuer in a token picks the configuration, and the configuration says everything else: which
-//! algorithms, whose keys, for whom. Nothing that a token says about how to verify it is believed beyond
-//! that: no `jku`, no `x5u`, no key in the header. Times have a leeway of at most a minute. What a token
-//! is missing, or has of another type, refuses it. Verifying takes a thread of the lane; waiting for keys
-//! takes none. This module must not know users.
+//! algorithms, whose keys, for whom. Nothing that a token says about how to verify it is believed
+//! beyond that: no `jku`, no `x5u`, no key in the header. Times have a leeway of at most a minute.
+//! What a token is missing, or has of another type, refuses it. Verifying takes a thread of the
+//! lane; waiting for keys takes none. This module must not know users.
 
 mod keys;
 mod ring;
@@ -112,7 +112,10 @@ impl Tokens {
         let mut names: Vec<&str> = issuers.iter().map(|i| i.settings.issuer.as_str()).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()) {
-            return Err(format!("token issuer \"{}\" is there twice", twice.first().unwrap_or(&"")));
+            return Err(format!(
+                "token issuer \"{}\" is there twice",
+                twice.first().unwrap_or(&"")
+            ));
         }
         Ok(Self { issuers: issuers.into() })
     }
@@ -228,8 +231,7 @@ impl Parsed {
         else {
             return Err(Reason::TokenMalformed);
         };
-        let decode =
-            |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::TokenMalformed);
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::TokenMalformed);
         decode(signature)?;
         let message = header.len() + 1 + claims.len();
         let header: Header =
@@ -272,7 +274,11 @@ impl Parsed {
         let key = keys.find(self.header.kid.as_deref(), alg).map_err(no_key)?;
         let message = self.message.expose().as_bytes();
         let is_signed = jsonwebtoken::crypto::verify(&self.signature, message, key, alg.verifier());
-        if is_signed.is_ok_and(|is_signed| is_signed) { Ok(()) } else { Err(Reason::TokenSignature) }
+        if is_signed.is_ok_and(|is_signed| is_signed) {
+            Ok(())
+        } else {
+            Err(Reason::TokenSignature)
+        }
     }
 
     /// What it says, if it holds now and is meant for us.

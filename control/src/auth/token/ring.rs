@@ -1,10 +1,10 @@
 //! Where the keys of an issuer come from, and how often they are fetched.
 //!
-//! Keys are fetched in the background before they are old. While the server is unreachable the old ones
-//! go on to be used, up to a bound. A token that names an unknown key has them fetched at once, but not
-//! more often than once per interval, however many such tokens come: whoever waits meanwhile waits for
-//! the same fetch. What is fetched is bounded in bytes and time, and no redirect is followed. This module
-//! must not know tokens.
+//! Keys are fetched in the background before they are old. While the server is unreachable the old
+//! ones go on to be used, up to a bound. A token that names an unknown key has them fetched at
+//! once, but not more often than once per interval, however many such tokens come: whoever waits
+//! meanwhile waits for the same fetch. What is fetched is bounded in bytes and time, and no
+//! redirect is followed. This module must not know tokens.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,8 +15,8 @@ use reqwest::Url;
 use super::keys::{KeySet, SET_BYTES_MAX};
 use crate::store::records::Timestamp;
 
-/// The longest that a fetch may take: within a client's patience, and a server that needs longer for a
-/// few kilobytes is not well.
+/// The longest that a fetch may take: within a client's patience, and a server that needs longer
+/// for a few kilobytes is not well.
 const FETCH_MAX: Duration = Duration::from_secs(5);
 
 /// Where keys come from.

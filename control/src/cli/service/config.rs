@@ -9,11 +9,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Desk, Noun};
+use crate::cli::args::ImportArgs;
 use crate::cli::ask::SureArgs;
 use crate::cli::client::{Answer, Body, Extra, path};
 use crate::cli::show::{moment, plain, word};
 use crate::cli::table::Table;
-use crate::cli::{given, print, say};
+use crate::cli::{commands, given, print, say};
 use crate::failure::{Failure, Status};
 
 /// Longest configuration, in bytes; the API takes as much.
@@ -34,6 +35,8 @@ pub(crate) enum ConfigVerb {
     Rollback(RollbackArgs),
     /// List the versions that were in force, or print one
     History(HistoryArgs),
+    /// Print the configuration of another program as one for this; asks no gateway
+    Import(ImportArgs),
 }
 
 /// `ringway config show`.
@@ -84,6 +87,9 @@ pub(crate) struct HistoryArgs {
 
 /// Does it.
 pub(crate) fn run(noun: Noun<ConfigVerb>) -> Result<Status, Failure> {
+    if let ConfigVerb::Import(args) = &noun.verb {
+        return commands::config_import(args);
+    }
     let desk = noun.common.desk()?;
     match noun.verb {
         ConfigVerb::Show(args) => show(&desk, &args),
@@ -96,6 +102,7 @@ pub(crate) fn run(noun: Noun<ConfigVerb>) -> Result<Status, Failure> {
         }
         ConfigVerb::Rollback(args) => rollback(&desk, &args),
         ConfigVerb::History(args) => history(&desk, &args),
+        ConfigVerb::Import(args) => commands::config_import(&args),
     }
 }
 

@@ -71,12 +71,13 @@ fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::stats::openmetrics;
+    use crate::stats::service::ServiceStats;
     use crate::stats::snapshot::samples;
     use proptest::prelude::*;
 
     #[test]
     fn what_the_gateway_writes_is_read() {
-        let metrics = read(&openmetrics::write(&samples::snapshot()));
+        let metrics = read(&openmetrics::write(&samples::snapshot(), &ServiceStats::default()));
         assert_eq!(metrics.cores.len(), 2);
         let bytes: u64 = metrics.cores.values().map(|core| core.up_bytes).sum();
         assert_eq!(bytes, 150);

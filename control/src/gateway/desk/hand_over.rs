@@ -102,7 +102,7 @@ impl Desk {
     }
 
     /// Asks a core now; the answer may be awaited later.
-    fn ask(
+    pub(super) fn ask(
         &self,
         core: CoreId,
         command: Command,

@@ -45,12 +45,14 @@ pub struct Db<'a> {
     depth: u32,
     /// The last revision that this transaction gave out, once it gave one.
     revision: Option<i64>,
+    /// Something was erased, so nothing of it should stay behind.
+    erases: bool,
 }
 
 impl<'a> Db<'a> {
     /// A view on the transaction that `engine` has begun.
     pub(crate) const fn new(engine: &'a mut dyn Engine, mode: Mode, deadline: Instant) -> Self {
-        Self { engine, mode, deadline, spoiled: None, depth: 0, revision: None }
+        Self { engine, mode, deadline, spoiled: None, depth: 0, revision: None, erases: false }
     }
 
     /// Writes what was put off until the end. The transaction may be kept if this succeeds.
@@ -59,6 +61,11 @@ impl<'a> Db<'a> {
             return Err(error);
         }
         self.flush_revision()
+    }
+
+    /// Whether the engine should be asked to forget, once the transaction is kept.
+    pub(crate) const fn erases(&self) -> bool {
+        self.erases
     }
 
     /// Runs `work`; if it fails, what it did is undone and the transaction goes on.

@@ -77,6 +77,7 @@ impl Db<'_> {
         // Whoever erases themselves must not leave their name behind in doing so.
         let actor = if names.contains(actor) { "user:erased" } else { actor };
         self.append_audit(at, actor, ERASED, "user", &detail)?;
+        self.erases = true;
         Ok(())
     }
 

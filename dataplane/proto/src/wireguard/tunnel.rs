@@ -19,7 +19,7 @@ use super::timers::{
     ZERO_KEYS_AFTER,
 };
 use crate::crypto::{PresharedKey, PublicKey, Random, hash};
-use crate::{Instant, Now, ReceiverIndex};
+use crate::{Instant, Now, ReceiverIndex, Stamp};
 
 /// What is configured about a peer's tunnel.
 #[derive(Clone, Debug)]
@@ -112,6 +112,9 @@ pub struct Tunnel {
     pub(super) keepalive_due: bool,
     /// The one handshake that receiving on an old key may start was started.
     pub(super) rekeyed_on_receive: bool,
+    /// When something authentic last came, and when something was last sent.
+    pub(super) heard: Stamp,
+    pub(super) spoke: Stamp,
     pub(super) jitter: Jitter,
     pub(super) stats: TunnelStats,
 }
@@ -138,6 +141,8 @@ impl Tunnel {
             initiation_due: false,
             keepalive_due: config.keepalive_s != 0,
             rekeyed_on_receive: false,
+            heard: Stamp::NONE,
+            spoke: Stamp::NONE,
             jitter: Jitter::new(identity, &config.public),
             stats: TunnelStats::default(),
         }
@@ -202,6 +207,32 @@ impl Tunnel {
         self.keepalive_due = false;
         self.retries = 0;
         self.rekeyed_on_receive = false;
+    }
+
+    /// When something authentic last came, and when something was last sent, to an eighth of a
+    /// second.
+    #[must_use]
+    pub fn last_seen(&self) -> [Option<Instant>; 2] {
+        [self.heard.instant(), self.spoke.instant()]
+    }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn seen(&self) -> [Stamp; 2] {
+        [self.heard, self.spoke]
+    }
+
+    /// Takes over what an earlier life said of that.
+    pub fn resume_seen(&mut self, [heard, spoke]: [Stamp; 2]) {
+        (self.heard, self.spoke) = (heard, spoke);
+    }
+
+    /// When the last handshake message was sent, while a handshake of ours is under way or one
+    /// that we answered waits for its first packet.
+    #[must_use]
+    pub fn handshake_began(&self) -> Option<Instant> {
+        let under_way = self.is_shaking_hands() || self.awaits_response() || self.is_half_open();
+        self.handshake_sent.filter(|_| under_way)
     }
 
     /// Whether an initiation of ours waits for its answer.
@@ -363,12 +394,14 @@ impl Tunnel {
 
     /// Data, a keepalive or a handshake message was sent.
     pub(super) fn authenticated_sent(&mut self, now: Now) {
+        self.spoke = Stamp::at(now.mono);
         self.timers.cancel(Timer::SendKeepalive);
         self.arm_persistent(now);
     }
 
     /// Data, a keepalive or a handshake message was received and is authentic.
     pub(super) fn authenticated_received(&mut self, now: Now) {
+        self.heard = Stamp::at(now.mono);
         self.timers.cancel(Timer::NewHandshake);
         self.arm_persistent(now);
     }

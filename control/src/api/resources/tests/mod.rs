@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::part;
-use crate::api::accounts::{Passwords, StoreAccounts};
+use crate::api::accounts::{PasswordRefused, Passwords, StoreAccounts};
 use crate::api::fake::{Answer, Ask, World};
 use crate::api::first_start::FirstStart;
 use crate::api::gatekeeper::Door;
@@ -142,8 +142,8 @@ fn refused(answer: &Answer, status: u16, reason: &str, places: &[&str]) {
 struct NoHash;
 
 impl Passwords for NoHash {
-    fn hash(&self, _: &str, _: &str) -> Result<String, String> {
-        Err("not here".to_owned())
+    fn hash(&self, _: &str, _: &str) -> Result<String, PasswordRefused> {
+        Err(PasswordRefused::Weak("not here".to_owned()))
     }
 }
 

@@ -1,0 +1,366 @@
+//! Everything for people, put together: the records, who may sign in, the directory, the API, and
+//! the service that joins them with the cores.
+//!
+//! A gateway with a store starts all of it beside its tunnels and never waits for it: while the
+//! store cannot be opened it is tried again, the peers of the file are served, and peers that
+//! another process left go on. This is the composition root of that half of control; it must not
+//! do what its parts do.
+
+mod reload;
+mod settings;
+mod stats;
+
+pub(crate) use settings::privacy;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_proto::crypto::PublicKey;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use self::reload::ReloadByDesk;
+use crate::api::accounts::StoreAccounts;
+use crate::api::first_start::FirstStart;
+use crate::api::server::{self, Server};
+use crate::api::state::Allowances;
+use crate::api::{self, ApiState};
+use crate::auth::Gate;
+use crate::config::{Config, Overrides};
+use crate::configs::trial::Trial;
+use crate::configs::{ConfigParts, Configs, StoreHistory};
+use crate::directory::{Change, Directory, LocalCredentials};
+use crate::events::{Heard, Hub, Kind, Listener};
+use crate::failure::{Failure, Status};
+use crate::gateway::desk::Desk;
+use crate::keys::{self, SystemRandom};
+use crate::service::live::{About, LiveGateway};
+use crate::service::{self, Service, door};
+use crate::stats::serve::ReloadRequest;
+use crate::store::records::Timestamp;
+use crate::store::{Store, StoreOptions};
+
+/// How long to wait before the store or the API is tried again, at first and at most.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// How often keys, certificates and lists of those who sign in are looked after.
+const UPKEEP: Duration = Duration::from_secs(10);
+
+/// Who one-time passwords are for, as authenticators show it.
+const ISSUER: &str = "Ringway";
+
+/// How long the end of a process waits for the store.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What it is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The checked configuration.
+    pub config: Config,
+    /// The gateway's public key.
+    pub gateway: PublicKey,
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Folder of the store and of secrets.
+    pub state_dir: PathBuf,
+    /// The command line.
+    pub overrides: Overrides,
+    /// A change of the configuration that a process before this one began.
+    pub trial: Option<Trial>,
+}
+
+/// The half of control that is for people.
+pub struct People {
+    plan: RefCell<Plan>,
+    desk: Rc<Desk>,
+    reloads: mpsc::Sender<ReloadRequest>,
+    running: RefCell<Option<Running>>,
+}
+
+/// What there is once the store is open.
+struct Running {
+    service: Rc<Service>,
+    directory: Directory,
+}
+
+impl People {
+    /// Nothing runs yet.
+    #[must_use]
+    pub fn new(plan: Plan, desk: Rc<Desk>, reloads: mpsc::Sender<ReloadRequest>) -> Rc<Self> {
+        let (plan, running) = (RefCell::new(plan), RefCell::new(None));
+        Rc::new(Self { plan, desk, reloads, running })
+    }
+
+    /// Runs until dropped.
+    pub async fn run(self: Rc<Self>) {
+        let store = self.open().await;
+        let mut tasks = JoinSet::new();
+        let _server = match self.start(store, &mut tasks).await {
+            Ok(server) => server,
+            Err(failure) => {
+                error!("Users and the API are not served: {failure}");
+                return std::future::pending().await;
+            }
+        };
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(failure) = ended {
+                error!("A task for people ended: {failure}");
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Opens the store, as often as it takes.
+    async fn open(&self) -> Store {
+        let (url, options) = {
+            let plan = self.plan.borrow();
+            (settings::store_url(&plan), StoreOptions::default())
+        };
+        let mut pause = PAUSE;
+        loop {
+            let failure = match &url {
+                Ok(url) => match Store::open(url, &options).await {
+                    Ok(store) => return store,
+                    Err(failure) => failure.to_string(),
+                },
+                Err(failure) => failure.to_string(),
+            };
+            warn!(
+                "The store cannot be opened, so only peers of the file are served; this is tried \
+                 again: {failure}"
+            );
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn start(
+        self: &Rc<Self>,
+        store: Store,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Option<Server>, Failure> {
+        let plan = self.plan.borrow().clone();
+        let hub = Hub::default();
+        let gate = self.gate(&plan, &store).await?;
+        let credentials = Arc::new(LocalCredentials::new(gate.hasher().clone(), ISSUER));
+        let here = settings::surroundings(&plan);
+        let directory =
+            Directory::new(store.clone(), hub.clone(), Arc::new(now), credentials, here.clone());
+        let taken = directory.take_configured_pools().await;
+        taken.map_err(|refusal| Failure::new(Status::Config, refusal.to_string()))?;
+        match directory.check_surroundings(here).await {
+            Ok(notes) => notes.iter().for_each(|note| warn!("{note}")),
+            Err(refusal) => return Err(Failure::new(Status::Config, refusal.to_string())),
+        }
+        let service = Service::new(service::Parts {
+            desk: Rc::clone(&self.desk),
+            store: store.clone(),
+            hub: hub.clone(),
+            name: keys::show_public(&plan.gateway),
+            settings: settings::of_service(&plan.config),
+        });
+        let (door, calls) = door::door();
+        tasks.spawn_local(Rc::clone(&service).run(calls));
+        tasks.spawn_local(ring(directory.changes(), Rc::clone(&service), gate.clone()));
+        tasks.spawn_local(lift(hub.listen(), gate.clone()));
+        tasks.spawn_local(upkeep(gate.clone()));
+        self.desk.hear(Box::new(stats::Sources::new(
+            Rc::clone(&service),
+            gate.clone(),
+            plan.config.metrics.sessions_max as usize,
+        )));
+        let running = Running { service, directory: directory.clone() };
+        *self.running.borrow_mut() = Some(running);
+        let live = LiveGateway::new(door, about(&plan));
+        self.serve_api(&plan, store, hub, gate, directory, live).await
+    }
+
+    /// The gate computes a hash and reads files: on a thread that may take its time.
+    async fn gate(&self, plan: &Plan, store: &Store) -> Result<Gate, Failure> {
+        let wanted = settings::of_gate(&plan.config).map_err(|why| {
+            Failure::new(Status::Config, format!("[sign_in] or [[issuer]]: {why}"))
+        })?;
+        let people = Arc::new(store.clone());
+        let built = tokio::task::spawn_blocking(move || {
+            Gate::builder(wanted, people).map(crate::auth::gate::Builder::build)
+        });
+        let gate = built
+            .await
+            .map_err(|failure| Failure::new(Status::Crashed, failure.to_string()))?
+            .map_err(|why| {
+                Failure::new(Status::Config, format!("[sign_in] or [[issuer]]: {why}"))
+            })?;
+        if let Err(trouble) = gate.restore().await {
+            warn!("Who was kept out before is not known: {}", trouble.0);
+        }
+        Ok(gate)
+    }
+
+    /// Puts the API together and opens its doors. Doors that somebody else still has are tried
+    /// again: another process that is the gateway's past lets go of them in a moment.
+    async fn serve_api(
+        &self,
+        plan: &Plan,
+        store: Store,
+        hub: Hub,
+        gate: Gate,
+        directory: Directory,
+        live: LiveGateway,
+    ) -> Result<Option<Server>, Failure> {
+        if plan.config.api.socket.is_none() && plan.config.api.listen.is_empty() {
+            info!("The API is switched off");
+            return Ok(None);
+        }
+        let has_administrator = directory.has_administrator().await;
+        let has_administrator = has_administrator
+            .map_err(|refusal| Failure::new(Status::State, refusal.to_string()))?;
+        let (first_start, said) =
+            FirstStart::prepare(&plan.state_dir, has_administrator, &mut SystemRandom)?;
+        if let Some(said) = said {
+            // Once, where the operator looks, and not in a log that others may read.
+            crate::run::say(&[said.to_string()]);
+        }
+        let configs = Arc::new(Configs::new(ConfigParts {
+            file: plan.file.clone(),
+            state_dir: plan.state_dir.clone(),
+            overrides: plan.overrides.clone(),
+            reloader: Arc::new(ReloadByDesk::new(self.reloads.clone())),
+            history: StoreHistory::shared(store.clone()),
+            hub: hub.clone(),
+            clock: Arc::new(now),
+            trial: plan.trial.clone(),
+        }));
+        if let Err(failure) = configs.note_file().await {
+            warn!("The configuration is not in its history: {failure}");
+        }
+        let state = ApiState::new(api::Parts {
+            live: Arc::new(live),
+            accounts: Arc::new(StoreAccounts::new(store, Arc::new(gate.hasher().clone()))),
+            sign_in: Arc::new(gate),
+            configs: Arc::clone(&configs),
+            first_start,
+            hub,
+            clock: Arc::new(now),
+            own_uid: rustix::process::geteuid().as_raw(),
+            allowances: Allowances::default(),
+        });
+        let (router, _) = api::router(&state, vec![api::resources::part(directory)]);
+        let mut pause = PAUSE;
+        loop {
+            let doors = settings::doors(plan)?;
+            let failure = match server::start(
+                doors,
+                server::bounds::Bounds::default(),
+                router.clone(),
+                Arc::clone(&configs),
+            ) {
+                Ok(server) => {
+                    said_where(plan, &server);
+                    return Ok(Some(server));
+                }
+                Err(failure) => failure,
+            };
+            warn!("The API is not reached yet; this is tried again: {failure}");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The configuration has changed, as far as it may while the gateway runs.
+    pub fn reloaded(&self, plan: Plan) {
+        if let Some(running) = &*self.running.borrow() {
+            running.service.set(settings::of_service(&plan.config));
+            running.directory.set_surroundings(settings::surroundings(&plan));
+        }
+        *self.plan.borrow_mut() = plan;
+    }
+
+    /// What a changed configuration would mean for pools and leases.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub async fn check(&self, plan: &Plan) -> Result<(), String> {
+        let directory = self.running.borrow().as_ref().map(|running| running.directory.clone());
+        let Some(directory) = directory else { return Ok(()) };
+        let checked = directory.check_surroundings(settings::surroundings(plan)).await;
+        checked.map(drop).map_err(|refusal| refusal.to_string())
+    }
+
+    /// Tells the store nothing from now on, while another process may be about to: what was used
+    /// must not be entered twice.
+    pub async fn hold(&self) -> Option<service::Hold> {
+        let service = self.running.borrow().as_ref().map(|running| Rc::clone(&running.service))?;
+        Some(service.hold().await)
+    }
+
+    /// Enters what waits, for the end of the process.
+    pub async fn settle(&self) {
+        let service = self.running.borrow().as_ref().map(|running| Rc::clone(&running.service));
+        let Some(service) = service else { return };
+        if tokio::time::timeout(SETTLE_TIMEOUT, service.settle()).await.is_err() {
+            warn!("The store does not take what waits; the next start enters it");
+        }
+    }
+}
+
+fn said_where(plan: &Plan, server: &Server) {
+    let socket = plan.config.api.socket.as_ref().map(|path| path.display().to_string());
+    let all = socket.into_iter().chain(server.addresses.iter().map(ToString::to_string));
+    info!("The API answers on {}", all.collect::<Vec<String>>().join(", "));
+}
+
+/// What the API says of the gateway that nothing changes.
+fn about(plan: &Plan) -> About {
+    About { max_clients: u64::from(plan.config.limits.peers_max), exit_addresses: Vec::new() }
+}
+
+fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+/// Rings the service whenever a record has changed, and has the gate forget what it refused.
+async fn ring(mut changes: broadcast::Receiver<Change>, service: Rc<Service>, gate: Gate) {
+    use broadcast::error::RecvError;
+    loop {
+        let change = match changes.recv().await {
+            Ok(change) => change,
+            Err(RecvError::Lagged(_)) => Change::All,
+            Err(RecvError::Closed) => return std::future::pending().await,
+        };
+        service.bell().notify_one();
+        if let Change::User(id) = change {
+            // Who is gone needs not be forgotten: what was refused is refused.
+            let user = service.store().read(move |db| db.user(id)).await;
+            if let Ok(user) = user {
+                gate.changed(&user.name);
+            }
+        }
+    }
+}
+
+/// Has the gate let in again whom an operator lets in.
+async fn lift(mut listener: Listener, gate: Gate) {
+    while let Some(heard) = listener.next().await {
+        let Heard::Event(event) = heard else { continue };
+        if event.kind == Kind::BanLifted
+            && let Err(trouble) = gate.lift(&event.subject).await
+        {
+            warn!("A ban was lifted here and may come back with a restart: {}", trouble.0);
+        }
+    }
+    std::future::pending().await
+}
+
+async fn upkeep(gate: Gate) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        if gate.upkeep().await {
+            info!("Certificates or lists of revoked ones have changed");
+        }
+    }
+}

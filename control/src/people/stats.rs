@@ -1,0 +1,83 @@
+//! What people's half of control says of itself in the metrics.
+
+use std::rc::Rc;
+
+use crate::auth::reason::Reason;
+use crate::auth::{Gate, stats::LATENCY_BOUNDS_MS};
+use crate::service::Service;
+use crate::stats::latency::Latency;
+use crate::stats::service::{Access, ServiceStats, SignIn, Source, Store};
+use crate::store::{LATENCY_BOUNDS_US, StoreError};
+
+/// Service, gate and store.
+pub(super) struct Sources {
+    service: Rc<Service>,
+    gate: Gate,
+    sessions_max: usize,
+}
+
+impl Sources {
+    pub(super) const fn new(service: Rc<Service>, gate: Gate, sessions_max: usize) -> Self {
+        Self { service, gate, sessions_max }
+    }
+}
+
+impl Source for Sources {
+    fn fill(&self, stats: &mut ServiceStats) {
+        stats.access = Some(self.access());
+        stats.sign_in = Some(self.sign_in());
+        stats.store = Some(self.store());
+        stats.live.sessions_max = self.sessions_max;
+        if self.sessions_max > 0 {
+            stats.live.sessions = self.service.live_sessions();
+        }
+    }
+}
+
+impl Sources {
+    fn access(&self) -> Access {
+        let mut access = Access::default();
+        self.service.with_projection(|known| {
+            for session in known.sessions().after(None) {
+                access.by_state[session.state as usize] += 1;
+            }
+            access.users = known.users_connected();
+            access.kept_out = known.kept_out();
+        });
+        let tally = self.service.tally();
+        access.started = tally.started;
+        access.ended = tally.ended.iter().map(|(code, count)| (*code, *count)).collect();
+        access
+    }
+
+    fn sign_in(&self) -> SignIn {
+        let stats = self.gate.stats();
+        let refused =
+            Reason::ALL.iter().map(|reason| reason.code()).zip(stats.refused.iter().copied());
+        let bounds_us = LATENCY_BOUNDS_MS.map(|ms| ms * 1000);
+        let latency = stats.latency.iter().fold(Latency::default(), |all, one| {
+            all.plus(&Latency::of(&bounds_us, &one.buckets, one.sum_us))
+        });
+        let waiting =
+            stats.lanes.iter().map(|(_, lane)| lane.waiting.iter().sum::<usize>() as u64).sum();
+        SignIn {
+            accepted: vec![("all", stats.accepted)],
+            refused: refused.collect(),
+            latency,
+            waiting,
+        }
+    }
+
+    fn store(&self) -> Store {
+        let health = self.service.store().health();
+        let failed = StoreError::REASONS.iter().copied().zip(health.failures);
+        Store {
+            engine: health.engine,
+            healthy: health.is_up,
+            waiting: health.queued as u64,
+            done: health.requests,
+            failed: failed.collect(),
+            latency: Latency::of(&LATENCY_BOUNDS_US, &health.latency, health.latency_sum_us),
+        }
+    }
+}

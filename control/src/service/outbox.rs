@@ -1,0 +1,230 @@
+//! What the store should know and was not told yet: bounded, and kept while the store is away.
+//!
+//! Ends of access are told at once, for the next start must not forget them; the rest every few
+//! seconds. What is too much is counted, not waited for.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Service, store_failed};
+use crate::logs::connections;
+use crate::store::StoreError;
+use crate::store::records::{ConnectionEntry, DeviceId, Timestamp};
+
+/// How often what can wait is told.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// How long to wait after the store has failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Connections that are kept while the store is away: an hour of 25 a second.
+const CONNECTIONS_MAX: usize = 100_000;
+
+/// Entries in one transaction.
+const TOGETHER_MAX: usize = 1_000;
+
+/// The end of the access that a sign-in gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AccessEnd {
+    pub(super) device: DeviceId,
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    ends: VecDeque<AccessEnd>,
+    connections: VecDeque<ConnectionEntry>,
+    seen: Vec<(DeviceId, Timestamp)>,
+    /// Connections that were not kept, because too many waited.
+    pub connections_lost: u64,
+    /// Times that the store did not take something.
+    pub store_failures: u64,
+    /// Times that the cores refused what the records say.
+    pub steps_refused: u64,
+    purged_at: Option<Timestamp>,
+}
+
+impl Outbox {
+    pub(super) fn end_access(&mut self, end: AccessEnd) {
+        self.ends.push_back(end);
+    }
+
+    pub(super) fn connections(&mut self, entry: Option<ConnectionEntry>) {
+        let Some(entry) = entry else { return };
+        if self.connections.len() == CONNECTIONS_MAX {
+            self.connections.pop_front();
+            self.connections_lost += 1;
+        }
+        self.connections.push_back(entry);
+    }
+
+    pub(super) fn seen(&mut self, device: DeviceId, at: Timestamp) {
+        self.seen.push((device, at));
+    }
+
+    /// How many entries wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len() + self.connections.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Service {
+    pub(super) async fn empty_outbox(self: Rc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                () = self.urgent.notified() => {}
+            }
+            if !self.flush_outbox().await {
+                tokio::time::sleep(PAUSE).await;
+                self.urgent.notify_one();
+            }
+        }
+    }
+
+    /// Tells the store what waits. Returns whether it took all of it.
+    pub(super) async fn flush_outbox(&self) -> bool {
+        if !self.loaded.get() {
+            // What was counted before is not known yet, and so not what is new.
+            return true;
+        }
+        let _flushing = self.flushing.lock().await;
+        let all = self.flush_usage().await
+            && self.flush_ends().await
+            && self.flush_connections().await
+            && self.purge().await;
+        self.outbox.borrow_mut().store_failures += u64::from(!all);
+        all
+    }
+
+    async fn flush_usage(&self) -> bool {
+        if !self.settle_unsure().await {
+            return false;
+        }
+        let entered = self.measure.borrow_mut().take_entered();
+        if entered.is_empty() {
+            return true;
+        }
+        let (usage, marks) = (entered.usage.clone(), self.marks(&entered.marks));
+        let Err(failure) = self.store.write(move |db| db.add_usage(&usage, &marks)).await else {
+            return true;
+        };
+        store_failed("What devices used was not kept", &failure);
+        // Nobody knows whether a change was kept of which no answer came.
+        let unsure = matches!(failure, StoreError::Timeout { .. } | StoreError::Unavailable { .. });
+        let mut measure = self.measure.borrow_mut();
+        if unsure {
+            measure.unsure = Some(entered)
+        } else {
+            measure.keep_entered(entered)
+        }
+        false
+    }
+
+    /// Finds out whether the store kept what it did not answer about: the marks say it, for they
+    /// are kept together with what they are about.
+    async fn settle_unsure(&self) -> bool {
+        let Some(entered) = self.measure.borrow_mut().unsure.take() else { return true };
+        let Some(mark) = self.marks(&entered.marks).into_iter().next() else { return true };
+        let page = mark.page.clone();
+        match self.store.read(move |db| db.usage_marks(&page)).await {
+            Ok(marks) => {
+                if !marks.contains(&mark) {
+                    self.measure.borrow_mut().keep_entered(entered);
+                }
+                true
+            }
+            Err(failure) => {
+                store_failed("What devices used was not kept", &failure);
+                self.measure.borrow_mut().unsure = Some(entered);
+                false
+            }
+        }
+    }
+
+    async fn flush_ends(&self) -> bool {
+        loop {
+            let ends: Vec<AccessEnd> =
+                self.outbox.borrow().ends.iter().take(TOGETHER_MAX).copied().collect();
+            if ends.is_empty() {
+                return true;
+            }
+            let count = ends.len();
+            let written = self.store.write(move |db| {
+                for end in &ends {
+                    // A device that was removed meanwhile has no access either, and one that
+                    // signed in again has another one.
+                    let Ok(device) = db.device(end.device) else { continue };
+                    if device.access_from == Some(end.from) {
+                        db.set_access(end.device, Some(end.from), Some(end.until))?;
+                    }
+                }
+                Ok(())
+            });
+            if let Err(failure) = written.await {
+                store_failed("Ends of access were not kept", &failure);
+                return false;
+            }
+            self.outbox.borrow_mut().ends.drain(..count);
+        }
+    }
+
+    async fn flush_connections(&self) -> bool {
+        loop {
+            let (entries, seen) = {
+                let mut outbox = self.outbox.borrow_mut();
+                let entries: Vec<ConnectionEntry> =
+                    outbox.connections.iter().take(TOGETHER_MAX).cloned().collect();
+                (entries, std::mem::take(&mut outbox.seen))
+            };
+            if entries.is_empty() && seen.is_empty() {
+                return true;
+            }
+            let count = entries.len();
+            let written = self.store.write(move |db| {
+                db.append_connections(&entries)?;
+                db.touch_devices(&seen)
+            });
+            if let Err(failure) = written.await {
+                store_failed("Connections were not kept", &failure);
+                return false;
+            }
+            let mut outbox = self.outbox.borrow_mut();
+            // Some may have been given up meanwhile.
+            let count = count.min(outbox.connections.len());
+            outbox.connections.drain(..count);
+        }
+    }
+
+    async fn purge(&self) -> bool {
+        let now = self.now().wall;
+        let last = self.outbox.borrow().purged_at;
+        let Some(before) = connections::purge_due(&self.desk.privacy(), last, now) else {
+            return true;
+        };
+        let purged = self.store.write(move |db| {
+            db.purge_enrolments(before)?;
+            db.purge_connections(before)
+        });
+        match purged.await {
+            Ok(_) => {
+                self.outbox.borrow_mut().purged_at = Some(now);
+                true
+            }
+            Err(failure) => {
+                store_failed("Old connections were not removed", &failure);
+                false
+            }
+        }
+    }
+}
