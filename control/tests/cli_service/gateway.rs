@@ -33,7 +33,8 @@ use serde_json::Value;
 
 /// What the gateway begins with.
 pub(crate) const CONFIG: &str = "[interface]\nname = \"rw0\"\nlisten_port = 51820\n\
-    pools = [\"10.9.0.0/24\", \"fd00:9::/64\"]\n[clients]\nendpoint = \"vpn.example.org:51820\"\n";
+    pools = [\"10.9.0.0/24\", \"fd00:9::/64\"]\n\
+    addresses = [\"10.9.0.1/16\", \"fd00:9::1/48\"]\n[clients]\nendpoint = \"vpn.example.org:51820\"\n";
 
 /// A gateway, gone with its folder when the test ends.
 pub(crate) struct Gateway {
@@ -436,11 +437,11 @@ pub(crate) fn session(id: u64, user: &str) -> SessionView {
         user: user.to_owned(),
         client_ip: Some("192.0.2.7".parse().unwrap()),
         exit_node: "local".to_owned(),
-        connected_at: now().plus_ms(-125_000),
+        connected_at: now().plus_ms(-7_530_000),
         last_activity: now(),
         bytes_sent: 1 << 30,
         bytes_received: 2 << 20,
-        status: if id % 2 == 0 { SessionState::Active } else { SessionState::Idle },
+        status: if id.is_multiple_of(2) { SessionState::Active } else { SessionState::Idle },
         tunnel: vec!["10.9.0.5".to_owned()],
         user_id: None,
         device_id: None,

@@ -72,6 +72,13 @@ fn a_pool_lives_from_add_to_rm() {
     assert!(set.contains("random  no      yes"), "{set}");
     assert!(gateway.ok("pool list").contains("10.9.0.2-10.9.0.200"));
     gateway.fails("pool rm default --yes", 12, &["default"]);
+    gateway.ok("pool add guests --net4 10.9.8.0/24 --net6 fd00:9:0:8::/64 --in-order");
+    assert_eq!(gateway.ok("pool list -q"), "default\nguests\n");
+    gateway.ok("pool set guests --name visitors --net6 none");
+    assert!(gateway.json("pool show visitors")["pool"]["net6"].is_null());
+    gateway.fails("pool rm visitors", 2, &["--yes"]);
+    gateway.ok("pool rm visitors --yes");
+    assert_eq!(gateway.ok("pool list -q"), "default\n");
 }
 
 #[test]

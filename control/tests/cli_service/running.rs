@@ -37,7 +37,7 @@ fn sessions_are_listed_filtered_shown_and_ended() {
     let lines: Vec<&str> = list.lines().collect();
     assert!(lines[0].starts_with("ID  USER  DEVICE  STATE   CLIENT"), "{list}");
     assert!(lines[2].contains(" 2  bob   laptop  active  192.0.2.7  10.9.0.5"), "{list}");
-    assert!(lines[2].contains("2m 5s  2 MiB  1 GiB  2 kbit/s   2 Mbit/s  local"), "{list}");
+    assert!(lines[2].contains("2h 5m  2 MiB  1 GiB  2 kbit/s   2 Mbit/s  local"), "{list}");
     assert_eq!(gateway.ok("session list --user ada -q"), "1\n");
     assert_eq!(gateway.ok("session list --state active -q"), "2\n");
     let shown = squeeze(&gateway.ok("session show 2"));
@@ -47,6 +47,22 @@ fn sessions_are_listed_filtered_shown_and_ended() {
     assert_eq!(gateway.ok("session list -q"), "1\n");
     gateway.fails("session kill 2 --yes", 11, &["There is no session 2"]);
     gateway.fails("session show 2", 11, &["ringway session list"]);
+}
+
+#[test]
+fn sessions_are_watched_until_somebody_ends_it() {
+    let gateway = Gateway::new("watch");
+    *gateway.live.sessions.lock().unwrap() = vec![session(1, "ada")];
+    let mut arguments = split("session list --watch --interval 1s -q --socket");
+    arguments.push(gateway.socket().display().to_string());
+    let mut child = program(&arguments, &[]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "1");
+    *gateway.live.sessions.lock().unwrap() = vec![session(2, "bob")];
+    // A look that was under way may still see the first.
+    assert!(lines.any(|line| line.unwrap() == "2"));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -204,6 +204,24 @@ fn a_password_is_typed_twice_and_not_shown() {
 }
 
 #[test]
+fn a_password_that_is_typed_differently_or_given_up_changes_nothing() {
+    let gateway = Gateway::new("mistyped");
+    gateway.ok("user add ada");
+    for (second, code, part) in
+        [("correct horse stapler\r", 2, "not the same"), ("\x03", 1, "Nothing was typed")]
+    {
+        let mut terminal = Terminal::new(&gateway, "user passwd ada");
+        terminal.until("New password of ada:");
+        terminal.press("correct horse battery\r");
+        terminal.until("once more:");
+        terminal.press(second);
+        terminal.until(part);
+        assert_eq!(terminal.child.wait().unwrap().code(), Some(code));
+        assert_eq!(gateway.json("user show ada")["user"]["has_password"], false);
+    }
+}
+
+#[test]
 fn what_cannot_be_undone_is_asked_about_at_a_terminal() {
     let gateway = Gateway::new("asked");
     gateway.ok("user add ada");
