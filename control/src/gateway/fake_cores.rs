@@ -190,12 +190,7 @@ impl Core {
                 Command::ReadAccounts(page)
             }
             // Their sessions never end: each page is one from where it was asked for.
-            Command::PutAccount(change) => {
-                let mut usage = self.told.usage.borrow_mut();
-                usage[usize::from(self.core)].set_owner(change.id.0, change.owner);
-                self.told.limits.borrow_mut().insert(change.id, *change);
-                Command::PutAccount(change)
-            }
+            Command::PutAccount(change) => self.put_account(change),
             Command::RemoveAccount(account) => {
                 self.told.limits.borrow_mut().remove(&account);
                 Command::RemoveAccount(account)
@@ -207,6 +202,13 @@ impl Core {
             | Command::Stop) => command,
         };
         (outcome, spent)
+    }
+
+    fn put_account(&self, change: Box<AccountChange>) -> Command {
+        let mut usage = self.told.usage.borrow_mut();
+        usage[usize::from(self.core)].set_owner(change.id.0, change.owner);
+        self.told.limits.borrow_mut().insert(change.id, *change);
+        Command::PutAccount(change)
     }
 }
 

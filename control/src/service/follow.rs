@@ -179,16 +179,13 @@ impl Service {
         mut users: BTreeSet<UserId>,
         devices: Vec<DeviceId>,
     ) -> Result<(), StoreError> {
-        let unknown: Vec<DeviceId> = {
-            let projection = self.projection.borrow();
-            devices
-                .into_iter()
-                .filter(|device| match projection.owner_of(*device) {
-                    Some(owner) => !users.insert(owner) && false,
-                    None => true,
-                })
-                .collect()
-        };
+        let mut unknown = Vec::new();
+        for device in devices {
+            match self.with_projection(|known| known.owner_of(device)) {
+                Some(owner) => drop(users.insert(owner)),
+                None => unknown.push(device),
+            }
+        }
         if users.is_empty() && unknown.is_empty() {
             return Ok(());
         }

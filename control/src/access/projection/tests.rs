@@ -109,7 +109,11 @@ fn outs(notes: &[Note]) -> Vec<Out> {
         .iter()
         .filter_map(|note| match note {
             Note::Out { why, .. } => Some(*why),
-            _ => None,
+            Note::In { .. }
+            | Note::Connected(_)
+            | Note::Disconnected(..)
+            | Note::QuotaReached { .. }
+            | Note::QuotaRenewed { .. } => None,
         })
         .collect()
 }
@@ -180,9 +184,12 @@ fn a_date_follows_the_calendar_and_a_span_does_not() {
     assert_eq!(outs(&projection.take_notes()), [], "24 hours are 24 hours");
 }
 
+/// A change of a user.
+type Change = fn(&mut Person);
+
 #[test]
 fn every_reason_that_is_in_the_records_keeps_a_device_out() {
-    let change: [(Out, fn(&mut Person)); 6] = [
+    let changes: [(Out, Change); 6] = [
         (Out::UserDisabled, |user| user.state = UserState::Disabled),
         (Out::UserBanned, |user| user.state = UserState::Banned),
         (Out::UserExpired, |user| user.expires_at = Some(Timestamp(5))),
@@ -190,7 +197,7 @@ fn every_reason_that_is_in_the_records_keeps_a_device_out() {
         (Out::NoAddress, |user| user.clients[0].addresses.clear()),
         (Out::NotSignedIn, |user| user.clients[0].access_from = None),
     ];
-    for (why, change) in change {
+    for (why, change) in changes {
         let (mut projection, mut cores) = (Projection::default(), Cores::default());
         projection.put_person(person(1, &[1]), None, at(0));
         cores.take(&mut projection);
