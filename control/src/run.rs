@@ -6,36 +6,28 @@
 
 mod setup;
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use ringway_dataplane::worker::SpinMode;
 use ringway_flow::Policy;
 use ringway_numa::plan::{Numa, Wishes, Workers as WorkerWish};
 use ringway_numa::{Plan, Topology, pin};
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::PublicKey;
-use ringway_ring::{PoolSizes, UdpOptions};
-use tracing::level_filters::LevelFilter;
+use ringway_ring::UdpOptions;
 use tracing::{info, warn};
 
 use crate::config::{
-    Changes, Config, Interface, LogFormat, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice,
-    SpinChoice, SteeringChoice, StoreChoice, WorkerCount, Workers, diff,
+    Changes, Config, Interface, NumaChoice, Overrides, Peer, StoreChoice, WorkerCount, Workers,
+    diff,
 };
 use crate::exit::{ExitPlan, LocalExit, links};
 use crate::failure::{Failure, Status};
-use crate::gateway::{self, Placement, Role, Setup, UapiSocket, WorkerSetup};
+use crate::gateway::{self, Placement, Role, Setup, WorkerSetup};
 use crate::keys::SystemRandom;
-use crate::logs::Output;
-use crate::logs::line::Format;
 use crate::logs::privacy::Privacy;
-use crate::logs::sink::{self, FileSettings};
 use crate::place::{Places, Prepared};
 use crate::plane::{Operation, Plane, Secret};
 use crate::upgrade::message::{Offer, Part};
