@@ -128,6 +128,10 @@ async fn sign_in_for_access(
     Extension(via): Extension<Via>,
     StrictJson(form): StrictJson<AccessSignIn>,
 ) -> Result<Response, Problem> {
+    if form.name.chars().count() > 64 {
+        let wrong = FieldError::new("/name", "may have 64 characters");
+        return Err(Problem::invalid(vec![wrong]));
+    }
     let secrets = [&form.password, &form.totp].map(|one| one.as_ref().map(|one| one.0.as_str()));
     let texts = [Some(form.name.as_str()), form.continuation.as_deref(), form.device.as_deref()];
     if secrets.iter().chain(&texts).flatten().any(|text| text.len() > CREDENTIAL_BYTES_MAX) {
