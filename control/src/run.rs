@@ -394,10 +394,13 @@ fn refuse_conflicts(prepared: &Prepared) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use ringway_dataplane::worker::SpinMode;
     use ringway_ring::ZeroCopyMode;
 
-    use crate::config::{DriverChoice, FastPaths};
+    use super::*;
+    use crate::config::{DriverChoice, FastPaths, SandboxChoice, SpinChoice, SteeringChoice};
 
     const KEY_A: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
     const KEY_B: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
