@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringway_dataplane::command::{
-    AccountChange, Command, Envelope, PeerPage, PeerStatus, Refusal, Report, SessionState,
+    AccountChange, Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report,
+    SessionState,
 };
 use ringway_dataplane::worker::PAGE_WORDS;
 use ringway_flow::Policy;
@@ -143,12 +144,7 @@ impl Core {
                 } else {
                     let keepalive_s = peers.entry(key).or_default();
                     *keepalive_s = change.keepalive_s.unwrap_or(*keepalive_s);
-                    let mut accounts = self.told.accounts.borrow_mut();
-                    match change.account {
-                        Some(Some(account)) => drop(accounts.insert(change.public, account)),
-                        Some(None) => drop(accounts.remove(&change.public)),
-                        None => {}
-                    }
+                    self.bind(&change);
                 }
                 Command::PutPeer(change)
             }
@@ -202,6 +198,15 @@ impl Core {
             | Command::Stop) => command,
         };
         (outcome, spent)
+    }
+
+    fn bind(&self, change: &PeerChange) {
+        let mut accounts = self.told.accounts.borrow_mut();
+        match change.account {
+            Some(Some(account)) => drop(accounts.insert(change.public, account)),
+            Some(None) => drop(accounts.remove(&change.public)),
+            None => {}
+        }
     }
 
     fn put_account(&self, change: Box<AccountChange>) -> Command {

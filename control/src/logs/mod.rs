@@ -1,6 +1,6 @@
 //! The log: what the gateway says while it runs, to standard error, the journal or a file.
 //!
-//! [`init`] is the one place that decides how. A line becomes text or JSON in [`line`], is counted
+//! [`init`] is the one place that decides how. A line becomes text or JSON in [`mod@line`], is counted
 //! instead of repeated in [`repeats`], loses addresses that may not be kept in [`privacy`], and
 //! goes through the queue of [`writer`] to a [`sink`]. Nobody who says something waits for the
 //! disk. Codes of refusals are in [`reason`].
