@@ -144,6 +144,7 @@ pub struct Session {
 pub struct Sessions {
     by_key: BTreeMap<PublicKey, Session>,
     by_id: BTreeMap<u64, PublicKey>,
+    last_id: u64,
 }
 
 /// Numbers that a process may give in a millisecond before they could meet those of the next one,
@@ -160,8 +161,8 @@ impl Sessions {
         now: Timestamp,
     ) -> &Session {
         let by_clock = u64::try_from(now.0).unwrap_or(0).saturating_mul(IDS_PER_MS);
-        let last = self.by_id.last_key_value().map_or(0, |(id, _)| *id);
-        let id = by_clock.max(last + 1);
+        let id = by_clock.max(self.last_id + 1);
+        self.last_id = id;
         self.by_id.insert(id, public);
         let session = Session {
             id,
@@ -230,6 +231,13 @@ impl Sessions {
         self.by_key.get(self.by_id.get(&id)?)
     }
 
+    /// Says whose a session is that began before that was known.
+    pub fn own(&mut self, public: &PublicKey, owner: (UserId, DeviceId)) {
+        if let Some(session) = self.by_key.get_mut(public) {
+            session.owner = Some(owner);
+        }
+    }
+
     /// All of them, oldest first, after this one.
     pub fn after(&self, id: Option<u64>) -> impl Iterator<Item = &Session> {
         use std::ops::Bound;
@@ -285,6 +293,10 @@ mod tests {
         let all: Vec<u64> = sessions.after(None).map(|session| session.id).collect();
         assert!(all.is_sorted() && all.len() == 100);
         assert_eq!(sessions.after(Some(all[97])).count(), 2);
+        let (key, now) = (PublicKey([200; 32]), Timestamp(0));
+        let first = sessions.begin(key, None, seen(State::Online), now).id;
+        sessions.end(&key);
+        assert_ne!(sessions.begin(key, None, seen(State::Online), now).id, first);
     }
 
     #[test]
