@@ -71,6 +71,12 @@ impl Projection {
             && let Some(subject) = self.numbers.subject(number)
         {
             self.numbers.give_back(subject);
+            if let Subject::Device(device) = subject
+                && let Some(entry) = self.owners.get(&device).and_then(|id| self.users.get(id))
+                && let Some(client) = entry.client(device)
+            {
+                self.sessions.forget(&client.public);
+            }
         }
     }
 
