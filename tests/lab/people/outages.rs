@@ -36,6 +36,15 @@ impl Steady {
         Self { flows }
     }
 
+    /// Waits until some seconds' worth of it has arrived, however the store is.
+    fn goes_on(&self) {
+        let before = self.flows.each_ref().map(Flow::datagrams);
+        wait_for("traffic to go on", LATER, || {
+            self.flows.iter().zip(before).all(|(flow, before)| flow.datagrams() > before + 500)
+        })
+        .unwrap();
+    }
+
     fn finish(self, what: &str) {
         for flow in self.flows {
             let (sent, arrived) = flow.finish();
@@ -50,8 +59,17 @@ fn make(house: &House, name: &str) -> Answer {
     house.api.ask("POST", "/api/v1/users", Some(&json!({ "name": name })))
 }
 
+/// Whether there is this user, as soon as anybody can say.
 fn exists(house: &House, name: &str) -> bool {
-    house.api.ask("GET", &format!("/api/v1/users/{name}"), None).status == 200
+    // What reads the store has a connection of its own, which may heal a moment later.
+    wait_until("the store to be read", HEALED, || {
+        match house.api.ask("GET", &format!("/api/v1/users/{name}"), None).status {
+            200 => Some(true),
+            404 => Some(false),
+            _ => None,
+        }
+    })
+    .unwrap()
 }
 
 /// Changes are refused with 503 and a reason while `house` has no store.
@@ -101,6 +119,7 @@ fn privileged_a_locked_sqlite_file_costs_no_packet_and_refuses_changes_until_it_
     let held = lock(&house.state.join("ringway.db"));
     is_refused(&house, &["store-busy", "store-timeout", "store-unavailable"]);
     assert!(exists(&house, "ada"), "what is known can be read");
+    steady.goes_on();
     drop(held);
     is_healed(&house, "eve");
     steady.finish("a locked store");
@@ -130,6 +149,7 @@ fn privileged_a_full_disk_costs_no_packet_and_refuses_changes_until_there_is_roo
     })
     .unwrap();
     is_refused(&house, &["storage-full", "store-full", "store-unavailable", "store-busy"]);
+    steady.goes_on();
     fs::remove_file(&ballast).unwrap();
     is_healed(&house, "eve");
     steady.finish("a full disk");
@@ -177,6 +197,7 @@ fn privileged_postgresql_that_stands_still_or_dies_costs_no_packet_and_heals_by_
     is_healed(&house, "eve");
     database.kill();
     is_refused(&house, &reasons);
+    steady.goes_on();
     database.start();
     is_healed(&house, "mallory");
     steady.finish("a store that stood still and died");

@@ -174,7 +174,7 @@ fn privileged_tcp_by_two_devices_uses_nearly_all_of_the_cap() {
     let pair = Pair::new("", json!({ "rate": rate }));
     let to = Place::Destination.address(Family::V4);
     for direction in [Direction::Up, Direction::Down] {
-        let amount = Amount::Seconds { omitted_s: 3, measured_s: 10 };
+        let amount = Amount::Seconds { omitted_s: 3, measured_s: 15 };
         let run = Run { streams: 1, direction, amount, rate_limit: None };
         let servers =
             [5201, 5202].map(|port| Server::start(&pair.house.line.dst, to, port, None).unwrap());
