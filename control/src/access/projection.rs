@@ -18,7 +18,7 @@ use super::chain::{AccountPlan, Number, Numbers, Subject};
 use super::clock::Moment;
 use super::people::{Client, Out, Person};
 use super::sessions::{Session, Sessions};
-use crate::store::records::{DeviceId, GroupId, QuotaAction, Rate, Timestamp, UserId};
+use crate::store::records::{DeviceId, Excess, GroupId, QuotaAction, Rate, Timestamp, UserId};
 
 /// What the plane should be told, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +184,8 @@ impl Projection {
         for client in &mut entry.person.clients {
             self.owners.insert(client.id, id);
             self.keys.insert(client.public, client.id);
+            // Another process left it, or it came while the store did not answer.
+            self.sessions.own(&client.public, (id, client.id));
             let fresh = Place {
                 stand: Stand::Out(Out::NotSignedIn),
                 ended: None,
@@ -193,6 +195,10 @@ impl Projection {
             };
             let place = entry.places.entry(client.id).or_insert(fresh);
             place.take_grant(client, now);
+            if entry.person.rules.excess == Excess::KickOldest {
+                // Whoever comes now does not wait: the oldest makes room.
+                place.held = false;
+            }
         }
         if let Some(used) = used {
             entry.used = used;
@@ -227,6 +233,7 @@ impl Projection {
                 self.leave(client, place, after.id, Out::Removed, now);
             }
             self.keys.remove(&client.public);
+            self.sessions.forget(&client.public);
             if kept.is_none() {
                 entry.places.remove(&client.id);
                 self.owners.remove(&client.id);

@@ -145,6 +145,9 @@ pub struct Sessions {
     by_key: BTreeMap<PublicKey, Session>,
     by_id: BTreeMap<u64, PublicKey>,
     last_id: u64,
+    /// What was moved under keys whose session has not been seen yet: it is seen up to a second
+    /// after its first packet.
+    early: BTreeMap<PublicKey, Counted>,
 }
 
 /// Numbers that a process may give in a millisecond before they could meet those of the next one,
@@ -174,7 +177,7 @@ impl Sessions {
             state_since: now,
             spent_ms: [0; 4],
             seen,
-            moved: Counted::default(),
+            moved: self.early.remove(&public).unwrap_or_default(),
             speed: (0, 0),
         };
         self.by_key.entry(public).or_insert(session)
@@ -203,7 +206,11 @@ impl Sessions {
 
     /// Takes in what was moved under a key in the last `period_ms`.
     pub fn count(&mut self, public: &PublicKey, more: Counted, period_ms: u64, now: Timestamp) {
-        let Some(session) = self.by_key.get_mut(public) else { return };
+        let Some(session) = self.by_key.get_mut(public) else {
+            let early = self.early.entry(*public).or_default();
+            *early = early.plus(more);
+            return;
+        };
         session.moved = session.moved.plus(more);
         if more.up_packets > 0 {
             session.last_activity = session.last_activity.max(now);
@@ -219,6 +226,21 @@ impl Sessions {
         Some(session)
     }
 
+    /// Says whose a session is that was seen before its owner was known.
+    pub fn own(&mut self, public: &PublicKey, owner: (UserId, DeviceId)) {
+        let Some(session) = self.by_key.get_mut(public) else { return };
+        if session.owner.is_none() {
+            session.owner = Some(owner);
+            // What was taken from `wg` so far is of the wire, and counted from the pages again.
+            session.moved = self.early.remove(public).unwrap_or_default();
+        }
+    }
+
+    /// No session of this key is about to be seen: what came last belongs to the one that ended.
+    pub fn forget(&mut self, public: &PublicKey) {
+        self.early.remove(public);
+    }
+
     /// The session of a key.
     #[must_use]
     pub fn of(&self, public: &PublicKey) -> Option<&Session> {
@@ -229,13 +251,6 @@ impl Sessions {
     #[must_use]
     pub fn by_id(&self, id: u64) -> Option<&Session> {
         self.by_key.get(self.by_id.get(&id)?)
-    }
-
-    /// Says whose a session is that began before that was known.
-    pub fn own(&mut self, public: &PublicKey, owner: (UserId, DeviceId)) {
-        if let Some(session) = self.by_key.get_mut(public) {
-            session.owner = Some(owner);
-        }
     }
 
     /// All of them, oldest first, after this one.
@@ -297,6 +312,22 @@ mod tests {
         let first = sessions.begin(key, None, seen(State::Online), now).id;
         sessions.end(&key);
         assert_ne!(sessions.begin(key, None, seen(State::Online), now).id, first);
+    }
+
+    #[test]
+    fn what_was_moved_before_a_session_is_seen_is_its_own_and_what_came_after_its_end_is_not() {
+        let (mut sessions, key) = (Sessions::default(), PublicKey([1; 32]));
+        let more = Counted { up_bytes: 5, down_packets: 1, ..Counted::default() };
+        sessions.count(&key, more, 100, Timestamp(900));
+        sessions.count(&key, more, 100, Timestamp(950));
+        sessions.begin(key, None, seen(State::Online), Timestamp(1000));
+        sessions.count(&key, more, 100, Timestamp(1050));
+        let ended = sessions.end(&key).unwrap();
+        assert_eq!((ended.moved.up_bytes, ended.moved.down_packets), (15, 3));
+        sessions.count(&key, more, 100, Timestamp(1100));
+        sessions.forget(&key);
+        let next = sessions.begin(key, None, seen(State::Online), Timestamp(2000));
+        assert_eq!(next.moved, Counted::default());
     }
 
     #[test]

@@ -85,8 +85,18 @@ impl Projection {
     /// The last bytes of an account that was given up have been counted: its number may be used
     /// again, unless its owner has come back.
     pub fn retired(&mut self, number: Number) {
-        if self.retiring.remove(&number) {
-            self.numbers.release(number);
+        if !self.retiring.remove(&number) {
+            return;
+        }
+        let subject = self.numbers.subject(number);
+        self.numbers.release(number);
+        // One that was replaced has left its owner another one, under which it goes on.
+        if let Some(Subject::Device(device)) = subject
+            && self.numbers.get(Subject::Device(device)).is_none()
+            && let Some(entry) = self.owners.get(&device).and_then(|id| self.users.get(id))
+            && let Some(client) = entry.client(device)
+        {
+            self.sessions.forget(&client.public);
         }
     }
 

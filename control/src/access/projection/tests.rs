@@ -379,6 +379,39 @@ fn the_oldest_session_goes_where_the_policy_says_so() {
 }
 
 #[test]
+fn a_session_that_was_seen_before_its_user_was_known_is_the_users() {
+    let mut projection = Projection::default();
+    let key = PublicKey([1; 32]);
+    projection.see(&key, seen(State::Online), at(0));
+    assert_eq!(projection.sessions().of(&key).unwrap().owner, None);
+    let user = person(1, &[1]);
+    let owner = (user.id, client(1).id);
+    projection.put_person(user, None, at(1));
+    assert_eq!(projection.sessions().of(&key).unwrap().owner, Some(owner));
+    projection.remove_person(owner.0, at(2));
+    assert!(projection.sessions().is_empty());
+}
+
+#[test]
+fn who_waits_for_a_session_to_end_waits_no_longer_when_the_oldest_has_to_go() {
+    let mut projection = Projection::default();
+    let mut user = person(1, &[1, 2]);
+    user.rules.sessions_max = 1;
+    user.rules.excess = Excess::Refuse;
+    projection.put_person(user.clone(), None, at(0));
+    for number in [1, 2] {
+        let key = PublicKey([number; 32]);
+        projection.see(&key, seen(State::Online), at(i64::from(number)));
+    }
+    assert_eq!(projection.stand(client(2).id), Some(Stand::Out(Out::TooManySessions)));
+    user.rules.excess = Excess::KickOldest;
+    projection.put_person(user, None, at(3));
+    assert_eq!(projection.stand(client(2).id), Some(Stand::In));
+    projection.see(&PublicKey([2; 32]), seen(State::Online), at(4));
+    assert_eq!(projection.stand(client(1).id), Some(Stand::Out(Out::Displaced)));
+}
+
+#[test]
 fn limits_of_group_and_gateway_lengthen_the_chain_of_those_who_are_there() {
     let (mut projection, mut cores) = (Projection::default(), Cores::default());
     let group = GroupId::fresh();
