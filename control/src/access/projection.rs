@@ -359,6 +359,12 @@ impl Projection {
         std::mem::take(&mut self.steps)
     }
 
+    /// The plane could not be told these: they come before all others.
+    pub fn put_first(&mut self, mut steps: Vec<Step>) {
+        steps.append(&mut self.steps);
+        self.steps = steps;
+    }
+
     /// What happened since this was last called.
     pub fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)

@@ -282,8 +282,25 @@ impl People {
     pub async fn check(&self, plan: &Plan) -> Result<(), String> {
         let directory = self.running.borrow().as_ref().map(|running| running.directory.clone());
         let Some(directory) = directory else { return Ok(()) };
-        let checked = directory.check_surroundings(settings::surroundings(plan)).await;
-        checked.map(drop).map_err(|refusal| refusal.to_string())
+        let before = settings::surroundings(&self.plan.borrow());
+        let look = async {
+            let before = directory.check_surroundings(before).await?;
+            let after = directory.check_surroundings(settings::surroundings(plan)).await?;
+            Ok::<_, Refusal>((before, after))
+        };
+        match look.await {
+            Ok((before, after)) => {
+                // What was wrong before does not keep anybody from changing something else.
+                let new = after.into_iter().filter(|finding| !before.contains(finding));
+                let new: Vec<String> = new.collect();
+                if new.is_empty() { Ok(()) } else { Err(new.join("; ")) }
+            }
+            // A store that does not answer is no reason to keep a gateway as it is.
+            Err(trouble) => {
+                warn!("Whether pools and leases fit to the configuration is not known: {trouble}");
+                Ok(())
+            }
+        }
     }
 
     /// Tells the store nothing from now on, while another process may be about to: what was used

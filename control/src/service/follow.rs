@@ -19,7 +19,9 @@ use crate::access::{Client, Moment, Number, Person, Projection, Rules as InForce
 use crate::directory::effective::{Candidates, Effective};
 use crate::directory::quota;
 use crate::store::query::{AccessRow, Page};
-use crate::store::records::{DeviceId, Group, GroupId, Lease, Period, Policy, PolicyId, UserId};
+use crate::store::records::{
+    DeviceId, Group, GroupId, Lease, Period, Policy, PolicyId, Rate, UserId,
+};
 use crate::store::{Db, StoreError};
 
 /// How often changes are looked for that nobody rang for.
@@ -27,6 +29,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long to wait after the store has failed.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long it may take to read everything: 100,000 users take seconds, on a busy machine more.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Rows that are read at once.
 const ROWS: u32 = 1_000;
@@ -84,14 +89,15 @@ impl Service {
     async fn load(&self) -> Result<(), StoreError> {
         let _still = self.stand_still().await?;
         let day = self.day_of_each_period();
-        let everything = self.store.read(move |db| everything(db, &day)).await?;
+        let everything =
+            self.store.read_within(LOAD_TIMEOUT, move |db| everything(db, &day)).await?;
         let now = self.now();
         if !self.loaded.get() {
             let tags = |row: &AccessRow| (tag(row.device.id.0), (row.user.id, row.device.id));
             let devices: BTreeMap<u64, (UserId, DeviceId)> =
                 everything.rows.iter().map(tags).collect();
             self.recover_usage(&devices, now).await?;
-            self.adopt(&everything.rows);
+            self.adopt(&everything);
         }
         let first = !self.loaded.replace(true);
         self.put_everything(everything, now);
@@ -278,7 +284,13 @@ impl Service {
     }
 
     /// Accounts of a process before this one keep their numbers: the cores count under them.
-    fn adopt(&self, rows: &[AccessRow]) {
+    fn adopt(&self, everything: &Everything) {
+        let Everything { rows, groups, .. } = everything;
+        let limited: BTreeSet<GroupId> = groups
+            .iter()
+            .filter(|group| group.rate != Rate::default())
+            .map(|group| group.id)
+            .collect();
         let mut numbers: Vec<(Number, Subject)> = Vec::new();
         let mut last_volume = 0;
         self.desk.with_plane(|plane| {
@@ -301,8 +313,11 @@ impl Service {
                         numbers.push((above, Subject::Group(group)));
                         numbers.push((gateway, Subject::Gateway));
                     }
-                    (Some(group), None) => numbers.push((above, Subject::Group(group))),
-                    (None, _) => numbers.push((above, Subject::Gateway)),
+                    // A group without a limit has no account: its users are the gateway's.
+                    (Some(group), None) if limited.contains(&group) => {
+                        numbers.push((above, Subject::Group(group)));
+                    }
+                    (Some(_), None) | (None, _) => numbers.push((above, Subject::Gateway)),
                 }
             }
             let volumes = plane.accounts().filter_map(|(_, account)| account.volume);

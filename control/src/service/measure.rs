@@ -34,6 +34,9 @@ pub(super) struct Measure {
     /// Where the next tick goes on.
     next: Number,
     pending: BTreeMap<(UserId, DeviceId, i32), Counted>,
+    /// Accounts that were counted for the last time, until the store has it: their numbers may be
+    /// somebody else's only then.
+    settling: Vec<Number>,
     /// What the store was told and did not answer about.
     pub(super) unsure: Option<Entered>,
 }
@@ -54,6 +57,8 @@ struct Measured {
 pub(super) struct Entered {
     pub(super) usage: Vec<Usage>,
     pub(super) marks: Vec<(Slot, Mark)>,
+    /// Accounts whose last bytes these are.
+    pub(super) settled: Vec<Number>,
 }
 
 impl Entered {
@@ -99,8 +104,12 @@ impl Measure {
 
     /// What a user moved since a day that the store does not know of yet.
     pub(super) fn pending_of(&self, user: UserId, from_day: i32) -> u64 {
-        let of_user =
-            self.pending.iter().filter(|((other, _, day), _)| *other == user && *day >= from_day);
+        let first = (user, DeviceId(uuid::Uuid::nil()), i32::MIN);
+        let of_user = self
+            .pending
+            .range(first..)
+            .take_while(|((other, _, _), _)| *other == user)
+            .filter(|((_, _, day), _)| *day >= from_day);
         of_user.map(|(_, counted)| counted.bytes()).sum()
     }
 
@@ -116,7 +125,11 @@ impl Measure {
             up_packets: counted.up_packets,
             down_packets: counted.down_packets,
         });
-        Entered { usage: usage.collect(), marks: self.ledger.take_dirty() }
+        Entered {
+            usage: usage.collect(),
+            marks: self.ledger.take_dirty(),
+            settled: std::mem::take(&mut self.settling),
+        }
     }
 
     /// The store did not take it.
@@ -132,6 +145,7 @@ impl Measure {
             *entry = entry.plus(counted);
         }
         self.ledger.keep_dirty(entered.marks);
+        self.settling.extend(entered.settled);
     }
 }
 
@@ -181,9 +195,27 @@ impl Service {
     /// The cores have let go of these accounts: what they used is counted for the last time.
     pub(super) fn retire(&self, numbers: &[Number], now: Moment) {
         for number in numbers {
+            // Its owner may have come back to it meanwhile, and goes on under it.
+            if !self.projection.borrow().is_retiring(*number) {
+                continue;
+            }
             self.count_device(*number, now);
-            self.measure.borrow_mut().devices.remove(number);
-            self.projection.borrow_mut().retired(*number);
+            let mut measure = self.measure.borrow_mut();
+            match measure.devices.remove(number) {
+                Some(_) => measure.settling.push(*number),
+                None => self.projection.borrow_mut().retired(*number),
+            }
+        }
+    }
+
+    /// The store has what these accounts used: their numbers may be somebody else's now, unless
+    /// their owners have come back.
+    pub(super) fn release(&self, settled: &[Number]) {
+        let measure = self.measure.borrow();
+        for number in settled {
+            if !measure.devices.contains_key(number) && !measure.settling.contains(number) {
+                self.projection.borrow_mut().retired(*number);
+            }
         }
     }
 
@@ -200,7 +232,8 @@ impl Service {
         let readers = self.desk.usage_readers();
         let pages: Vec<String> = (0..readers.len()).map(|core| self.page(core as u16)).collect();
         let names = pages.clone();
-        let marks = self.store.read(move |db| {
+        // Behind whatever another process is still telling the store.
+        let marks = self.store.write(move |db| {
             names.iter().map(|page| db.usage_marks(page)).collect::<Result<Vec<_>, _>>()
         });
         let marks = marks.await?;

@@ -67,7 +67,7 @@ pub struct Settings {
     pub rate: Rate,
 }
 
-/// While this is held nothing is told to the store.
+/// While this is held the store is not told what was used.
 #[derive(Debug)]
 pub struct Hold(#[expect(dead_code, reason = "held, not looked at")] OwnedMutexGuard<()>);
 
@@ -87,8 +87,10 @@ pub struct Service {
     outbox: RefCell<Outbox>,
     drain: RefCell<Drain>,
     tally: RefCell<Tally>,
-    /// Held by whoever tells the store what waits: two would tell it twice.
+    /// Held by whoever tells the store what was used: two would tell it twice.
     flushing: Arc<Mutex<()>>,
+    /// The same for everything else that waits.
+    telling: Mutex<()>,
     /// Rung when there are steps for the plane.
     steps: Notify,
     /// Rung when the outbox has something that cannot wait.
@@ -120,6 +122,7 @@ impl Service {
             drain: RefCell::default(),
             tally: RefCell::default(),
             flushing: Arc::default(),
+            telling: Mutex::default(),
             steps: Notify::new(),
             urgent: Notify::new(),
             changed: Arc::new(Notify::new()),
@@ -166,8 +169,13 @@ impl Service {
         self.flush_outbox().await;
     }
 
-    /// Tells the store nothing until what is returned is dropped; what is under way is waited for.
+    /// Tells the store what was used, and then no more until what is returned is dropped; what is
+    /// under way is waited for.
     pub async fn hold(&self) -> Hold {
+        self.take_usage(self.now());
+        if self.loaded.get() {
+            self.flush_usage().await;
+        }
         Hold(Arc::clone(&self.flushing).lock_owned().await)
     }
 

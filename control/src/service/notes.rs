@@ -104,7 +104,7 @@ impl Service {
             person.clients.iter().find(|client| client.id == device)?.access_from
         });
         if let Some(from) = from {
-            let end = AccessEnd { device, from, until: now.steady };
+            let end = AccessEnd { device, from, until: now.wall.max(from) };
             self.outbox.borrow_mut().end_access(end);
             self.urgent.notify_one();
         }
@@ -202,7 +202,12 @@ impl Service {
         let mut heard = self.desk.hear_exhaustion();
         while let Some(exhaustion) = heard.recv().await {
             let now = self.now();
-            let subject = self.with_projection(|known| known.subject(exhaustion.account.0));
+            let number = exhaustion.account.0;
+            // It may be of a volume that was replaced since: a quota that was raised, say.
+            if !self.volumes.borrow().is_current(number, exhaustion.number) {
+                continue;
+            }
+            let subject = self.with_projection(|known| known.subject(number));
             if let Some(Subject::User(user)) = subject {
                 self.projection.borrow_mut().quota_may_be_reached(user, true, now);
                 self.take_notes(now);

@@ -98,8 +98,9 @@ impl Service {
             // What was counted before is not known yet, and so not what is new.
             return true;
         }
-        let _flushing = self.flushing.lock().await;
-        let all = self.flush_usage().await
+        let usage = self.flush_usage().await;
+        let _telling = self.telling.lock().await;
+        let all = usage
             && self.flush_ends().await
             && self.flush_connections().await
             && self.purge().await;
@@ -107,16 +108,19 @@ impl Service {
         all
     }
 
-    async fn flush_usage(&self) -> bool {
+    pub(super) async fn flush_usage(&self) -> bool {
+        let _flushing = self.flushing.lock().await;
         if !self.settle_unsure().await {
             return false;
         }
         let entered = self.measure.borrow_mut().take_entered();
         if entered.is_empty() {
+            self.release(&entered.settled);
             return true;
         }
         let (usage, marks) = (entered.usage.clone(), self.marks(&entered.marks));
         let Err(failure) = self.store.write(move |db| db.add_usage(&usage, &marks)).await else {
+            self.release(&entered.settled);
             return true;
         };
         store_failed("What devices used was not kept", &failure);
@@ -135,11 +139,17 @@ impl Service {
     /// are kept together with what they are about.
     pub(super) async fn settle_unsure(&self) -> bool {
         let Some(entered) = self.measure.borrow_mut().unsure.take() else { return true };
-        let Some(mark) = self.marks(&entered.marks).into_iter().next() else { return true };
+        let Some(mark) = self.marks(&entered.marks).into_iter().next() else {
+            self.release(&entered.settled);
+            return true;
+        };
         let page = mark.page.clone();
-        match self.store.read(move |db| db.usage_marks(&page)).await {
+        // Asked as a change, behind the one that may still be under way.
+        match self.store.write(move |db| db.usage_marks(&page)).await {
             Ok(marks) => {
-                if !marks.contains(&mark) {
+                if marks.contains(&mark) {
+                    self.release(&entered.settled);
+                } else {
                     self.measure.borrow_mut().keep_entered(entered);
                 }
                 true

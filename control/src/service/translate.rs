@@ -23,6 +23,11 @@ impl Volumes {
         self.last_number = self.last_number.max(number);
     }
 
+    /// Whether this is the volume that was told last of the account.
+    pub(super) fn is_current(&self, account: Number, volume: u64) -> bool {
+        self.told.get(&account).is_some_and(|told| told.number == volume)
+    }
+
     /// The steps in the words of the plane.
     pub(super) fn operations(&mut self, steps: Vec<Step>) -> Vec<Operation> {
         let mut operations = Vec::with_capacity(steps.len());

@@ -9,6 +9,9 @@ use super::{Client, PeerPlan, Person, Projection, Step};
 use crate::access::chain::{AccountPlan, Exhausted, Number, Subject, Volume, tag};
 use crate::store::records::{GroupId, Quota, QuotaAction, Rate, UserId};
 
+/// Accounts that are above each other, at most.
+const CHAIN_MAX: usize = 4;
+
 impl Projection {
     /// What all sessions of the gateway share.
     pub fn set_gateway_rate(&mut self, rate: Rate) {
@@ -75,6 +78,23 @@ impl Projection {
     #[must_use]
     pub fn is_peer(&self, public: &PublicKey) -> bool {
         self.peers.contains_key(public)
+    }
+
+    /// What the plane should have been told and does not know: accounts first, from the top down.
+    pub fn missing(
+        &self,
+        has_account: impl Fn(Number) -> bool,
+        has_peer: impl Fn(&PublicKey, Number) -> bool,
+    ) -> Vec<Step> {
+        let parent = |number: &Number| self.told.get(number)?.parent;
+        let depth = |number| std::iter::successors(Some(number), parent).take(CHAIN_MAX).count();
+        let mut accounts: Vec<&AccountPlan> =
+            self.told.values().filter(|plan| !has_account(plan.number)).collect();
+        accounts.sort_by_key(|plan| depth(plan.number));
+        let again = |plan: &AccountPlan| AccountPlan { volume: Volume::Keep, ..plan.clone() };
+        let peers = self.peers.values().filter(|plan| !has_peer(&plan.public, plan.account));
+        let accounts = accounts.into_iter().map(|plan| Step::PutAccount(again(plan)));
+        accounts.chain(peers.cloned().map(Step::PutPeer)).collect()
     }
 
     /// The accounts whose last bytes wait to be counted.
