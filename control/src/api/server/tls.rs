@@ -16,9 +16,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::holders::{Clients, HoldsKey};
 use crate::failure::{Failure, Status};
 use crate::keys;
+use crate::store::ids::Timestamp;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -41,12 +44,14 @@ pub struct TlsFiles {
 /// Certificate and key in use.
 pub struct Tls {
     files: TlsFiles,
+    clients: Clients,
     in_use: Mutex<InUse>,
 }
 
 struct InUse {
     config: Arc<ServerConfig>,
     fingerprint: String,
+    ends: Timestamp,
     /// What the files looked like when they were read, whether or not they could be used.
     seen: Seen,
 }
@@ -65,10 +70,11 @@ impl Tls {
     ///
     /// # Errors
     /// Files that cannot be read, or do not belong together.
-    pub fn load(files: TlsFiles) -> Result<Self, Failure> {
+    pub fn load(files: TlsFiles, clients: Clients) -> Result<Self, Failure> {
         let seen = look(&files)?;
-        let (config, fingerprint) = read(&files)?;
-        Ok(Self { files, in_use: Mutex::new(InUse { config, fingerprint, seen }) })
+        let (config, fingerprint, ends) = read(&files, clients)?;
+        let in_use = Mutex::new(InUse { config, fingerprint, ends, seen });
+        Ok(Self { files, clients, in_use })
     }
 
     /// Reads the self-made certificate in `folder`, or makes it for `names` (host names and
@@ -84,13 +90,19 @@ impl Tls {
         if !files.certificate.exists() || !files.key.exists() {
             make(&files, names, year)?;
         }
-        Self::load(files)
+        Self::load(files, Clients::NotAsked)
     }
 
     /// SHA-256 of the certificate, as browsers show it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.lock().fingerprint.clone()
+    }
+
+    /// When the certificate ends.
+    #[must_use]
+    pub fn ends(&self) -> Timestamp {
+        self.lock().ends
     }
 
     /// For the next connection.
@@ -108,12 +120,10 @@ impl Tls {
         if self.lock().seen == seen {
             return Ok(false);
         }
-        let read = read(&self.files);
+        let read = read(&self.files, self.clients);
         let mut in_use = self.lock();
         in_use.seen = seen;
-        let (config, fingerprint) = read?;
-        in_use.config = config;
-        in_use.fingerprint = fingerprint;
+        (in_use.config, in_use.fingerprint, in_use.ends) = read?;
         Ok(true)
     }
 
@@ -161,7 +171,11 @@ fn look(files: &TlsFiles) -> Result<Seen, Failure> {
     Ok([look(&files.certificate)?, look(&files.key)?])
 }
 
-fn read(files: &TlsFiles) -> Result<(Arc<ServerConfig>, String), Failure> {
+/// Ready for use, with fingerprint and end.
+fn read(
+    files: &TlsFiles,
+    clients: Clients,
+) -> Result<(Arc<ServerConfig>, String, Timestamp), Failure> {
     let wrong = |path: &Path, why: &dyn std::fmt::Display| {
         let message = format!("{} cannot be used: {why}", path.display());
         Failure::new(Status::Config, message)
@@ -174,15 +188,22 @@ fn read(files: &TlsFiles) -> Result<(Arc<ServerConfig>, String), Failure> {
     };
     let fingerprint = Sha256::digest(first);
     let fingerprint: Vec<String> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
+    let (_, parsed) =
+        X509Certificate::from_der(first).map_err(|error| wrong(&files.certificate, &error))?;
+    let ends = Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000));
     let key =
         PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong(&files.key, &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
+        .map(|builder| match clients {
+            Clients::NotAsked => builder.with_no_client_auth(),
+            Clients::Asked => builder.with_client_cert_verifier(Arc::new(HoldsKey(provider))),
+        })
+        .and_then(|builder| builder.with_single_cert(chain, key));
     let mut config = config.map_err(|error| wrong(&files.certificate, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((Arc::new(config), fingerprint.join(":")))
+    Ok((Arc::new(config), fingerprint.join(":"), ends))
 }
 
 fn make(files: &TlsFiles, names: Vec<String>, year: i32) -> Result<(), Failure> {
