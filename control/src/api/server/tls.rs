@@ -16,9 +16,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 use super::holders::{Clients, HoldsKey};
+use crate::auth::certificate::{Expiry, Kind};
 use crate::failure::{Failure, Status};
 use crate::keys;
 use crate::store::ids::Timestamp;
@@ -51,7 +52,7 @@ pub struct Tls {
 struct InUse {
     config: Arc<ServerConfig>,
     fingerprint: String,
-    ends: Timestamp,
+    life: (Timestamp, Timestamp),
     /// What the files looked like when they were read, whether or not they could be used.
     seen: Seen,
 }
@@ -72,8 +73,8 @@ impl Tls {
     /// Files that cannot be read, or do not belong together.
     pub fn load(files: TlsFiles, clients: Clients) -> Result<Self, Failure> {
         let seen = look(&files)?;
-        let (config, fingerprint, ends) = read(&files, clients)?;
-        let in_use = Mutex::new(InUse { config, fingerprint, ends, seen });
+        let (config, fingerprint, life) = read(&files, clients)?;
+        let in_use = Mutex::new(InUse { config, fingerprint, life, seen });
         Ok(Self { files, clients, in_use })
     }
 
@@ -101,8 +102,9 @@ impl Tls {
 
     /// When the certificate ends.
     #[must_use]
-    pub fn ends(&self) -> Timestamp {
-        self.lock().ends
+    pub fn expiry(&self, now: Timestamp) -> Expiry {
+        let name = self.files.certificate.display().to_string();
+        Expiry::of(Kind::Api, name, self.lock().life, now)
     }
 
     /// For the next connection.
@@ -123,7 +125,7 @@ impl Tls {
         let read = read(&self.files, self.clients);
         let mut in_use = self.lock();
         in_use.seen = seen;
-        (in_use.config, in_use.fingerprint, in_use.ends) = read?;
+        (in_use.config, in_use.fingerprint, in_use.life) = read?;
         Ok(true)
     }
 
@@ -171,11 +173,11 @@ fn look(files: &TlsFiles) -> Result<Seen, Failure> {
     Ok([look(&files.certificate)?, look(&files.key)?])
 }
 
-/// Ready for use, with fingerprint and end.
+/// Ready for use, with its fingerprint, and from when to when it is good.
 fn read(
     files: &TlsFiles,
     clients: Clients,
-) -> Result<(Arc<ServerConfig>, String, Timestamp), Failure> {
+) -> Result<(Arc<ServerConfig>, String, (Timestamp, Timestamp)), Failure> {
     let wrong = |path: &Path, why: &dyn std::fmt::Display| {
         let message = format!("{} cannot be used: {why}", path.display());
         Failure::new(Status::Config, message)
@@ -190,7 +192,9 @@ fn read(
     let fingerprint: Vec<String> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
     let (_, parsed) =
         X509Certificate::from_der(first).map_err(|error| wrong(&files.certificate, &error))?;
-    let ends = Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000));
+    let moment = |time: ASN1Time| Timestamp(time.timestamp().saturating_mul(1000));
+    let validity = parsed.validity();
+    let life = (moment(validity.not_before), moment(validity.not_after));
     let key =
         PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong(&files.key, &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -203,7 +207,7 @@ fn read(
         .and_then(|builder| builder.with_single_cert(chain, key));
     let mut config = config.map_err(|error| wrong(&files.certificate, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((Arc::new(config), fingerprint.join(":"), ends))
+    Ok((Arc::new(config), fingerprint.join(":"), life))
 }
 
 fn make(files: &TlsFiles, names: Vec<String>, year: i32) -> Result<(), Failure> {
