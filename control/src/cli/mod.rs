@@ -81,6 +81,7 @@ fn dispatch(command: Command) -> Result<Status, Failure> {
         Command::Top(verb) => top::run(&verb),
         Command::User(noun) => service::user::run(noun),
         Command::Device(noun) => service::device::run(noun),
+        Command::Access(noun) => service::access::run(noun),
         Command::Enrol(verb) => service::enrol::run(&verb),
         Command::Group(noun) => service::group::run(noun),
         Command::Policy(noun) => service::policy::run(noun),
