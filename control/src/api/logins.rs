@@ -3,7 +3,8 @@
 //! The cookie is 256 random bits; kept is only its hash, so that what leaks from memory cannot be
 //! sent as a cookie. A login ends after [`IDLE_MS_MAX`] without a request, after [`AGE_MS_MAX`] in
 //! any case, when the user signs out, when the password it was made with is no longer the user's,
-//! and when a token or certificate it was made with ends or is revoked. Pure: time and randomness are arguments.
+//! and when a token or certificate it was made with ends or is revoked. Pure: time and randomness
+//! are arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
 

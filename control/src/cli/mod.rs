@@ -59,6 +59,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(status.code())
 }
 
+/// Does what a line says, for tests that have a gateway in their own process.
+#[cfg(test)]
+pub(crate) fn obey(line: &str) -> Result<Status, Failure> {
+    let cli = Cli::try_parse_from(line.split_whitespace());
+    dispatch(cli.map_err(|error| Failure::new(Status::Usage, error.to_string()))?.command)
+}
+
 fn dispatch(command: Command) -> Result<Status, Failure> {
     match command {
         Command::Run(args) => commands::run(args),

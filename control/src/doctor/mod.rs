@@ -3,8 +3,8 @@
 //! Each check looks at one thing and gives a [`Finding`]. Nothing is changed and nothing stays:
 //! looking needs no privileges, and where a look needs one, the finding says so. `kernel` asks what
 //! the kernel can do, `workers` what workers get from it, `host` what the process may do and how
-//! the host is set, `secrets` whether keys can get out, `certificates` how long they are good, `machine` where workers and network cards
-//! are.
+//! the host is set, `secrets` whether keys can get out, `certificates` how long they are good,
+//! `machine` where workers and network cards are.
 
 mod certificates;
 mod host;

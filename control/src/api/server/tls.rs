@@ -50,11 +50,17 @@ pub struct Tls {
 }
 
 struct InUse {
-    config: Arc<ServerConfig>,
-    fingerprint: String,
-    life: (Timestamp, Timestamp),
+    loaded: Loaded,
     /// What the files looked like when they were read, whether or not they could be used.
     seen: Seen,
+}
+
+/// What was read, ready for use.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    fingerprint: String,
+    /// From when to when the certificate is good.
+    life: (Timestamp, Timestamp),
 }
 
 /// Inode, size and time of change of both files.
@@ -73,8 +79,8 @@ impl Tls {
     /// Files that cannot be read, or do not belong together.
     pub fn load(files: TlsFiles, clients: Clients) -> Result<Self, Failure> {
         let seen = look(&files)?;
-        let (config, fingerprint, life) = read(&files, clients)?;
-        let in_use = Mutex::new(InUse { config, fingerprint, life, seen });
+        let loaded = read(&files, clients)?;
+        let in_use = Mutex::new(InUse { loaded, seen });
         Ok(Self { files, clients, in_use })
     }
 
@@ -97,20 +103,20 @@ impl Tls {
     /// SHA-256 of the certificate, as browsers show it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.lock().fingerprint.clone()
+        self.lock().loaded.fingerprint.clone()
     }
 
     /// When the certificate ends.
     #[must_use]
     pub fn expiry(&self, now: Timestamp) -> Expiry {
         let name = self.files.certificate.display().to_string();
-        Expiry::of(Kind::Api, name, self.lock().life, now)
+        Expiry::of(Kind::Api, name, self.lock().loaded.life, now)
     }
 
     /// For the next connection.
     #[must_use]
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.lock().config))
+        TlsAcceptor::from(Arc::clone(&self.lock().loaded.config))
     }
 
     /// Reads the files again if they look different; true if they are in use now.
@@ -125,7 +131,7 @@ impl Tls {
         let read = read(&self.files, self.clients);
         let mut in_use = self.lock();
         in_use.seen = seen;
-        (in_use.config, in_use.fingerprint, in_use.life) = read?;
+        in_use.loaded = read?;
         Ok(true)
     }
 
@@ -173,11 +179,7 @@ fn look(files: &TlsFiles) -> Result<Seen, Failure> {
     Ok([look(&files.certificate)?, look(&files.key)?])
 }
 
-/// Ready for use, with its fingerprint, and from when to when it is good.
-fn read(
-    files: &TlsFiles,
-    clients: Clients,
-) -> Result<(Arc<ServerConfig>, String, (Timestamp, Timestamp)), Failure> {
+fn read(files: &TlsFiles, clients: Clients) -> Result<Loaded, Failure> {
     let wrong = |path: &Path, why: &dyn std::fmt::Display| {
         let message = format!("{} cannot be used: {why}", path.display());
         Failure::new(Status::Config, message)
@@ -207,7 +209,7 @@ fn read(
         .and_then(|builder| builder.with_single_cert(chain, key));
     let mut config = config.map_err(|error| wrong(&files.certificate, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((Arc::new(config), fingerprint.join(":"), life))
+    Ok(Loaded { config: Arc::new(config), fingerprint: fingerprint.join(":"), life })
 }
 
 fn make(files: &TlsFiles, names: Vec<String>, year: i32) -> Result<(), Failure> {

@@ -81,6 +81,7 @@ impl Target {
 impl ConnectArgs {
     /// Decides by flags and environment, and reads the files that they name.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
+        self.at_most_one()?;
         let token = self.token(env::var_os("RINGWAY_TOKEN"))?;
         if self.api.is_some() && token.is_none() {
             let message = "A gateway elsewhere wants a token: give --token-file, or set \

@@ -1,9 +1,10 @@
-//! All of people's half over fake cores, asked over HTTPS by `curl` with certificates that `openssl`
-//! made.
+//! All of people's half over fake cores, asked over HTTPS by `curl` with certificates that
+//! `openssl` made.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod authority;
+mod command;
 mod signing_in;
 
 use std::net::{TcpListener, TcpStream};

@@ -239,3 +239,31 @@ fn a_policy_that_comes_to_ask_for_a_certificate_holds_for_what_is_under_way() {
         assert!(world.is_peer(&device), "what was given stays until its time is over");
     });
 }
+
+#[test]
+fn worthless_certificates_lock_nobody_out_and_do_not_tell_who_exists() {
+    on_control_thread(async {
+        let world = World::new("worthless").await;
+        world.user("ann", &[Factor::Certificate]).await;
+        world.user("off", &[Factor::Certificate]).await;
+        let (directory, root) = (world.directory(), Actor::local(0));
+        let factors = Patch::Set(vec![Factor::Certificate]);
+        let patch = PolicyPatch { factors, ..PolicyPatch::default() };
+        directory.patch_policy(&root, "default", None, patch).await.unwrap();
+        let off = crate::store::records::UserState::Disabled;
+        directory.set_user_state(&root, "off", off).await.unwrap();
+        world.authority.issue_for("server", "ann", "server", &[]);
+        world.authority.issue("ann", "ann");
+        for number in 1..=36 {
+            let name = ["ann", "off", "nobody-here"][number % 3];
+            let (body, source) = (json!({ "name": name }), format!("127.0.9.{number}"));
+            let from = ["--interface", &source];
+            let path = "/api/v1/access/sign-in";
+            let wrong = world.curl(path, Some("server"), &body, &from).await;
+            assert_eq!(wrong.problem(), INVALID, "{name}");
+            let none = world.curl(path, None, &body, &from).await;
+            assert_eq!(none.problem(), NONE, "{name}");
+        }
+        assert_eq!(names(&world.access(Some("ann"), json!({ "name": "ann" })).await), ["laptop"]);
+    });
+}
