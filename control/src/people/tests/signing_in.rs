@@ -251,12 +251,12 @@ fn worthless_certificates_lock_nobody_out_and_do_not_tell_who_exists() {
         let patch = PolicyPatch { factors, ..PolicyPatch::default() };
         directory.patch_policy(&root, "default", None, patch).await.unwrap();
         let off = crate::store::records::UserState::Disabled;
-        directory.set_user_state(&root, "off", off).await.unwrap();
+        directory.set_user_state(&root, "off", None, off).await.unwrap();
         world.authority.issue_for("server", "ann", "server", &[]);
         world.authority.issue("ann", "ann");
         for number in 1..=36 {
             let name = ["ann", "off", "nobody-here"][number % 3];
-            let (body, source) = (json!({ "name": name }), format!("127.0.9.{number}"));
+            let (body, source) = (json!({ "name": name }), format!("127.9.{number}.1"));
             let from = ["--interface", &source];
             let path = "/api/v1/access/sign-in";
             let wrong = world.curl(path, Some("server"), &body, &from).await;
