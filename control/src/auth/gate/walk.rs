@@ -137,10 +137,12 @@ impl Walker<'_> {
     /// Which of the credentials may say who comes, or why none does.
     fn identifying(&self) -> Result<Factor, Reason> {
         let credentials = &self.attempt.credentials;
-        if !credentials.certificates.is_empty() {
+        let is_looked_at = |factor| self.inner.door(factor).is_some();
+        if !credentials.certificates.is_empty() && is_looked_at(Factor::Certificate) {
             Ok(Factor::Certificate)
         } else if credentials.token.is_some() {
-            Ok(Factor::Token)
+            // That nobody issues tokens here is no outage: the client chose to send one.
+            if is_looked_at(Factor::Token) { Ok(Factor::Token) } else { Err(Reason::TokenIssuer) }
         } else if credentials.password.is_some() || credentials.code.is_some() {
             Err(Reason::UserMissing)
         } else if self.inner.certificates.is_some() {
