@@ -4,41 +4,36 @@
 //! gateway. What the gateway asks of its role is answered from the file: the first peers, the
 //! addresses of its interface, and what a reload changes.
 
-use std::fs;
+mod setup;
+
 use std::io::{self, Write as _};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use ringway_dataplane::worker::SpinMode;
 use ringway_flow::Policy;
 use ringway_numa::plan::{Numa, Wishes, Workers as WorkerWish};
 use ringway_numa::{Plan, Topology, pin};
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::PublicKey;
-use ringway_ring::{PoolSizes, UdpOptions};
-use tracing::level_filters::LevelFilter;
+use ringway_ring::UdpOptions;
 use tracing::{info, warn};
 
 use crate::config::{
-    Changes, Config, Interface, LogFormat, LogLevel, NumaChoice, Overrides, Peer, SandboxChoice,
-    SpinChoice, SteeringChoice, StoreChoice, WorkerCount, Workers, diff,
+    Changes, Config, Interface, NumaChoice, Overrides, Peer, StoreChoice, WorkerCount, Workers,
+    diff,
 };
 use crate::exit::{ExitPlan, LocalExit, links};
 use crate::failure::{Failure, Status};
-use crate::gateway::{self, Placement, Role, Setup, UapiSocket, WorkerSetup};
+use crate::gateway::{self, Placement, Role, Setup, WorkerSetup};
 use crate::keys::SystemRandom;
-use crate::logs::Output;
-use crate::logs::line::Format;
 use crate::logs::privacy::Privacy;
-use crate::logs::sink::{self, FileSettings};
 use crate::place::{Places, Prepared};
 use crate::plane::{Operation, Plane, Secret};
 use crate::upgrade::message::{Offer, Part};
 use crate::upgrade::{Endpoints, Legacy};
-use crate::{harden, logs, people, uapi};
+use crate::{harden, logs, people};
+use setup::{log_settings, placements, setup, worker_setup};
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -316,77 +311,6 @@ fn sentence(changes: &Changes) -> String {
     )
 }
 
-fn setup(config: &Config, plan: &Plan) -> Setup {
-    let interface = &config.interface;
-    let own = interface.addresses.iter().map(|own| own.address);
-    Setup {
-        interface: interface.name.clone(),
-        workers: worker_setup(&config.workers, placements(plan)),
-        udp: UdpOptions {
-            port: interface.listen_port,
-            mark: interface.fwmark,
-            ..UdpOptions::default()
-        },
-        policy: Policy {
-            clamp_mss: config.exit.mss_clamp,
-            inner_mtu: interface.mtu,
-            verify_inner_checksum: config.exit.verify_checksums,
-            address_v4: own.clone().find_map(|address| match address {
-                std::net::IpAddr::V4(address) => Some(address),
-                std::net::IpAddr::V6(_) => None,
-            }),
-            address_v6: own.clone().find_map(|address| match address {
-                std::net::IpAddr::V6(address) => Some(address),
-                std::net::IpAddr::V4(_) => None,
-            }),
-            admission: config.limits.admission,
-            handshakes_per_source: config.limits.handshakes_per_source,
-            ..Policy::default()
-        },
-        session_heaps: config.memory.session_heaps.word(),
-        pools: PoolSizes::default(),
-        stats_socket: config.stats.socket.clone(),
-        pages: pages(config),
-        uapi: UapiSocket { path: uapi::socket_path(&interface.name), writable: false },
-    }
-    .leave_out()
-}
-
-fn placements(plan: &Plan) -> Vec<Placement> {
-    let seats = plan.workers.iter();
-    seats.map(|seat| Placement { cpu: Some(seat.cpu), node: seat.node }).collect()
-}
-
-/// The folder of the counter pages, beside the stats socket; without one they are in memory only.
-fn pages(config: &Config) -> Option<PathBuf> {
-    let folder = config.stats.socket.with_extension("pages");
-    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder);
-    match made {
-        Ok(()) => Some(folder),
-        Err(error) => {
-            warn!("Cannot make {} ({error}): counters end with this run", folder.display());
-            None
-        }
-    }
-}
-
-fn worker_setup(workers: &Workers, placements: Vec<Placement>) -> WorkerSetup {
-    WorkerSetup {
-        placements,
-        driver: workers.driver,
-        steering: workers.steering == SteeringChoice::Auto,
-        spin: match workers.spin_us {
-            // Workers that share a CPU would look on instead of letting each other work.
-            SpinChoice::Auto if workers.oversubscribe => SpinMode::Fixed(Duration::ZERO),
-            SpinChoice::Auto => SpinMode::Auto,
-            SpinChoice::Micros(us) => SpinMode::Fixed(Duration::from_micros(us.into())),
-        },
-        sandbox: workers.sandbox == SandboxChoice::On,
-        zero_copy: workers.zero_copy.into(),
-        without: workers.without,
-    }
-}
-
 /// The workers of a bare interface. Without a flag that says where they run the scheduler decides,
 /// as with other WireGuard daemons.
 ///
@@ -431,37 +355,6 @@ pub fn plan(workers: &Workers) -> Result<Plan, Failure> {
     Plan::new(&topology, &wishes).map_err(|error| Failure::new(Status::Config, error.to_string()))
 }
 
-/// The log as the file wants it.
-fn log_settings(config: &Config, state_dir: &Path) -> logs::Settings {
-    let level = match config.log.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let format = match config.log.format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
-    let output = match &config.log.file {
-        Some(file) => Output::File(FileSettings {
-            path: state_dir.join(file),
-            bytes_max: sink::BYTES_DEFAULT,
-            old_files: sink::OLD_FILES_DEFAULT,
-        }),
-        None => Output::Stderr,
-    };
-    logs::Settings {
-        level,
-        format,
-        output,
-        privacy: people::privacy(config),
-        own: config.interface.pools().collect(),
-        ..logs::Settings::default()
-    }
-}
-
 /// Tells the operator on standard output. If nobody listens any more, nobody needs it.
 pub(crate) fn say(lines: &[String]) {
     let mut out = io::stdout().lock();
@@ -501,10 +394,13 @@ fn refuse_conflicts(prepared: &Prepared) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use ringway_dataplane::worker::SpinMode;
     use ringway_ring::ZeroCopyMode;
 
-    use crate::config::{DriverChoice, FastPaths};
+    use super::*;
+    use crate::config::{DriverChoice, FastPaths, SandboxChoice, SpinChoice, SteeringChoice};
 
     const KEY_A: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
     const KEY_B: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";

@@ -5,7 +5,7 @@
 //! allocated.
 
 use ringway_alloc::heap::SessionHeap;
-use ringway_flow::PathMtu;
+use ringway_flow::{PathMtu, Policy};
 use ringway_proto::ip::Version;
 use ringway_proto::limits::{
     COMMANDS_PER_TURN_MAX, PEERS_MADE_PER_TURN_MAX, PEERS_PER_PAGE_MAX, WALK_UNITS_KEY,
@@ -133,14 +133,10 @@ impl<D: Driver> Shard<D> {
             Command::Resume { counters_ahead } => {
                 (self.resume(counters_ahead), Command::Resume { counters_ahead })
             }
-            Command::SetPolicy(policy) => {
-                let old = std::mem::replace(&mut self.policy, policy);
-                self.handshakes.set_limits(&self.policy, self.crossing.cores());
-                if old.inner_mtu != self.policy.inner_mtu {
-                    return walks(Work::ResetPaths(old));
-                }
-                (Ok(()), Command::SetPolicy(old))
-            }
+            Command::SetPolicy(policy) => match self.set_policy(policy) {
+                Ok(work) => return walks(work),
+                Err(old) => (Ok(()), Command::SetPolicy(old)),
+            },
             Command::Stop => {
                 self.stopping = true;
                 (Ok(()), Command::Stop)
@@ -172,6 +168,13 @@ impl<D: Driver> Shard<D> {
                 Err((Err(Refusal::Sockets), Command::ReplaceSockets(None)))
             }
         }
+    }
+
+    /// Takes another policy. Gives the old one back, unless there is work with it.
+    fn set_policy(&mut self, policy: Box<Policy>) -> Result<Work, Box<Policy>> {
+        let old = std::mem::replace(&mut self.policy, policy);
+        self.handshakes.set_limits(&self.policy, self.crossing.cores());
+        if old.inner_mtu == self.policy.inner_mtu { Err(old) } else { Ok(Work::ResetPaths(old)) }
     }
 
     /// Takes another identity. The same one again changes nothing, and is given back.

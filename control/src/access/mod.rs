@@ -4,7 +4,7 @@
 //! cores count them, sessions as they report them and the time go in; steps for the plane, notes
 //! for log and events and decisions for the store come out. A device is *in* while it may connect:
 //! then it is a peer of the plane, bound to the end of a chain of limits. It is *out* for one
-//! [`Out`] reason otherwise. [`drive`] joins it with the store, the desk and the clocks.
+//! [`Out`] reason otherwise. [`crate::service`] joins it with the store, the desk and the clocks.
 //!
 //! The projection must not know SQL, HTTP, threads or clocks.
 

@@ -25,8 +25,9 @@ use crate::directory::Proved;
 use crate::events::Kind;
 use crate::store::ids::UserId;
 
-/// Bytes of each text; `auth` takes no longer ones.
-const NAME_BYTES_MAX: usize = 64;
+/// Letters of a name.
+const NAME_MAX: usize = 64;
+/// Bytes of each other text; `auth` takes no longer ones.
 const PASSWORD_BYTES_MAX: usize = 1024;
 const TOTP_BYTES_MAX: usize = 64;
 const TOKEN_BYTES_MAX: usize = 8192;
@@ -125,17 +126,19 @@ impl Given {
         let secret = |text: &Option<Zeroizing<String>>| text.as_ref().map_or(0, |text| text.len());
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let most = [
-            ("/name", text(&self.name), NAME_BYTES_MAX),
             ("/password", secret(&self.password), PASSWORD_BYTES_MAX),
             ("/totp", secret(&self.totp), TOTP_BYTES_MAX),
             ("/token", secret(&self.token), TOKEN_BYTES_MAX),
             ("/continuation", text(&self.continuation), CONTINUATION_BYTES_MAX),
         ];
-        let errors: Vec<FieldError> = most
+        let name = self.name.as_ref().filter(|name| name.chars().count() > NAME_MAX);
+        let long =
+            name.map(|_| FieldError::new("/name", format!("may have {NAME_MAX} characters")));
+        let others = most
             .iter()
             .filter(|(_, has, most)| has > most)
-            .map(|(pointer, _, most)| FieldError::new(*pointer, format!("may have {most} bytes")))
-            .collect();
+            .map(|(pointer, _, most)| FieldError::new(*pointer, format!("may have {most} bytes")));
+        let errors: Vec<FieldError> = long.into_iter().chain(others).collect();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }
 }

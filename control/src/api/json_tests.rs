@@ -61,7 +61,8 @@ fn each_wrong_value_is_named_by_its_pointer() {
         (r#"{"name":"a","nets":["::1","x"]}"#, "/nets/1 invalid IP address"),
         (r#"{"name":"a","range":[1,2,3]}"#, "/range/2 is one item too many"),
         (r#"{"name":"a","range":[1]}"#, "/range invalid length 1"),
-        (r#"[]"#, " invalid length 0"),
+        (r#"[]"#, " invalid type: list, expected an object"),
+        (r#"{"name":"a","rate":[1,[]]}"#, "/rate invalid type: list, expected an object"),
     ] {
         let (reason, said) = refused(body);
         assert_eq!(reason, Reason::Invalid, "{body}");

@@ -177,6 +177,19 @@ impl<'de> Deserializer<'de> for Node<'de> {
         }
     }
 
+    /// A derived type would take its fields from a list as well, by their order: nobody means that.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        if self.value.is_array() {
+            return Err(de::Error::custom("invalid type: list, expected an object"));
+        }
+        self.deserialize_any(visitor)
+    }
+
     from_text! {
         deserialize_bool visit_bool bool, "true or false";
         deserialize_u8 visit_u8 u8, "a whole number from 0 to 255";
@@ -190,7 +203,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
 
     forward_to_deserialize_any! {
         i8 i16 i128 u128 f32 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }
 

@@ -8,7 +8,8 @@ use super::args::Cli;
 
 const MANUAL: &str = include_str!("../../manual/commands.md");
 
-/// Words of a line; quotes hold words together.
+/// Words of a line as the program gets them from a shell: quotes hold words together, and where the
+/// output goes is the shell's business.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (at, part) in line.split('"').enumerate() {
@@ -18,6 +19,8 @@ fn words(line: &str) -> Vec<String> {
             words.extend(part.split_whitespace().map(str::to_owned));
         }
     }
+    let own = words.iter().position(|word| word.starts_with(['>', '<', '|']));
+    words.truncate(own.unwrap_or(words.len()));
     words
 }
 

@@ -238,7 +238,8 @@ mod tests {
         fn a_shown_size_is_near_the_size(value in 1_u64..1 << 50) {
             let shown = bytes(value);
             let (number, unit) = shown.split_once(' ').unwrap();
-            let power = ["B", "KiB", "MiB", "GiB", "TiB"].iter().position(|u| *u == unit).unwrap();
+            let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+            let power = units.iter().position(|own| *own == unit).unwrap();
             let back = number.parse::<f64>().unwrap() * 1024_f64.powi(power as i32);
             prop_assert!((back / value as f64 - 1.0).abs() < 0.06, "{shown} of {value}");
         }

@@ -303,9 +303,9 @@ fn word(value: &Scalar) -> Result<String, String> {
 
 /// `https://HOST[:PORT][/PATH]`, or `http://` for this machine; no slash at the end.
 fn web_address(text: &str) -> Result<String, String> {
-    let rest = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-        (Some(rest), _) | (None, Some(rest)) => rest,
-        (None, None) => return Err("begins neither with https:// nor with http://".to_owned()),
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else {
+        return Err("begins neither with https:// nor with http://".to_owned());
     };
     let host = rest.split('/').next().unwrap_or_default();
     let plain = rest.chars().all(|c| c.is_ascii_graphic() && !"\"'<>\\^`{|}@#?".contains(c));

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringway_dataplane::command::{
-    AccountChange, Command, Envelope, PeerPage, PeerStatus, Refusal, Report, SessionState,
+    AccountChange, Command, Envelope, PeerChange, PeerPage, PeerStatus, Refusal, Report,
+    SessionState,
 };
 use ringway_dataplane::worker::PAGE_WORDS;
 use ringway_flow::Policy;
@@ -143,12 +144,7 @@ impl Core {
                 } else {
                     let keepalive_s = peers.entry(key).or_default();
                     *keepalive_s = change.keepalive_s.unwrap_or(*keepalive_s);
-                    let mut accounts = self.told.accounts.borrow_mut();
-                    match change.account {
-                        Some(Some(account)) => drop(accounts.insert(change.public, account)),
-                        Some(None) => drop(accounts.remove(&change.public)),
-                        None => {}
-                    }
+                    self.bind(&change);
                 }
                 Command::PutPeer(change)
             }
@@ -190,12 +186,7 @@ impl Core {
                 Command::ReadAccounts(page)
             }
             // Their sessions never end: each page is one from where it was asked for.
-            Command::PutAccount(change) => {
-                let mut usage = self.told.usage.borrow_mut();
-                usage[usize::from(self.core)].set_owner(change.id.0, change.owner);
-                self.told.limits.borrow_mut().insert(change.id, *change);
-                Command::PutAccount(change)
-            }
+            Command::PutAccount(change) => self.put_account(change),
             Command::RemoveAccount(account) => {
                 self.told.limits.borrow_mut().remove(&account);
                 Command::RemoveAccount(account)
@@ -207,6 +198,22 @@ impl Core {
             | Command::Stop) => command,
         };
         (outcome, spent)
+    }
+
+    fn bind(&self, change: &PeerChange) {
+        let mut accounts = self.told.accounts.borrow_mut();
+        match change.account {
+            Some(Some(account)) => drop(accounts.insert(change.public, account)),
+            Some(None) => drop(accounts.remove(&change.public)),
+            None => {}
+        }
+    }
+
+    fn put_account(&self, change: Box<AccountChange>) -> Command {
+        let mut usage = self.told.usage.borrow_mut();
+        usage[usize::from(self.core)].set_owner(change.id.0, change.owner);
+        self.told.limits.borrow_mut().insert(change.id, *change);
+        Command::PutAccount(change)
     }
 }
 

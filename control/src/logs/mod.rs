@@ -1,8 +1,8 @@
 //! The log: what the gateway says while it runs, to standard error, the journal or a file.
 //!
-//! [`init`] is the one place that decides how. A line becomes text or JSON in [`line`], is counted
-//! instead of repeated in [`repeats`], loses addresses that may not be kept in [`privacy`], and
-//! goes through the queue of [`writer`] to a [`sink`]. Nobody who says something waits for the
+//! [`init`] is the one place that decides how. A line becomes text or JSON in [`mod@line`], is
+//! counted instead of repeated in [`repeats`], loses addresses that may not be kept in [`privacy`],
+//! and goes through the queue of [`writer`] to a [`sink`]. Nobody who says something waits for the
 //! disk. Codes of refusals are in [`reason`].
 
 pub mod connections;

@@ -41,7 +41,15 @@ const ROWS: u32 = 1_000;
 #[derive(Default)]
 pub(super) struct Reached {
     pub(super) api: RefCell<Option<ApiState>>,
-    pub(super) tls: RefCell<Option<Arc<Tls>>>,
+    tls: RefCell<Option<Arc<Tls>>>,
+}
+
+impl Reached {
+    /// The API is served.
+    pub(super) fn set(&self, api: ApiState, tls: Option<Arc<Tls>>) {
+        *self.api.borrow_mut() = Some(api);
+        *self.tls.borrow_mut() = tls;
+    }
 }
 
 /// Who looks after it.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringway_dataplane::command::{PeerStatus, SessionState};
+use ringway_dataplane::command::{PeerPage, PeerStatus, SessionState};
 use ringway_proto::crypto::PublicKey;
 use tokio::time::Instant;
 
@@ -30,7 +30,10 @@ impl Service {
     pub(super) async fn sweep_peers(self: Rc<Self>) {
         loop {
             let begun = Instant::now();
-            self.sweep().await;
+            // Before, nobody knows whose keys these are.
+            if self.loaded.get() {
+                self.sweep().await;
+            }
             tokio::time::sleep_until(begun + ROUND).await;
         }
     }
@@ -44,30 +47,41 @@ impl Service {
                 // The gateway is stopping.
                 return;
             };
-            let now = self.now();
-            let mut projection = self.projection.borrow_mut();
-            for status in &page.peers {
-                let seen = seen(status, from.core);
-                if seen.state.is_session() {
-                    there.insert(status.public);
-                }
-                projection.see(&status.public, seen, now);
-            }
-            drop(projection);
-            self.take_notes(now);
+            self.see(&page, from.core, &mut there);
             place = next;
             pages += 1;
             if pages % PAGES_AT_ONCE == 0 {
                 tokio::time::sleep(PAGE_PAUSE).await;
             }
         }
-        // A peer that was removed is on no page any more.
+        self.miss(&there);
+    }
+
+    /// Takes in a page; who has a session is noted in `there`.
+    fn see(&self, page: &PeerPage, core: u16, there: &mut BTreeSet<PublicKey>) {
         let now = self.now();
-        let mut projection = self.projection.borrow_mut();
-        let known = projection.sessions().after(None).map(|session| session.public);
-        let gone: Vec<PublicKey> = known.filter(|public| !there.contains(public)).collect();
-        gone.iter().for_each(|public| projection.gone(public, now));
-        drop(projection);
+        {
+            let mut projection = self.projection.borrow_mut();
+            for status in &page.peers {
+                let seen = seen(status, core);
+                if seen.state.is_session() {
+                    there.insert(status.public);
+                }
+                projection.see(&status.public, seen, now);
+            }
+        }
+        self.take_notes(now);
+    }
+
+    /// A peer that was removed is on no page any more.
+    fn miss(&self, there: &BTreeSet<PublicKey>) {
+        let now = self.now();
+        {
+            let mut projection = self.projection.borrow_mut();
+            let known = projection.sessions().after(None).map(|session| session.public);
+            let gone: Vec<PublicKey> = known.filter(|public| !there.contains(public)).collect();
+            gone.iter().for_each(|public| projection.gone(public, now));
+        }
         self.take_notes(now);
     }
 }

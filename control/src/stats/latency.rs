@@ -33,8 +33,8 @@ impl Latency {
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
-    /// Counts as many as were counted elsewhere, up to each of these bounds and above the one before;
-    /// what is above all of them comes last.
+    /// Counts as many as were counted elsewhere, up to each of these bounds and above the one
+    /// before; what is above all of them comes last.
     #[must_use]
     pub fn of(bounds_us: &[u64], counts: &[u64], sum_us: u64) -> Self {
         let mut latency = Self { sum_us, ..Self::default() };

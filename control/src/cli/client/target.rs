@@ -41,7 +41,7 @@ pub(crate) struct ConnectArgs {
     /// Unix socket of the API
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
-    /// A gateway elsewhere, such as https://vpn.example.org:8443; needs a token
+    /// A gateway elsewhere, such as `https://vpn.example.org:8443`; needs a token
     #[arg(long, value_name = "URL", global = true)]
     api: Option<String>,
     /// API token; others on this host can see it: rather use --token-file or $RINGWAY_TOKEN
