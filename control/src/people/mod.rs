@@ -9,6 +9,7 @@
 mod reload;
 mod settings;
 mod stats;
+mod upkeep;
 
 pub(crate) use settings::privacy;
 
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use self::reload::ReloadByDesk;
+use self::upkeep::{Reached, Upkeep};
 use crate::api::accounts::StoreAccounts;
 use crate::api::first_start::FirstStart;
 use crate::api::server::bounds::Bounds;
@@ -48,9 +50,6 @@ use crate::store::{Store, StoreOptions};
 /// How long to wait before the store or the API is tried again, at first and at most.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// How often keys, certificates and lists of those who sign in are looked after.
-const UPKEEP: Duration = Duration::from_secs(10);
 
 /// Who one-time passwords are for, as authenticators show it.
 const ISSUER: &str = "Ringway";
@@ -81,6 +80,7 @@ pub struct People {
     desk: Rc<Desk>,
     reloads: mpsc::Sender<ReloadRequest>,
     running: RefCell<Option<Running>>,
+    reached: Rc<Reached>,
 }
 
 /// What the API is made of.
@@ -103,7 +103,7 @@ impl People {
     #[must_use]
     pub fn new(plan: Plan, desk: Rc<Desk>, reloads: mpsc::Sender<ReloadRequest>) -> Rc<Self> {
         let (plan, running) = (RefCell::new(plan), RefCell::new(None));
-        Rc::new(Self { plan, desk, reloads, running })
+        Rc::new(Self { plan, desk, reloads, running, reached: Rc::default() })
     }
 
     /// Runs until dropped.
@@ -185,10 +185,18 @@ impl People {
         tasks.spawn_local(Rc::clone(&service).run(calls));
         tasks.spawn_local(ring(directory.changes(), Rc::clone(&service), gate.clone()));
         tasks.spawn_local(lift(hub.listen(), gate.clone()));
-        tasks.spawn_local(upkeep(gate.clone()));
+        let upkeep = Upkeep {
+            gate: gate.clone(),
+            service: Rc::clone(&service),
+            directory: directory.clone(),
+            hub: hub.clone(),
+            reached: Rc::clone(&self.reached),
+        };
+        tasks.spawn_local(upkeep.run());
         self.desk.hear(Box::new(stats::Sources::new(
             Rc::clone(&service),
             gate.clone(),
+            Rc::clone(&self.reached),
             plan.config.metrics.sessions_max as usize,
         )));
         *self.running.borrow_mut() = Some(Running { service, directory: directory.clone() });
@@ -225,6 +233,7 @@ impl People {
             return Ok(None);
         }
         let doors = settings::doors(&plan)?;
+        let tls = doors.tls.clone();
         let has_administrator = parts.directory.has_administrator().await;
         let has_administrator = has_administrator
             .map_err(|refusal| Failure::new(Status::State, refusal.to_string()))?;
@@ -255,6 +264,7 @@ impl People {
         let records = api::resources::part(parts.directory.clone());
         let (router, _) = api::router(&state, vec![records]);
         let server = server::start(doors, Bounds::default(), router, Arc::clone(&configs))?;
+        self.reached.set(state, tls);
         if let Err(failure) = configs.note_file().await {
             warn!("The configuration is not in its history: {failure}");
         }
@@ -384,11 +394,5 @@ async fn lift(mut listener: Listener, gate: Gate) {
     std::future::pending().await
 }
 
-async fn upkeep(gate: Gate) {
-    loop {
-        tokio::time::sleep(UPKEEP).await;
-        if gate.upkeep().await {
-            info!("Certificates or lists of revoked ones have changed");
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
