@@ -94,8 +94,8 @@ pub enum Stand {
     Out(Out),
 }
 
-/// When access began and ends: as the store has it, by the calendar of whoever wrote it, and the end
-/// on the steady clock, translated when it was first seen.
+/// When access began and ends: as the store has it, by the calendar of whoever wrote it, and the
+/// end on the steady clock, translated when it was first seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Granted {
     from: Option<Timestamp>,

@@ -226,8 +226,11 @@ fn the_last_bytes_of_a_device_that_goes_are_entered_too() {
         assert!(bench.service.end_access(device.id, Out::Killed));
         until(|| !bench.is_peer(&device)).await;
         until(|| bench.told.limits.borrow().is_empty()).await;
+        let waits = bench.service.with_projection(|known| known.retiring().count());
+        assert_ne!(waits, 0, "its number is nobody else's before they are");
         bench.service.settle().await;
         assert_eq!(bench.used(user.id).await, 77);
+        assert_eq!(bench.service.with_projection(|known| known.retiring().count()), 0);
     });
 }
 
