@@ -60,6 +60,8 @@ struct Known {
     number: u32,
     exhausted: bool,
     children: u32,
+    /// Peers that draw on it themselves.
+    peers: u32,
     /// Accounts on the longest way down, at most: while there are children it does not shrink.
     height: u8,
 }
@@ -111,7 +113,8 @@ impl Accounts {
             known.height = known.height.max(height.saturating_add(1));
             (height, above) = (known.height, known.account.parent);
         }
-        let fresh = Known { account, number: 0, exhausted: false, children: 0, height: 0 };
+        let fresh =
+            Known { account, number: 0, exhausted: false, children: 0, peers: 0, height: 0 };
         let known = self.all.entry(id).or_insert(fresh);
         if volume == VolumeChange::Keep {
             // What the cores were told of the volume holds.
@@ -149,6 +152,13 @@ impl Accounts {
             above = known.account.parent;
         }
         above.is_none()
+    }
+
+    /// A peer draws on the account from now on, or (`by` is -1) no more.
+    pub(super) fn count_peer(&mut self, id: Option<AccountId>, by: i32) {
+        if let Some(known) = id.and_then(|id| self.all.get_mut(&id)) {
+            known.peers = known.peers.saturating_add_signed(by);
+        }
     }
 
     fn forget(&mut self, id: AccountId) {
@@ -219,8 +229,10 @@ impl Plane {
     pub(super) fn remove_account(&mut self, id: AccountId) {
         let known = self.accounts.all.get(&id);
         let in_use = known.is_some_and(|known| known.children > 0);
-        let user = self.peers.values().find(|peer| peer.account == Some(id));
-        if let Some(user) = user {
+        // Looked for only if there is one: a hundred thousand accounts may go at once.
+        let used = known.is_some_and(|known| known.peers > 0);
+        let user = used.then(|| self.peers.values().find(|peer| peer.account == Some(id)));
+        if let Some(user) = user.flatten() {
             self.lines.push(user.owner, Command::RemoveAccount(id));
             return;
         }
@@ -243,7 +255,9 @@ impl Plane {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&public) {
-            peer.account = id;
+            let before = std::mem::replace(&mut peer.account, id);
+            self.accounts.count_peer(before, -1);
+            self.accounts.count_peer(id, 1);
         }
         edit.change.account = Some(id);
     }

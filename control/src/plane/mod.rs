@@ -515,6 +515,7 @@ impl Plane {
     /// Drops a peer and its prefixes from the records.
     fn forget(&mut self, public: &PublicKey) -> Option<Peer> {
         let peer = self.peers.remove(public)?;
+        self.accounts.count_peer(peer.account, -1);
         for net in peer.allowed_ips.iter() {
             self.prefixes.take(*net, public);
         }
