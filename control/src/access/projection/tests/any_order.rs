@@ -124,7 +124,9 @@ proptest! {
                 Act::Kill(device) => {
                     projection.end_access(client(device).id, Out::Killed, at(now));
                 }
-                Act::Group(on) => projection.put_group(groups[usize::from(now % 2 == 0)], limit(on)),
+                Act::Group(on) => {
+                    projection.put_group(groups[usize::from(now % 2 == 0)], limit(on));
+                }
                 Act::Gateway(on) => projection.set_gateway_rate(limit(on)),
                 Act::Wait(ms) => {
                     now += ms;
