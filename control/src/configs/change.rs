@@ -41,15 +41,15 @@ impl Configs {
         if wanted.tag != "*" && wanted.tag != have {
             return Err(ConfigError::Stale { have });
         }
-        let text = redact::restore(&wanted.text, &before).map_err(|peers| {
-            let message = |peer: &String| {
+        let text = redact::restore(&wanted.text, &before).map_err(|missing| {
+            let message = |what: &String| {
                 format!(
-                    "the preshared key of peer {peer} is \"{}\", but the present configuration \
-                     has none for its public key: write the key, or leave the line out",
+                    "{what} is \"{}\", but the present configuration has none that could be \
+                     meant: write it, or leave the line out",
                     redact::REDACTED
                 )
             };
-            ConfigError::Invalid(peers.iter().map(|peer| (0, 0, message(peer))).collect())
+            ConfigError::Invalid(missing.iter().map(|what| (0, 0, message(what))).collect())
         })?;
         let mut outcome = self.compare(&before, &text)?;
         if wanted.dry_run {
@@ -212,7 +212,7 @@ impl Configs {
         actor: &str,
         action: &'static str,
     ) -> Result<u64, ConfigError> {
-        let (at, hash) = (self.now(), hash(text));
+        let (at, hash) = (self.now(), self.seal(text).await?);
         let text = redact::redact(text);
         let entry = Entry { at, actor: actor.to_owned(), text, hash, action };
         Ok(self.parts.history.append(entry).await?)
@@ -287,7 +287,7 @@ impl Configs {
         let written = blocking(move || {
             let file = Locked::open(&path).map_err(failed)?;
             if expected.is_some_and(|expected| hash(file.text()) != expected) {
-                let have = format!("edited by somebody else ({})", &hash(file.text())[..16]);
+                let have = "edited by somebody else".to_owned();
                 return Err(ConfigError::Stale { have });
             }
             file.try_replace(&text).map_err(|error| disk(&error, "the configuration"))

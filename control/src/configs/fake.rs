@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Entry, History, Later, ReloadError, Reloader};
+use super::{Entry, History, Key, Later, ReloadError, Reloader};
 use crate::store::StoreError;
 use crate::store::query::{Page, Rows};
 use crate::store::records::ConfigVersion;
@@ -44,6 +44,10 @@ impl History for Memory {
         let Entry { at, actor, text, hash, .. } = entry;
         versions.push(ConfigVersion { version, at, actor, text, hash });
         Box::pin(std::future::ready(Ok(version)))
+    }
+
+    fn key(&self) -> Later<Result<Key, StoreError>> {
+        Box::pin(std::future::ready(Ok(Key::new([7; 32]))))
     }
 
     fn last(&self) -> Later<Result<Option<ConfigVersion>, StoreError>> {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::Later;
 use crate::store::ids::Timestamp;
 use crate::store::query::{Page, Rows};
@@ -15,9 +17,9 @@ pub struct Entry {
     pub at: Timestamp,
     /// By whom.
     pub actor: String,
-    /// Without preshared keys.
+    /// Without secrets.
     pub text: String,
-    /// SHA-256 of the text as it is.
+    /// [`super::seal`] of the text as it is.
     pub hash: String,
     /// For the audit log: `config.put`, `config.rollback`, ….
     pub action: &'static str,
@@ -36,7 +38,17 @@ pub trait History: Send + Sync {
 
     /// All versions, the newest first.
     fn list(&self, page: Page) -> Later<Result<Rows<ConfigVersion>, StoreError>>;
+
+    /// The key of its hashes, always the same; made when it is asked for the first time.
+    fn key(&self) -> Later<Result<Key, StoreError>>;
 }
+
+/// A key that hashes of configurations are made with. Without it, whoever sees a hash and all of
+/// the text but a password could try passwords until the hash fits.
+pub type Key = Zeroizing<[u8; 32]>;
+
+/// Name of the setting that holds the key.
+const KEY_SETTING: &str = "configs.key";
 
 /// The history in the store.
 #[derive(Clone)]
@@ -88,4 +100,34 @@ impl History for StoreHistory {
         let store = self.0.clone();
         Box::pin(async move { store.read(move |db| db.config_versions(&page)).await })
     }
+
+    fn key(&self) -> Later<Result<Key, StoreError>> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            if let Some(known) = store.read(|db| db.setting(KEY_SETTING)).await? {
+                return read_key(&known);
+            }
+            let mut new = Key::default();
+            getrandom::fill(&mut *new).map_err(|error| StoreError::Unavailable {
+                why: format!("the system gives no random numbers ({error})"),
+            })?;
+            let write = store.write(move |db| {
+                // Another gateway may have been faster.
+                if let Some(known) = db.setting(KEY_SETTING)? {
+                    return read_key(&known);
+                }
+                db.put_setting(KEY_SETTING, &*new)?;
+                Ok(new.clone())
+            });
+            write.await
+        })
+    }
+}
+
+fn read_key(bytes: &[u8]) -> Result<Key, StoreError> {
+    let key = bytes.try_into().map(Zeroizing::new);
+    key.map_err(|_| {
+        let why = format!("the setting {KEY_SETTING} is no key; remove it, and it is made anew");
+        StoreError::Corrupt { why }
+    })
 }

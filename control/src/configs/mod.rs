@@ -3,7 +3,7 @@
 //! The file is the truth; the store has its history. A change is validated whole, written aside
 //! and renamed, applied by [`Reloader`], and entered into the history; if one of these fails,
 //! file and gateway are as before. A change on trial ([`trial`]) takes itself back unless it is
-//! confirmed, also after a crash. Preshared keys never leave ([`redact`]). Blocking work runs
+//! confirmed, also after a crash. Secrets never leave ([`redact`]). Blocking work runs
 //! beside the API's thread. This room must not know HTTP.
 
 mod change;
@@ -34,7 +34,7 @@ use crate::store::query::{Page, Rows};
 use crate::store::records::ConfigVersion;
 use trial::Trial;
 
-pub use history::{Entry, History, StoreHistory};
+pub use history::{Entry, History, Key, StoreHistory};
 
 /// What a call that takes a while gives back.
 pub type Later<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
@@ -108,7 +108,7 @@ pub enum ConfigError {
 pub struct Current {
     /// Version and hash: what a change must name.
     pub tag: String,
-    /// Without preshared keys.
+    /// Without secrets.
     pub text: String,
     /// The change on trial, if there is one.
     pub on_trial: Option<TrialView>,
@@ -147,7 +147,7 @@ pub struct Outcome {
     pub version: Option<u64>,
     /// What the next change must name in `If-Match`.
     pub etag: String,
-    /// What changes, line by line, as `diff -u` writes it; without preshared keys.
+    /// What changes, line by line, as `diff -u` writes it; without secrets.
     pub diff: String,
     /// Peers that come.
     pub peers_added: u64,
@@ -191,6 +191,8 @@ pub struct Configs {
     trial: Mutex<Option<Trial>>,
     /// Wakes [`Self::watch`] when a trial begins or ends.
     changed: Notify,
+    /// The key of the history, once the store has told it.
+    key: tokio::sync::OnceCell<Key>,
 }
 
 impl Configs {
@@ -198,7 +200,8 @@ impl Configs {
     #[must_use]
     pub fn new(mut parts: ConfigParts) -> Self {
         let trial = Mutex::new(parts.trial.take());
-        Self { parts, turn: tokio::sync::Mutex::default(), trial, changed: Notify::new() }
+        let (changed, key) = (Notify::new(), tokio::sync::OnceCell::new());
+        Self { parts, turn: tokio::sync::Mutex::default(), trial, changed, key }
     }
 
     /// Enters the file into the history if it was changed while nobody looked (by hand, by
@@ -210,7 +213,8 @@ impl Configs {
         let _turn = self.turn.lock().await;
         let text = self.read().await?;
         let last = self.parts.history.last().await?;
-        if last.is_some_and(|last| last.hash == hash(&text)) {
+        let hash = self.seal(&text).await?;
+        if last.is_some_and(|last| last.hash == hash) {
             return Ok(());
         }
         self.enter(&text, "gateway", "config.found").await.map(|_| ())
@@ -282,12 +286,25 @@ impl Configs {
 
     async fn tag(&self, text: &str) -> Result<String, ConfigError> {
         let version = self.parts.history.last().await?.map_or(0, |last| last.version);
-        Ok(format!("v{version}-{}", &hash(text)[..16]))
+        Ok(format!("v{version}-{}", &self.seal(text).await?[..16]))
+    }
+
+    /// The hash of a text that others may see.
+    async fn seal(&self, text: &str) -> Result<String, ConfigError> {
+        let key = self.key.get_or_try_init(|| self.parts.history.key()).await?;
+        Ok(seal(key, text))
     }
 }
 
-/// SHA-256 of a text, in hex.
+/// The hash of a text under `key`, in hex: the same text gives the same, and says nothing else.
 #[must_use]
-pub fn hash(text: &str) -> String {
+pub fn seal(key: &Key, text: &str) -> String {
+    let hash = ringway_proto::crypto::hmac(key, &[text.as_bytes()]);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of a text, in hex. For comparisons on this host: it must not be shown, because a
+/// password in the text could be guessed from it.
+fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

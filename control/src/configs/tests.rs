@@ -124,9 +124,41 @@ async fn a_change_reaches_file_gateway_and_history_and_keys_stay_inside() {
     assert_eq!(outcome.etag, world.configs.current().await.unwrap().tag);
     let version = world.configs.version(2).await.unwrap();
     assert!(!version.text.contains(SHARED));
-    assert_eq!((version.actor.as_str(), version.hash), ("user:anna", hash(&world.on_disk())));
+    let sealed = seal(&Key::new([7; 32]), &world.on_disk());
+    assert_eq!((version.actor.as_str(), version.hash), ("user:anna", sealed));
     assert!(matches!(events.try_next(),
         Some(crate::events::Heard::Event(event)) if event.kind == Kind::ConfigApplied));
+}
+
+#[tokio::test]
+async fn no_password_of_an_address_and_nothing_to_guess_it_by_is_shown() {
+    let world = World::new("password").await;
+    let with = |password: &str| {
+        let peers = text(&[2]);
+        format!("[store]\nurl = \"postgresql://ringway:{password}@db/ringway\"\n\n{peers}")
+    };
+    fs::write(&world.file, with("hunter2")).unwrap();
+    world.configs.note_file().await.unwrap();
+    let current = world.configs.current().await.unwrap();
+    let version = world.configs.version(2).await.unwrap();
+    let effective = world.configs.effective().await.unwrap();
+    // The whole file is known but for the password: its hash would tell when a guess is right.
+    let telling = hash(&with("hunter2"));
+    for shown in [&current.text, &current.tag, &version.text, &version.hash, &effective] {
+        assert!(!shown.contains("hunter2") && !shown.contains(&telling[..16]), "{shown}");
+    }
+    let unparseable = format!("{}broken =\n", with("hunter2"));
+    fs::write(&world.file, unparseable).unwrap();
+    assert!(!world.configs.current().await.unwrap().text.contains("hunter2"));
+    // What was shown may be put back, and the password is as it was.
+    fs::write(&world.file, with("hunter2")).unwrap();
+    let added = current.text.replace("p2", "renamed");
+    let outcome = world.put(&added, None).await.unwrap();
+    assert!(!outcome.diff.contains("hunter2"));
+    assert_eq!(world.on_disk(), with("hunter2").replace("p2", "renamed"));
+    let moved = current.text.replace("@db", "@elsewhere");
+    let error = world.put(&moved, None).await.unwrap_err();
+    assert!(matches!(error, ConfigError::Invalid(list) if list[0].2.contains("@elsewhere")));
 }
 
 #[tokio::test]
