@@ -6,6 +6,7 @@
 //! confirmed, also after a crash. Secrets never leave ([`redact`]). Blocking work runs
 //! beside the API's thread. This room must not know HTTP.
 
+mod back;
 mod change;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -18,7 +19,6 @@ pub mod trial;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -86,6 +86,18 @@ pub enum ConfigError {
     /// There is no such version.
     #[error("There is no version {0} of the configuration")]
     NoVersion(u64),
+    /// Somebody edited the file during a trial.
+    #[error(
+        "The file was edited while the change was on trial: the edit stays, and the trial is over; \
+         the gateway goes on with the change until it reads the file (\"ringway reload\")"
+    )]
+    Edited,
+    /// The running gateway refused what was in force before a trial.
+    #[error(
+        "The file is as it was before the trial, but the gateway refused it ({0}); this is tried \
+         again until it takes the file"
+    )]
+    RollBackRefused(String),
     /// The running gateway refused it.
     #[error("The gateway refused it, and nothing was changed: {0}")]
     Refused(String),
@@ -143,9 +155,10 @@ pub struct Wanted {
 pub struct Outcome {
     /// Whether it was applied; false for a trial run.
     pub applied: bool,
-    /// Its version in the history; absent for a trial run.
+    /// Its version in the history; absent for a trial run, and for a roll-back while the store
+    /// cannot be reached, which is entered later.
     pub version: Option<u64>,
-    /// What the next change must name in `If-Match`.
+    /// What the next change must name in `If-Match`; empty while the store cannot be reached.
     pub etag: String,
     /// What changes, line by line, as `diff -u` writes it; without secrets.
     pub diff: String,
@@ -189,6 +202,8 @@ pub struct Configs {
     /// One change at a time. Held while a change is on its way, not during a trial.
     turn: tokio::sync::Mutex<()>,
     trial: Mutex<Option<Trial>>,
+    /// What the history lacks.
+    owed: Mutex<Option<back::Owed>>,
     /// Wakes [`Self::watch`] when a trial begins or ends.
     changed: Notify,
     /// The key of the history, once the store has told it.
@@ -201,7 +216,8 @@ impl Configs {
     pub fn new(mut parts: ConfigParts) -> Self {
         let trial = Mutex::new(parts.trial.take());
         let (changed, key) = (Notify::new(), tokio::sync::OnceCell::new());
-        Self { parts, turn: tokio::sync::Mutex::default(), trial, changed, key }
+        let turn = tokio::sync::Mutex::default();
+        Self { parts, turn, trial, owed: Mutex::default(), changed, key }
     }
 
     /// Enters the file into the history if it was changed while nobody looked (by hand, by
@@ -255,29 +271,14 @@ impl Configs {
         self.parts.history.get(number).await?.ok_or(ConfigError::NoVersion(number))
     }
 
-    /// Takes trials back when their time is over; runs as long as the API.
-    pub async fn watch(self: Arc<Self>) {
-        loop {
-            let woken = self.changed.notified();
-            let until = self.trial().as_ref().map(|trial| trial.deadline);
-            match until {
-                None => woken.await,
-                Some(until) => {
-                    let left_ms = until.since((self.parts.clock)()).max(0);
-                    let left = Duration::from_millis(left_ms.unsigned_abs());
-                    // In pieces: the wall clock that decides may be set meanwhile.
-                    let piece = left.min(Duration::from_secs(5));
-                    if tokio::time::timeout(piece, woken).await.is_err() {
-                        self.expire().await;
-                    }
-                }
-            }
-        }
-    }
-
     fn trial(&self) -> std::sync::MutexGuard<'_, Option<Trial>> {
         // A trial is replaced whole, so a poisoned lock is as good as any.
         self.trial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owed(&self) -> std::sync::MutexGuard<'_, Option<back::Owed>> {
+        // As above.
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {

@@ -276,9 +276,11 @@ impl From<ConfigError> for Problem {
             }
             ConfigError::Stale { .. } => Reason::StaleVersion,
             ConfigError::NeedsRestart(_) => Reason::NeedsRestart,
-            ConfigError::OnTrial { .. } | ConfigError::NoTrial | ConfigError::Refused(_) => {
-                Reason::Conflict
-            }
+            ConfigError::OnTrial { .. }
+            | ConfigError::NoTrial
+            | ConfigError::Edited
+            | ConfigError::RollBackRefused(_)
+            | ConfigError::Refused(_) => Reason::Conflict,
             ConfigError::NoVersion(_) => Reason::NotFound,
             ConfigError::Full(_) => Reason::StorageFull,
         };
