@@ -230,7 +230,7 @@ impl People {
             state_dir: plan.state_dir.clone(),
             overrides: plan.overrides.clone(),
             reloader: Arc::new(ReloadByDesk::new(self.reloads.clone())),
-            history: StoreHistory::shared(store.clone()),
+            history: StoreHistory::shared(store.clone(), keys::show_public(&plan.gateway)),
             hub: hub.clone(),
             clock: Arc::new(now),
             trial: plan.trial.clone(),
