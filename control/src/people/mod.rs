@@ -13,6 +13,7 @@ mod stats;
 pub(crate) use settings::privacy;
 
 use std::cell::RefCell;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -222,8 +223,8 @@ impl People {
         let (first_start, said) =
             FirstStart::prepare(&plan.state_dir, has_administrator, &mut SystemRandom)?;
         if let Some(said) = said {
-            // Once, where the operator looks, and not in a log that others may read.
-            crate::run::say(&[said.to_string()]);
+            // Where the operator looks, and the secret itself in no log that others may read.
+            crate::run::say(&[said.sentence(std::io::stdout().is_terminal()).to_string()]);
         }
         let configs = Arc::new(Configs::new(ConfigParts {
             file: plan.file.clone(),
