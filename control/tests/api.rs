@@ -77,7 +77,7 @@ impl Host {
             state_dir: folder.0.clone(),
             overrides: Overrides::default(),
             reloader: Arc::new(Played),
-            history: StoreHistory::shared(store.clone()),
+            history: StoreHistory::shared(store.clone(), "gateway".to_owned()),
             hub: hub.clone(),
             clock: Arc::clone(&clock),
             trial: None,

@@ -116,19 +116,34 @@ async fn a_changed_password_changes_the_print_and_a_token_finds_its_owner() {
 #[tokio::test]
 async fn the_history_of_the_configuration_counts_in_the_store() {
     let world = World::new("history").await;
-    let history = StoreHistory::shared(world.store.clone());
+    let history = StoreHistory::shared(world.store.clone(), "one".to_owned());
+    let other = StoreHistory::shared(world.store.clone(), "other".to_owned());
     assert_eq!(history.last().await, Ok(None));
     for number in 1..=3 {
         let entry = Entry {
             at: NOW,
             actor: "user:boss".to_owned(),
             text: format!("text {number}"),
-            hash: crate::configs::hash("text"),
+            hash: "0".repeat(64),
             action: "config.put",
         };
         assert_eq!(history.append(entry).await, Ok(number));
     }
     assert_eq!(history.last().await.unwrap().unwrap().text, "text 3");
+    assert_eq!(other.last().await, Ok(None), "a gateway sees and counts its own");
+    assert_eq!(other.get(1).await, Ok(None));
+    let entry = Entry {
+        at: NOW,
+        actor: "gateway".to_owned(),
+        text: "another".to_owned(),
+        hash: "1".repeat(64),
+        action: "config.found",
+    };
+    assert_eq!(other.append(entry).await, Ok(1));
+    assert_eq!(history.get(1).await.unwrap().unwrap().text, "text 1");
+    let key = history.key().await.unwrap();
+    assert_eq!(other.key().await.unwrap(), key, "the same for all, and always");
+    assert_ne!(*key, [0; 32]);
     assert_eq!(history.get(2).await.unwrap().unwrap().text, "text 2");
     assert_eq!(history.get(9).await, Ok(None));
     let rows = history.list(Page { after: None, limit: 2 }).await.unwrap();

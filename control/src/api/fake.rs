@@ -69,11 +69,7 @@ impl World {
             let now = Arc::clone(&now);
             Arc::new(move || Timestamp(now.load(Ordering::SeqCst)))
         };
-        let gateway = Arc::new(Gateway {
-            file: file.clone(),
-            has: Mutex::new(text(&[2])),
-            refuses: AtomicBool::new(false),
-        });
+        let gateway = Arc::new(Gateway::new(file.clone()));
         let hub = Hub::default();
         let configs = Arc::new(Configs::new(ConfigParts {
             file,

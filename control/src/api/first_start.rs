@@ -1,7 +1,7 @@
 //! The first start: how the first administrator comes to be.
 //!
 //! There is no default password. While nobody is an administrator, the gateway has a one-time
-//! secret: printed once, kept in a file that only its owner can read, and worth only one thing:
+//! secret: kept in a file that only its owner can read, shown on a terminal, and worth only one thing:
 //! `POST /api/v1/setup`. It is gone as soon as there is an administrator. Wrong tries are limited,
 //! for all sources together, which is enough against 128 random bits and cannot lock anybody out
 //! for long.
@@ -32,6 +32,29 @@ const SECRET_BYTES: usize = 16;
 /// Tries of all sources together.
 const TRIES: Allowance = Allowance { per_second: 1, burst: 10 };
 
+/// What whoever is to become the first administrator must know.
+pub struct Invitation {
+    secret: Zeroizing<String>,
+    file: PathBuf,
+}
+
+impl Invitation {
+    /// As a sentence: with the secret for a terminal. Whatever else stands behind an output keeps
+    /// it, as the journal of a service does, for more eyes than those of the owner: there the
+    /// sentence names the file.
+    #[must_use]
+    pub fn sentence(&self, is_terminal: bool) -> Zeroizing<String> {
+        let begin = "Nobody is an administrator yet. Make the first one with \"ringway setup\" or \
+                     POST /api/v1/setup and";
+        let (secret, file) = (&*self.secret, self.file.display());
+        Zeroizing::new(if is_terminal {
+            format!("{begin} this one-time secret: {secret} (it is also in {file})")
+        } else {
+            format!("{begin} the one-time secret in {file}")
+        })
+    }
+}
+
 /// The secret while it is worth something.
 #[derive(Debug)]
 pub struct FirstStart(Mutex<Inner>);
@@ -46,7 +69,7 @@ struct Inner {
 
 impl FirstStart {
     /// Makes the secret unless there is an administrator, or reads the one that an earlier start
-    /// made. The text is what the operator should see, once.
+    /// made. The invitation is what the operator should see, once.
     ///
     /// # Errors
     /// A file that cannot be written or read.
@@ -54,7 +77,7 @@ impl FirstStart {
         state_dir: &Path,
         has_administrator: bool,
         random: &mut dyn Random,
-    ) -> Result<(Self, Option<Zeroizing<String>>), Failure> {
+    ) -> Result<(Self, Option<Invitation>), Failure> {
         let file = state_dir.join(FILE_NAME);
         if has_administrator {
             remove(&file);
@@ -71,14 +94,9 @@ impl FirstStart {
                 secret
             }
         };
-        let said = format!(
-            "Nobody is an administrator yet. Make the first one with \"ringway setup\" or POST \
-             /api/v1/setup and this one-time secret: {} (it is also in {})",
-            &*secret,
-            file.display()
-        );
         let secret_hash = Some(hash(secret.as_bytes()));
-        Ok((Self::with(file, secret_hash), Some(Zeroizing::new(said))))
+        let invitation = Invitation { secret, file: file.clone() };
+        Ok((Self::with(file, secret_hash), Some(invitation)))
     }
 
     fn with(file: PathBuf, secret_hash: Option<[u8; 32]>) -> Self {
@@ -108,8 +126,8 @@ impl FirstStart {
         if bool::from(given.ct_eq(&wanted)) {
             return Ok(());
         }
-        let detail = "Look for it in the output of the first start, or in the file setup-secret in \
-                      the state folder";
+        let detail = "It is in the file setup-secret in the state folder, which the gateway's owner \
+                      can read";
         Err(Problem::new(Reason::SetupSecretWrong, detail))
     }
 
@@ -167,7 +185,7 @@ mod tests {
 
     fn prepare(folder: &Scratch, has: bool) -> (FirstStart, Option<String>) {
         let (first, said) = FirstStart::prepare(folder.path(), has, &mut SystemRandom).unwrap();
-        (first, said.map(|said| said.to_string()))
+        (first, said.map(|said| said.sentence(true).to_string()))
     }
 
     #[test]
@@ -185,6 +203,17 @@ mod tests {
         first.close();
         assert!(!file.exists() && !first.is_open());
         assert_eq!(first.check(&secret, Timestamp(0)).unwrap_err().reason, Reason::Gone);
+    }
+
+    #[test]
+    fn what_is_not_a_terminal_learns_where_the_secret_is_but_not_the_secret() {
+        let folder = Scratch::new("first_start_journal");
+        let file = folder.path().join(FILE_NAME);
+        let (_, said) = FirstStart::prepare(folder.path(), false, &mut SystemRandom).unwrap();
+        let secret = fs::read_to_string(&file).unwrap();
+        let said = said.unwrap().sentence(false);
+        assert!(!said.contains(secret.trim()), "{}", *said);
+        assert!(said.contains(&*file.to_string_lossy()), "{}", *said);
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! What every answer passes on its way out, and every request on its way in.
 //!
-//! From the outside: security headers and the final form of problems; panics; the number of
-//! requests at the same time; the time for an answer; then `gatekeeper`. So whatever refuses a
-//! request, the client gets a problem with its path, the reason is counted, and no answer goes out
-//! without its headers.
+//! From the outside: security headers and the final form of problems; panics; the time for an
+//! answer; `gatekeeper`; then the number of requests at the same time, which is counted by who
+//! calls. So whatever refuses a request, the client gets a problem with its path, the reason is
+//! counted, and no answer goes out without its headers.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,6 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::caller::Caller;
 use super::gatekeeper::{Door, Via, guard};
 use super::problem::{self, Problem};
 use super::reason::Reason;
@@ -33,9 +33,9 @@ pub(super) fn wrap(router: Router, state: &ApiState) -> Router {
     let with = |state: &ApiState| state.clone();
     router
         .fallback(async || Problem::new(Reason::NotFound, "There is nothing at this address"))
+        .layer(middleware::from_fn_with_state(with(state), in_turn))
         .layer(middleware::from_fn_with_state(with(state), guard))
         .layer(middleware::from_fn(in_time))
-        .layer(middleware::from_fn_with_state(with(state), in_turn))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(with(state), finish))
 }
@@ -51,7 +51,10 @@ async fn in_time(request: Request, next: Next) -> Response {
 }
 
 async fn in_turn(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    let Ok(_place) = Arc::clone(state.in_flight()).try_acquire_owned() else {
+    let Some(via) = request.extensions().get::<Via>().copied() else {
+        return Problem::internal(&"a request without its door").into_response();
+    };
+    let Some(_place) = state.take_place(request.extensions().get::<Caller>(), via.source) else {
         let detail = "Too many requests are being worked on: try again";
         return Problem::new(Reason::Overloaded, detail).retry_after(1).into_response();
     };

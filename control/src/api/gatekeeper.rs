@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::caller::{Caller, Proof, Source, UNAUTHENTICATED};
+use super::json::{BodyMax, STRANGERS_BODY_BYTES_MAX};
 use super::logins;
 use super::needs::{Need, Who};
 use super::problem::Problem;
@@ -83,6 +84,7 @@ async fn admit(state: &ApiState, request: &mut Request) -> Result<(), Problem> {
     }
     let found = identify(state, request.headers(), via).await;
     if need.who == Who::Anybody {
+        request.extensions_mut().insert(BodyMax(STRANGERS_BODY_BYTES_MAX));
         // Some say more to callers they know; wrong credentials make no difference here.
         if let Ok((caller, _)) = found {
             request.extensions_mut().insert(caller);

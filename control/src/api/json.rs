@@ -25,6 +25,13 @@ pub const DEPTH_MAX: usize = 16;
 /// Bytes of a body. A configuration of 5,000 peers fits; nothing else comes near.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a body that anybody may send. The largest is a sign-in with an access token.
+pub const STRANGERS_BODY_BYTES_MAX: usize = 32 << 10;
+
+/// In a request: most bytes of its body, if these are fewer than [`BODY_BYTES_MAX`].
+#[derive(Clone, Copy, Debug)]
+pub struct BodyMax(pub usize);
+
 /// How long a body may take to arrive. 1 MiB in 10 s is 0.8 Mbit/s; a body as most are fits into
 /// the packet of its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,16 +77,17 @@ pub fn expect_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
 /// # Errors
 /// 413 if it is too large, 408 if it does not come, 400 if it breaks off.
 pub async fn body(request: Request) -> Result<Bytes, Problem> {
+    let most = request.extensions().get::<BodyMax>().map_or(BODY_BYTES_MAX, |max| max.0);
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
-        let detail = format!("The body may have {BODY_BYTES_MAX} bytes");
+        let detail = format!("The body may have {most} bytes");
         Problem::new(Reason::BodyTooLarge, detail)
     };
-    if announced.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+    if announced.is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
-    let read = to_bytes(request.into_body(), BODY_BYTES_MAX);
+    let read = to_bytes(request.into_body(), most);
     match tokio::time::timeout(BODY_TIMEOUT, read).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if error.to_string().contains("length limit") => Err(too_large()),

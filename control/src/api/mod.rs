@@ -21,6 +21,7 @@ pub mod live;
 pub mod logins;
 pub mod needs;
 pub mod paged;
+mod places;
 pub mod pointer;
 pub mod problem;
 pub mod query;

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::accounts::Accounts;
-use super::caller::Source;
+use super::caller::{Caller, Source};
 use super::first_start::FirstStart;
 use super::live::Live;
 use super::logins::Logins;
 use super::needs::Needs;
+use super::places::{Place, Places};
 use super::rate::{Allowance, Buckets};
 use super::reason::Counters;
 use super::sign_in::SignIn;
@@ -49,10 +50,20 @@ pub struct Allowances {
     pub per_source: Allowance,
     /// One user or token.
     pub per_caller: Allowance,
-    /// Requests that are worked on at the same time.
+    /// Requests of callers with credentials that are worked on at the same time.
     pub in_flight: usize,
+    /// Those of one user, with all its tokens and browsers.
+    pub in_flight_each: usize,
+    /// Requests without credentials, beside these.
+    pub strangers: usize,
+    /// Those of one address (IPv4) or one /64 (IPv6), or one user id on the Unix socket.
+    pub strangers_each: usize,
+    /// Requests of root and of the gateway's own user on the Unix socket, beside these.
+    pub local: usize,
     /// Readers of events at the same time.
     pub listeners: usize,
+    /// Those of one user, or of root.
+    pub listeners_each: usize,
 }
 
 impl Default for Allowances {
@@ -62,7 +73,13 @@ impl Default for Allowances {
             per_source: Allowance { per_second: 100, burst: 300 },
             per_caller: Allowance { per_second: 100, burst: 200 },
             in_flight: 128,
+            in_flight_each: 32,
+            // Most of them wait for a password to be checked, which few do at a time anyway.
+            strangers: 32,
+            strangers_each: 4,
+            local: 32,
             listeners: 64,
+            listeners_each: 8,
         }
     }
 }
@@ -77,8 +94,10 @@ struct Inner {
     logins: Mutex<Logins>,
     sources: Mutex<Buckets<SourceKey>>,
     callers: Mutex<Buckets<CallerKey>>,
-    in_flight: Arc<tokio::sync::Semaphore>,
-    listeners: Arc<tokio::sync::Semaphore>,
+    known: Places<Option<UserId>>,
+    strangers: Places<SourceKey>,
+    local: Places<()>,
+    listeners: Places<Option<UserId>>,
     needs: std::sync::OnceLock<Needs>,
 }
 
@@ -98,6 +117,15 @@ impl SourceKey {
     }
 }
 
+/// The place of a request that is worked on, until it is dropped.
+#[derive(Debug)]
+#[expect(dead_code, reason = "places are there to be dropped")]
+pub(super) enum InFlight {
+    Local(Place<()>),
+    Known(Place<Option<UserId>>),
+    Stranger(Place<SourceKey>),
+}
+
 /// A user, or a token.
 pub(super) type CallerKey = u128;
 
@@ -112,8 +140,10 @@ impl ApiState {
             logins: Mutex::default(),
             sources: Mutex::new(Buckets::new(allowances.per_source)),
             callers: Mutex::new(Buckets::new(allowances.per_caller)),
-            in_flight: Arc::new(tokio::sync::Semaphore::new(allowances.in_flight)),
-            listeners: Arc::new(tokio::sync::Semaphore::new(allowances.listeners)),
+            known: Places::new(allowances.in_flight, allowances.in_flight_each),
+            strangers: Places::new(allowances.strangers, allowances.strangers_each),
+            local: Places::new(allowances.local, allowances.local),
+            listeners: Places::new(allowances.listeners, allowances.listeners_each),
             needs: std::sync::OnceLock::new(),
         }))
     }
@@ -208,12 +238,30 @@ impl ApiState {
         open(&self.0.callers).take(key, 1, now)
     }
 
-    pub(super) fn in_flight(&self) -> &Arc<tokio::sync::Semaphore> {
-        &self.0.in_flight
+    /// A place for a request: of `caller`, or of nobody known from `source`.
+    pub(super) fn take_place(&self, caller: Option<&Caller>, source: Source) -> Option<InFlight> {
+        match caller {
+            Some(caller) if caller.is_local() => self.0.local.take(()).map(InFlight::Local),
+            Some(caller) => self.0.known.take(caller.user()).map(InFlight::Known),
+            None => {
+                // Behind a proxy on this host are many, and it may count them itself.
+                let is_proxy = matches!(source, Source::Ip(address) if address.is_loopback());
+                let (places, key) = (&self.0.strangers, SourceKey::new(source));
+                let place = if is_proxy { places.take_unshared(key) } else { places.take(key) };
+                place.map(InFlight::Stranger)
+            }
+        }
     }
 
-    pub(super) fn listeners(&self) -> &Arc<tokio::sync::Semaphore> {
-        &self.0.listeners
+    /// A place for a reader of events.
+    pub(super) fn take_listener(&self, caller: &Caller) -> Option<Place<Option<UserId>>> {
+        self.0.listeners.take(caller.user())
+    }
+
+    /// How many requests without credentials could come now.
+    #[cfg(test)]
+    pub(super) fn free_for_strangers(&self) -> usize {
+        self.0.strangers.free()
     }
 
     /// The table of needs: empty (all is refused) until the router is made.

@@ -1,11 +1,12 @@
 //! Prints the effective configuration: every option, its value, where it comes from, and why.
 //!
-//! The output is itself a configuration file that means the same, except for preshared keys, which
-//! are never printed.
+//! The output is itself a configuration file that means the same, except for preshared keys and
+//! secrets inside addresses, which are never printed.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::credentials::mask_address;
 use super::options::{self, Opt};
 use super::types::{Config, Issuer, NumaChoice, Origin, Peer, SpinChoice, WorkerCount};
 use super::units;
@@ -145,7 +146,8 @@ fn explain_issuer(out: &mut String, issuer: &Issuer) {
     let _ = writeln!(out, "issuer = {}", quoted(&issuer.issuer));
     let _ = writeln!(out, "audience = {}", quoted(&issuer.audience));
     let _ = writeln!(out, "algorithms = {}", list(&issuer.algorithms));
-    let _ = writeln!(out, "keys = {}", quoted(&issuer.keys));
+    let keys = mask_address(&issuer.keys).unwrap_or_else(|| issuer.keys.clone());
+    let _ = writeln!(out, "keys = {}", quoted(&keys));
     let _ = writeln!(out, "user_claim = {}", quoted(&issuer.user_claim));
     if let Some(claim) = &issuer.groups_claim {
         let _ = writeln!(out, "groups_claim = {}", quoted(claim));

@@ -6,6 +6,7 @@
 //! gateway.
 
 mod contradictions;
+pub mod credentials;
 mod diff;
 mod explain;
 mod fast_paths;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use ringway_proto::allowed_ips::IpNet;
 
+use super::credentials::mask_address;
+
 /// Where records are kept.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreChoice {
@@ -30,13 +32,7 @@ impl StoreChoice {
         match self {
             Self::Off => "off".to_owned(),
             Self::Sqlite(file) => format!("sqlite:{}", file.display()),
-            Self::Postgresql(url) => match url.split_once("://").zip(url.rsplit_once('@')) {
-                Some(((scheme, rest), (_, place))) => {
-                    let user = rest.split([':', '@']).next().unwrap_or_default();
-                    format!("{scheme}://{user}@{place}")
-                }
-                None => url.clone(),
-            },
+            Self::Postgresql(url) => mask_address(url).unwrap_or_else(|| url.clone()),
         }
     }
 }
@@ -81,7 +77,7 @@ pub enum Revocation {
 }
 
 /// `[[issuer]]`: a service whose access tokens are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Issuer {
     /// What the operator calls it.
     pub name: String,
@@ -97,6 +93,13 @@ pub struct Issuer {
     pub user_claim: String,
     /// Which claim lists groups.
     pub groups_claim: Option<String>,
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address of its keys may hold a password.
+        write!(f, "Issuer({} {} {:?})", self.name, self.issuer, self.algorithms)
+    }
 }
 
 impl Issuer {

@@ -369,6 +369,6 @@ fn the_password_of_a_store_is_never_shown() {
     let text = "[store]\nurl = \"postgresql://ringway:hunter2@db/ringway\"\n";
     let config = Config::parse(text, "f", Path::new("/"), &Overrides::default()).unwrap();
     let shown = format!("{} {:?}", config.explain(), config.store);
-    assert!(shown.contains("postgresql://ringway@db/ringway"), "{shown}");
+    assert!(shown.contains("postgresql://ringway:(redacted)@db/ringway"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }

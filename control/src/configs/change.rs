@@ -1,4 +1,4 @@
-//! The changes: put, confirm, take back.
+//! The changes: put and confirm.
 //!
 //! In the order that a crash at any point leaves something whole: journal, file, gateway, history.
 //! What fails is undone in the reverse order, and the undoing is loud if it fails itself.
@@ -17,6 +17,7 @@ use crate::config::{self, Config};
 use crate::events::Kind;
 use crate::failure::Failure;
 use crate::peers::file::Locked;
+use crate::store::ids::Timestamp;
 
 /// A text that is to be in force, and how it is entered.
 struct Step<'a> {
@@ -41,15 +42,15 @@ impl Configs {
         if wanted.tag != "*" && wanted.tag != have {
             return Err(ConfigError::Stale { have });
         }
-        let text = redact::restore(&wanted.text, &before).map_err(|peers| {
-            let message = |peer: &String| {
+        let text = redact::restore(&wanted.text, &before).map_err(|missing| {
+            let message = |what: &String| {
                 format!(
-                    "the preshared key of peer {peer} is \"{}\", but the present configuration \
-                     has none for its public key: write the key, or leave the line out",
+                    "{what} is \"{}\", but the present configuration has none that could be \
+                     meant: write it, or leave the line out",
                     redact::REDACTED
                 )
             };
-            ConfigError::Invalid(peers.iter().map(|peer| (0, 0, message(peer))).collect())
+            ConfigError::Invalid(missing.iter().map(|what| (0, 0, message(what))).collect())
         })?;
         let mut outcome = self.compare(&before, &text)?;
         if wanted.dry_run {
@@ -59,6 +60,8 @@ impl Configs {
         if !outcome.needs_restart.is_empty() {
             return Err(ConfigError::NeedsRestart(outcome.needs_restart));
         }
+        // Versions are entered in the order in which they were in force.
+        self.settle().await?;
         let trial = wanted.confirm_within_s.map(|seconds| {
             let now = self.now();
             Trial {
@@ -76,7 +79,7 @@ impl Configs {
         outcome.version = Some(version);
         outcome.etag = self.tag(&text).await?;
         outcome.confirm_by = trial.as_ref().map(|trial| trial.deadline);
-        self.tell(Kind::ConfigApplied, version, &wanted.actor, outcome.confirm_by);
+        self.tell(Kind::ConfigApplied, Some(version), &wanted.actor, outcome.confirm_by);
         self.set_trial(trial);
         Ok(outcome)
     }
@@ -92,63 +95,10 @@ impl Configs {
         }
         self.forget_journal().await?;
         self.set_trial(None);
-        let version = self.parts.history.last().await.ok().flatten().map_or(0, |last| last.version);
+        let version = self.parts.history.last().await.ok().flatten().map(|last| last.version);
         self.tell(Kind::ConfigConfirmed, version, actor, None);
         drop(turn);
         self.current().await
-    }
-
-    /// Takes the change on trial back now, or goes back to an earlier version.
-    ///
-    /// # Errors
-    /// Why it did not.
-    pub async fn roll_back(
-        &self,
-        version: Option<u64>,
-        actor: &str,
-    ) -> Result<Outcome, ConfigError> {
-        let Some(number) = version else {
-            let _turn = self.turn.lock().await;
-            return self.take_back(actor).await;
-        };
-        let wanted = self.version(number).await?;
-        let put = Wanted {
-            text: Zeroizing::new(wanted.text),
-            tag: "*".to_owned(),
-            dry_run: false,
-            confirm_within_s: None,
-            actor: actor.to_owned(),
-        };
-        self.put(put).await
-    }
-
-    /// Takes the change on trial back if its time is over.
-    pub(super) async fn expire(&self) {
-        let _turn = self.turn.lock().await;
-        let now = self.now();
-        let over = self.trial().as_ref().is_some_and(|trial| trial.verdict(now, true).is_some());
-        if !over {
-            return;
-        }
-        if let Err(error) = self.take_back("gateway").await {
-            // It is tried again, and the journal makes the next start try.
-            tracing::error!(%error, "The configuration on trial could not be taken back");
-        }
-    }
-
-    async fn take_back(&self, actor: &str) -> Result<Outcome, ConfigError> {
-        let trial = self.trial().clone().ok_or(ConfigError::NoTrial)?;
-        let present = self.read().await?;
-        let mut outcome = self.compare(&present, &trial.previous)?;
-        let step = Step { text: &trial.previous, actor, action: "config.rollback" };
-        let version = self.apply(&present, &step, None).await?;
-        self.forget_journal().await?;
-        self.set_trial(None);
-        outcome.applied = true;
-        outcome.version = Some(version);
-        outcome.etag = self.tag(&trial.previous).await?;
-        self.tell(Kind::ConfigRolledBack, version, actor, None);
-        Ok(outcome)
     }
 
     /// Makes `step` the configuration, with journal, file, gateway and history; or nothing.
@@ -212,13 +162,23 @@ impl Configs {
         actor: &str,
         action: &'static str,
     ) -> Result<u64, ConfigError> {
-        let (at, hash) = (self.now(), hash(text));
+        self.enter_at(self.now(), text, actor, action).await
+    }
+
+    pub(super) async fn enter_at(
+        &self,
+        at: Timestamp,
+        text: &str,
+        actor: &str,
+        action: &'static str,
+    ) -> Result<u64, ConfigError> {
+        let hash = self.seal(text).await?;
         let text = redact::redact(text);
         let entry = Entry { at, actor: actor.to_owned(), text, hash, action };
         Ok(self.parts.history.append(entry).await?)
     }
 
-    fn compare(&self, before: &str, after: &str) -> Result<Outcome, ConfigError> {
+    pub(super) fn compare(&self, before: &str, after: &str) -> Result<Outcome, ConfigError> {
         let new = self.parse(after)?;
         let diff = lines::diff(&redact::redact(before), &redact::redact(after));
         let (mut changes, mut needs_restart) = (config::Changes::default(), Vec::new());
@@ -259,18 +219,20 @@ impl Configs {
         })
     }
 
-    fn tell(
+    /// Publishes what happened to a version; none if the history does not have it yet.
+    pub(super) fn tell(
         &self,
         kind: Kind,
-        version: u64,
+        version: Option<u64>,
         actor: &str,
-        until: Option<crate::store::ids::Timestamp>,
+        until: Option<Timestamp>,
     ) {
+        let subject = version.map_or("version unknown".to_owned(), |it| format!("version {it}"));
         let detail = json!({ "actor": actor, "confirm_by": until });
-        self.parts.hub.publish(self.now(), kind, format!("version {version}"), detail);
+        self.parts.hub.publish(self.now(), kind, subject, detail);
     }
 
-    fn set_trial(&self, trial: Option<Trial>) {
+    pub(super) fn set_trial(&self, trial: Option<Trial>) {
         *self.trial() = trial;
         self.changed.notify_one();
     }
@@ -282,12 +244,16 @@ impl Configs {
     }
 
     /// Replaces the file, if it still is what `expected` is the hash of.
-    async fn write(&self, text: &str, expected: Option<String>) -> Result<(), ConfigError> {
+    pub(super) async fn write(
+        &self,
+        text: &str,
+        expected: Option<String>,
+    ) -> Result<(), ConfigError> {
         let (path, text) = (self.parts.file.clone(), Zeroizing::new(text.to_owned()));
         let written = blocking(move || {
             let file = Locked::open(&path).map_err(failed)?;
             if expected.is_some_and(|expected| hash(file.text()) != expected) {
-                let have = format!("edited by somebody else ({})", &hash(file.text())[..16]);
+                let have = "edited by somebody else".to_owned();
                 return Err(ConfigError::Stale { have });
             }
             file.try_replace(&text).map_err(|error| disk(&error, "the configuration"))
@@ -295,7 +261,7 @@ impl Configs {
         written.await?
     }
 
-    async fn forget_journal(&self) -> Result<(), ConfigError> {
+    pub(super) async fn forget_journal(&self) -> Result<(), ConfigError> {
         let state_dir = self.parts.state_dir.clone();
         let gone = blocking(move || Trial::forget(&state_dir)).await?;
         gone.map_err(|error| disk(&error, "the journal of the trial"))

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::{Entry, History, Later, ReloadError, Reloader};
+use super::{Entry, History, Key, Later, ReloadError, Reloader};
 use crate::store::StoreError;
 use crate::store::query::{Page, Rows};
 use crate::store::records::ConfigVersion;
@@ -30,12 +30,24 @@ pub(crate) fn text(peers: &[u8]) -> String {
 #[derive(Default)]
 pub(crate) struct Memory {
     pub(crate) versions: Mutex<Vec<ConfigVersion>>,
+    /// Nothing is entered.
     pub(crate) fails: AtomicBool,
+    /// Nothing is answered.
+    pub(crate) is_down: AtomicBool,
+}
+
+impl Memory {
+    fn answer<T: Send + 'static>(&self, answer: T) -> Later<Result<T, StoreError>> {
+        let error = StoreError::Unavailable { why: "told to".to_owned() };
+        let answer = if self.is_down.load(Ordering::SeqCst) { Err(error) } else { Ok(answer) };
+        Box::pin(std::future::ready(answer))
+    }
 }
 
 impl History for Memory {
     fn append(&self, entry: Entry) -> Later<Result<u64, StoreError>> {
-        if self.fails.load(Ordering::SeqCst) {
+        let fails = self.fails.load(Ordering::SeqCst) || self.is_down.load(Ordering::SeqCst);
+        if fails {
             let error = StoreError::Busy { why: "told to".to_owned() };
             return Box::pin(std::future::ready(Err(error)));
         }
@@ -46,19 +58,23 @@ impl History for Memory {
         Box::pin(std::future::ready(Ok(version)))
     }
 
+    fn key(&self) -> Later<Result<Key, StoreError>> {
+        self.answer(Key::new([7; 32]))
+    }
+
     fn last(&self) -> Later<Result<Option<ConfigVersion>, StoreError>> {
         let last = self.versions.lock().unwrap().last().cloned();
-        Box::pin(std::future::ready(Ok(last)))
+        self.answer(last)
     }
 
     fn get(&self, number: u64) -> Later<Result<Option<ConfigVersion>, StoreError>> {
         let found = self.versions.lock().unwrap().iter().find(|v| v.version == number).cloned();
-        Box::pin(std::future::ready(Ok(found)))
+        self.answer(found)
     }
 
     fn list(&self, _: Page) -> Later<Result<Rows<ConfigVersion>, StoreError>> {
         let items = self.versions.lock().unwrap().iter().rev().cloned().collect();
-        Box::pin(std::future::ready(Ok(Rows { items, next: None })))
+        self.answer(Rows { items, next: None })
     }
 }
 
@@ -67,10 +83,21 @@ pub(crate) struct Gateway {
     pub(crate) file: PathBuf,
     pub(crate) has: Mutex<String>,
     pub(crate) refuses: AtomicBool,
+    /// How often it was told to.
+    pub(crate) told: AtomicU32,
+}
+
+impl Gateway {
+    /// One that has what `file` says.
+    pub(crate) fn new(file: PathBuf) -> Self {
+        let has = Mutex::new(fs::read_to_string(&file).unwrap());
+        Self { file, has, refuses: AtomicBool::new(false), told: AtomicU32::new(0) }
+    }
 }
 
 impl Reloader for Gateway {
     fn reload(&self) -> Later<Result<String, ReloadError>> {
+        self.told.fetch_add(1, Ordering::SeqCst);
         let answer = if self.refuses.load(Ordering::SeqCst) {
             Err(ReloadError::Refused("a core said no".to_owned()))
         } else {

@@ -3,9 +3,10 @@
 //! The file is the truth; the store has its history. A change is validated whole, written aside
 //! and renamed, applied by [`Reloader`], and entered into the history; if one of these fails,
 //! file and gateway are as before. A change on trial ([`trial`]) takes itself back unless it is
-//! confirmed, also after a crash. Preshared keys never leave ([`redact`]). Blocking work runs
+//! confirmed, also after a crash. Secrets never leave ([`redact`]). Blocking work runs
 //! beside the API's thread. This room must not know HTTP.
 
+mod back;
 mod change;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -18,7 +19,6 @@ pub mod trial;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -34,7 +34,7 @@ use crate::store::query::{Page, Rows};
 use crate::store::records::ConfigVersion;
 use trial::Trial;
 
-pub use history::{Entry, History, StoreHistory};
+pub use history::{Entry, History, Key, StoreHistory};
 
 /// What a call that takes a while gives back.
 pub type Later<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
@@ -86,6 +86,18 @@ pub enum ConfigError {
     /// There is no such version.
     #[error("There is no version {0} of the configuration")]
     NoVersion(u64),
+    /// Somebody edited the file during a trial.
+    #[error(
+        "The file was edited while the change was on trial: the edit stays, and the trial is over; \
+         the gateway goes on with the change until it reads the file (\"ringway reload\")"
+    )]
+    Edited,
+    /// The running gateway refused what was in force before a trial.
+    #[error(
+        "The file is as it was before the trial, but the gateway refused it ({0}); this is tried \
+         again until it takes the file"
+    )]
+    RollBackRefused(String),
     /// The running gateway refused it.
     #[error("The gateway refused it, and nothing was changed: {0}")]
     Refused(String),
@@ -108,7 +120,7 @@ pub enum ConfigError {
 pub struct Current {
     /// Version and hash: what a change must name.
     pub tag: String,
-    /// Without preshared keys.
+    /// Without secrets.
     pub text: String,
     /// The change on trial, if there is one.
     pub on_trial: Option<TrialView>,
@@ -143,11 +155,12 @@ pub struct Wanted {
 pub struct Outcome {
     /// Whether it was applied; false for a trial run.
     pub applied: bool,
-    /// Its version in the history; absent for a trial run.
+    /// Its version in the history; absent for a trial run, and for a roll-back while the store
+    /// cannot be reached, which is entered later.
     pub version: Option<u64>,
-    /// What the next change must name in `If-Match`.
+    /// What the next change must name in `If-Match`; empty while the store cannot be reached.
     pub etag: String,
-    /// What changes, line by line, as `diff -u` writes it; without preshared keys.
+    /// What changes, line by line, as `diff -u` writes it; without secrets.
     pub diff: String,
     /// Peers that come.
     pub peers_added: u64,
@@ -189,8 +202,12 @@ pub struct Configs {
     /// One change at a time. Held while a change is on its way, not during a trial.
     turn: tokio::sync::Mutex<()>,
     trial: Mutex<Option<Trial>>,
+    /// What the history lacks.
+    owed: Mutex<Option<back::Owed>>,
     /// Wakes [`Self::watch`] when a trial begins or ends.
     changed: Notify,
+    /// The key of the history, once the store has told it.
+    key: tokio::sync::OnceCell<Key>,
 }
 
 impl Configs {
@@ -198,7 +215,9 @@ impl Configs {
     #[must_use]
     pub fn new(mut parts: ConfigParts) -> Self {
         let trial = Mutex::new(parts.trial.take());
-        Self { parts, turn: tokio::sync::Mutex::default(), trial, changed: Notify::new() }
+        let (changed, key) = (Notify::new(), tokio::sync::OnceCell::new());
+        let turn = tokio::sync::Mutex::default();
+        Self { parts, turn, trial, owed: Mutex::default(), changed, key }
     }
 
     /// Enters the file into the history if it was changed while nobody looked (by hand, by
@@ -210,7 +229,8 @@ impl Configs {
         let _turn = self.turn.lock().await;
         let text = self.read().await?;
         let last = self.parts.history.last().await?;
-        if last.is_some_and(|last| last.hash == hash(&text)) {
+        let hash = self.seal(&text).await?;
+        if last.is_some_and(|last| last.hash == hash) {
             return Ok(());
         }
         self.enter(&text, "gateway", "config.found").await.map(|_| ())
@@ -251,29 +271,14 @@ impl Configs {
         self.parts.history.get(number).await?.ok_or(ConfigError::NoVersion(number))
     }
 
-    /// Takes trials back when their time is over; runs as long as the API.
-    pub async fn watch(self: Arc<Self>) {
-        loop {
-            let woken = self.changed.notified();
-            let until = self.trial().as_ref().map(|trial| trial.deadline);
-            match until {
-                None => woken.await,
-                Some(until) => {
-                    let left_ms = until.since((self.parts.clock)()).max(0);
-                    let left = Duration::from_millis(left_ms.unsigned_abs());
-                    // In pieces: the wall clock that decides may be set meanwhile.
-                    let piece = left.min(Duration::from_secs(5));
-                    if tokio::time::timeout(piece, woken).await.is_err() {
-                        self.expire().await;
-                    }
-                }
-            }
-        }
-    }
-
     fn trial(&self) -> std::sync::MutexGuard<'_, Option<Trial>> {
         // A trial is replaced whole, so a poisoned lock is as good as any.
         self.trial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owed(&self) -> std::sync::MutexGuard<'_, Option<back::Owed>> {
+        // As above.
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {
@@ -282,12 +287,25 @@ impl Configs {
 
     async fn tag(&self, text: &str) -> Result<String, ConfigError> {
         let version = self.parts.history.last().await?.map_or(0, |last| last.version);
-        Ok(format!("v{version}-{}", &hash(text)[..16]))
+        Ok(format!("v{version}-{}", &self.seal(text).await?[..16]))
+    }
+
+    /// The hash of a text that others may see.
+    async fn seal(&self, text: &str) -> Result<String, ConfigError> {
+        let key = self.key.get_or_try_init(|| self.parts.history.key()).await?;
+        Ok(seal(key, text))
     }
 }
 
-/// SHA-256 of a text, in hex.
+/// The hash of a text under `key`, in hex: the same text gives the same, and says nothing else.
 #[must_use]
-pub fn hash(text: &str) -> String {
+pub fn seal(key: &Key, text: &str) -> String {
+    let hash = ringway_proto::crypto::hmac(key, &[text.as_bytes()]);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of a text, in hex. For comparisons on this host: it must not be shown, because a
+/// password in the text could be guessed from it.
+fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

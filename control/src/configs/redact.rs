@@ -1,21 +1,25 @@
-//! A configuration without its preshared keys, and with them again.
+//! A configuration without its secrets, and with them again: preshared keys, and what stands as a
+//! password inside an address.
 //!
-//! A redacted value that comes back means "as it is": it is looked up by the public key of its
-//! peer. A text that is no TOML is shown too (somebody has to mend it), with everything masked that
-//! could be a key. Pure.
+//! A redacted value that comes back means "as it is": a key is looked up by the public key of its
+//! peer, an address by all that is shown of it, so that a password never goes to another host. A
+//! text that is no TOML is shown too (somebody has to mend it), with everything masked that could
+//! be a secret. Pure.
 
 use std::collections::BTreeMap;
 
-use toml_edit::{DocumentMut, Item, TableLike, Value};
+use toml_edit::visit_mut::VisitMut;
+use toml_edit::{DocumentMut, Formatted, Item, TableLike, Value};
 use zeroize::Zeroizing;
 
-/// What stands in the place of a preshared key.
-pub const REDACTED: &str = "(redacted)";
+use crate::config::credentials::mask_address;
+
+pub use crate::config::credentials::REDACTED;
 
 /// The key that holds a secret.
 const SECRET: &str = "preshared_key";
 
-/// The text without preshared keys.
+/// The text without its secrets.
 #[must_use]
 pub fn redact(text: &str) -> String {
     let Ok(mut document) = text.parse::<DocumentMut>() else { return mask(text) };
@@ -26,28 +30,25 @@ pub fn redact(text: &str) -> String {
             touched = true;
         }
     });
+    each_text(&mut document, |text| {
+        let masked = mask_address(text).filter(|masked| masked != text);
+        touched |= masked.is_some();
+        masked.map(Zeroizing::new)
+    });
     // Untouched, the text stays as it is to the byte.
     if touched { document.to_string() } else { text.to_owned() }
 }
 
-/// `text` with the keys of `before` where it says [`REDACTED`].
+/// `text` with the secrets of `before` where it says [`REDACTED`].
 ///
 /// # Errors
-/// Public keys (or names) of peers whose preshared key is not in `before`. A text that is no TOML
+/// What has no secret in `before`: peers, and addresses as they are shown. A text that is no TOML
 /// comes back as it is: whoever parses it says what is wrong.
 pub fn restore(text: &str, before: &str) -> Result<Zeroizing<String>, Vec<String>> {
     let Ok(mut document) = text.parse::<DocumentMut>() else {
         return Ok(Zeroizing::new(text.to_owned()));
     };
-    let mut known: BTreeMap<String, Zeroizing<String>> = BTreeMap::new();
-    if let Ok(mut before) = before.parse::<DocumentMut>() {
-        each_peer(&mut before, |peer| {
-            let secret = peer.get(SECRET).and_then(Item::as_str).map(str::to_owned);
-            if let (Some(public), Some(secret)) = (word(peer, "public_key"), secret) {
-                known.insert(public, Zeroizing::new(secret));
-            }
-        });
-    }
+    let known = Known::of(before);
     let mut missing = Vec::new();
     let mut touched = false;
     each_peer(&mut document, |peer| {
@@ -55,12 +56,27 @@ pub fn restore(text: &str, before: &str) -> Result<Zeroizing<String>, Vec<String
         let name = word(peer, "name");
         let value = peer.get_mut(SECRET).and_then(Item::as_value_mut);
         let Some(value) = value.filter(|value| value.as_str() == Some(REDACTED)) else { return };
-        match known.get(&public) {
+        match known.keys.get(&public) {
             Some(secret) => {
                 put(value, secret);
                 touched = true;
             }
-            None => missing.push(name.unwrap_or(public)),
+            None => missing.push(format!("the preshared key of peer {}", name.unwrap_or(public))),
+        }
+    });
+    each_text(&mut document, |text| {
+        if text == REDACTED || !text.contains(REDACTED) {
+            return None;
+        }
+        match known.addresses.get(text) {
+            Some(Some(address)) => {
+                touched = true;
+                Some(address.clone())
+            }
+            Some(None) | None => {
+                missing.push(format!("the secret in \"{text}\""));
+                None
+            }
         }
     });
     if !missing.is_empty() {
@@ -68,6 +84,37 @@ pub fn restore(text: &str, before: &str) -> Result<Zeroizing<String>, Vec<String
     }
     // Untouched, the text stays as it is to the byte.
     Ok(Zeroizing::new(if touched { document.to_string() } else { text.to_owned() }))
+}
+
+/// The secrets of a configuration.
+#[derive(Default)]
+struct Known {
+    /// Preshared keys by public key.
+    keys: BTreeMap<String, Zeroizing<String>>,
+    /// Addresses by how they are shown; none if two that differ are shown alike.
+    addresses: BTreeMap<String, Option<Zeroizing<String>>>,
+}
+
+impl Known {
+    fn of(text: &str) -> Self {
+        let mut known = Self::default();
+        let Ok(mut document) = text.parse::<DocumentMut>() else { return known };
+        each_peer(&mut document, |peer| {
+            let secret = peer.get(SECRET).and_then(Item::as_str).map(str::to_owned);
+            if let (Some(public), Some(secret)) = (word(peer, "public_key"), secret) {
+                known.keys.insert(public, Zeroizing::new(secret));
+            }
+        });
+        each_text(&mut document, |text| {
+            if let Some(shown) = mask_address(text) {
+                let address = Some(Zeroizing::new(text.to_owned()));
+                let same = known.addresses.get(&shown).is_none_or(|other| *other == address);
+                known.addresses.insert(shown, address.filter(|_| same));
+            }
+            None
+        });
+        known
+    }
 }
 
 fn word(peer: &dyn TableLike, key: &str) -> Option<String> {
@@ -96,10 +143,35 @@ fn each_peer(document: &mut DocumentMut, mut visit: impl FnMut(&mut dyn TableLik
     }
 }
 
+/// Visits every text that stands as a value, wherever; what `change` gives takes its place.
+fn each_text(document: &mut DocumentMut, change: impl FnMut(&str) -> Option<Zeroizing<String>>) {
+    struct Texts<F>(F);
+    impl<F: FnMut(&str) -> Option<Zeroizing<String>>> VisitMut for Texts<F> {
+        fn visit_string_mut(&mut self, node: &mut Formatted<String>) {
+            let Some(text) = (self.0)(node.value()) else { return };
+            let decor = node.decor().clone();
+            *node = Formatted::new(text.to_string());
+            *node.decor_mut() = decor;
+        }
+    }
+    Texts(change).visit_document_mut(document);
+}
+
+/// Sections whose lines are not told apart in a text that cannot be understood.
+const SECRET_SECTIONS: [&str; 2] = ["store", "issuer"];
+
 /// Masks whatever could be a secret in a text that cannot be understood.
 fn mask(text: &str) -> String {
-    let line = |line: &str| {
-        if line.contains("preshared") {
+    let mut in_secret_section = false;
+    let mut line = |line: &str| {
+        let lower = line.to_ascii_lowercase();
+        if lower.trim_start().starts_with('[') {
+            in_secret_section = SECRET_SECTIONS.iter().any(|section| lower.contains(section));
+        } else if in_secret_section && !lower.trim().is_empty() {
+            return format!("# {REDACTED}");
+        }
+        let is_address = lower.contains("://") && lower.contains(['@', '?']);
+        if lower.contains("preshared") || lower.contains("passw") || is_address {
             return format!("# {REDACTED}");
         }
         let is_public = line.contains("public_key") && line.matches('=').count() <= 2;
@@ -155,7 +227,10 @@ mod tests {
     #[test]
     fn a_masked_key_of_an_unknown_peer_is_refused_by_name() {
         let shown = section(OTHER, REDACTED);
-        assert_eq!(restore(&shown, &section(PUBLIC, SHARED)).unwrap_err(), ["a"]);
+        assert_eq!(
+            restore(&shown, &section(PUBLIC, SHARED)).unwrap_err(),
+            ["the preshared key of peer a"]
+        );
     }
 
     #[test]
@@ -172,6 +247,51 @@ mod tests {
         ] {
             let shown = redact(&text);
             assert!(!shown.contains(SHARED), "{text}\n{shown}");
+        }
+    }
+
+    const STORE: &str = "postgresql://ringway:hunter2@db/ringway";
+
+    #[test]
+    fn the_secrets_of_addresses_go_out_masked_and_come_back_whole() {
+        let text = format!(
+            "[store] # mine\nurl  = \"{STORE}\" # the password\n\n[[issuer]]\nkeys = \
+             \"https://robot:hunter2@id.example/keys\"\n{}",
+            section(PUBLIC, SHARED)
+        );
+        let shown = redact(&text);
+        assert_eq!(shown, text.replace("hunter2", REDACTED).replace(SHARED, REDACTED));
+        assert_eq!(*restore(&shown, &text).unwrap(), text);
+        assert_eq!(*restore(&text, "").unwrap(), text, "a given password counts");
+        let other = text.replace("hunter2", "hunter3");
+        assert_eq!(redact(&other), shown, "nothing tells which password it is");
+    }
+
+    #[test]
+    fn a_masked_password_is_not_given_to_another_host() {
+        let before = format!("[store]\nurl = \"{STORE}\"\n");
+        let moved = redact(&before).replace("@db", "@elsewhere");
+        let missing = restore(&moved, &before).unwrap_err();
+        assert!(missing.len() == 1 && missing[0].contains("@elsewhere"), "{missing:?}");
+        let twice = format!("a = \"{STORE}\"\nb = \"{}\"\n", STORE.replace("hunter2", "other"));
+        assert_eq!(restore(&redact(&twice), &twice).unwrap_err().len(), 2, "which is which?");
+    }
+
+    #[test]
+    fn no_way_to_write_an_address_lets_its_password_out() {
+        for text in [
+            format!("store.url = \"{STORE}\"\n"),
+            format!("store = {{ url = '{STORE}' }}\n"),
+            format!("[stroe]\nurl = '''\n{STORE}'''\n"),
+            format!("issuer = [{{ keys = \"{STORE}\" }}]\n"),
+            format!("broken =\nstore.url = \"{STORE}\"\n"),
+            format!("broken =\n[ store ]\nurl = \"{STORE}\"\n"),
+            "[store]\nurl = \"\"\"postgresql://ringway:\\\nhunter2@db\"\"\"\nbroken =\n".to_owned(),
+            "[store]\nurl = 'postgresql://db/x?password=hunter2\n".to_owned(),
+            "broken =\nurl = 'host=db password=hunter2'\n".to_owned(),
+        ] {
+            let shown = redact(&text);
+            assert!(!shown.contains("hunter2"), "{text}\n{shown}");
         }
     }
 

@@ -1,6 +1,6 @@
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::fake::{Gateway, Memory, SHARED, text};
 use super::*;
@@ -29,9 +29,7 @@ impl World {
         let file = folder.path().join("ringway.toml");
         fs::write(&file, text(&[2])).unwrap();
         let now = Arc::new(AtomicI64::new(1_000_000));
-        let has = Mutex::new(text(&[2]));
-        let gateway =
-            Arc::new(Gateway { file: file.clone(), has, refuses: AtomicBool::new(false) });
+        let gateway = Arc::new(Gateway::new(file.clone()));
         let (history, hub) = (Arc::new(Memory::default()), Hub::default());
         let configs = configs(folder.path(), &file, &now, &gateway, &history, &hub, None);
         configs.note_file().await.unwrap();
@@ -124,9 +122,41 @@ async fn a_change_reaches_file_gateway_and_history_and_keys_stay_inside() {
     assert_eq!(outcome.etag, world.configs.current().await.unwrap().tag);
     let version = world.configs.version(2).await.unwrap();
     assert!(!version.text.contains(SHARED));
-    assert_eq!((version.actor.as_str(), version.hash), ("user:anna", hash(&world.on_disk())));
+    let sealed = seal(&Key::new([7; 32]), &world.on_disk());
+    assert_eq!((version.actor.as_str(), version.hash), ("user:anna", sealed));
     assert!(matches!(events.try_next(),
         Some(crate::events::Heard::Event(event)) if event.kind == Kind::ConfigApplied));
+}
+
+#[tokio::test]
+async fn no_password_of_an_address_and_nothing_to_guess_it_by_is_shown() {
+    let world = World::new("password").await;
+    let with = |password: &str| {
+        let peers = text(&[2]);
+        format!("[store]\nurl = \"postgresql://ringway:{password}@db/ringway\"\n\n{peers}")
+    };
+    fs::write(&world.file, with("hunter2")).unwrap();
+    world.configs.note_file().await.unwrap();
+    let current = world.configs.current().await.unwrap();
+    let version = world.configs.version(2).await.unwrap();
+    let effective = world.configs.effective().await.unwrap();
+    // The whole file is known but for the password: its hash would tell when a guess is right.
+    let telling = hash(&with("hunter2"));
+    for shown in [&current.text, &current.tag, &version.text, &version.hash, &effective] {
+        assert!(!shown.contains("hunter2") && !shown.contains(&telling[..16]), "{shown}");
+    }
+    let unparseable = format!("{}broken =\n", with("hunter2"));
+    fs::write(&world.file, unparseable).unwrap();
+    assert!(!world.configs.current().await.unwrap().text.contains("hunter2"));
+    // What was shown may be put back, and the password is as it was.
+    fs::write(&world.file, with("hunter2")).unwrap();
+    let added = current.text.replace("p2", "renamed");
+    let outcome = world.put(&added, None).await.unwrap();
+    assert!(!outcome.diff.contains("hunter2"));
+    assert_eq!(world.on_disk(), with("hunter2").replace("p2", "renamed"));
+    let moved = current.text.replace("@db", "@elsewhere");
+    let error = world.put(&moved, None).await.unwrap_err();
+    assert!(matches!(error, ConfigError::Invalid(list) if list[0].2.contains("@elsewhere")));
 }
 
 #[tokio::test]
@@ -224,6 +254,105 @@ async fn the_watch_takes_a_trial_back_by_itself() {
     {}
     assert_eq!(world.in_force(), text(&[2]));
     watch.abort();
+}
+
+/// Waits until something is true, however long it takes: a test that hangs is told so.
+async fn until(what: impl Fn() -> bool) {
+    while !what() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_trial_is_taken_back_while_the_store_is_down_and_the_history_follows() {
+    let world = World::new("down").await;
+    world.put(&text(&[2, 3]), Some(10)).await.unwrap();
+    let mut events = world.hub.listen();
+    world.history.is_down.store(true, Ordering::SeqCst);
+    world.pass(10_000);
+    let watch = tokio::spawn(Arc::clone(&world.configs).watch());
+    while !matches!(events.next().await,
+        Some(crate::events::Heard::Event(event)) if event.kind == Kind::ConfigRolledBack)
+    {}
+    assert_eq!((world.on_disk(), world.in_force()), (text(&[2]), text(&[2])));
+    assert!(!world.has_journal());
+    // Another try to enter it changes nothing at the gateway.
+    for _ in 0..3 {
+        assert!(!world.configs.expire().await);
+    }
+    assert_eq!(world.gateway.told.load(Ordering::SeqCst), 2, "the change, and its taking back");
+    assert_eq!(world.history.versions.lock().unwrap().len(), 2);
+    world.history.is_down.store(false, Ordering::SeqCst);
+    until(|| world.history.versions.lock().unwrap().len() == 3).await;
+    watch.abort();
+    let entered = world.configs.version(3).await.unwrap();
+    assert_eq!((entered.actor.as_str(), entered.at), ("gateway", Timestamp(1_010_000)));
+    assert_eq!(world.configs.roll_back(None, "a").await, Err(ConfigError::NoTrial));
+}
+
+#[tokio::test]
+async fn a_change_enters_the_roll_back_before_itself_or_is_refused() {
+    let world = World::new("owed").await;
+    world.put(&text(&[2, 3]), Some(10)).await.unwrap();
+    world.history.is_down.store(true, Ordering::SeqCst);
+    let outcome = world.configs.roll_back(None, "user:anna").await.unwrap();
+    assert_eq!((outcome.applied, outcome.version, outcome.etag.as_str()), (true, None, ""));
+    let refused = world.configs.put(wanted(&text(&[2, 4]), "*", None)).await.unwrap_err();
+    assert!(matches!(refused, ConfigError::Store(_)), "{refused}");
+    assert_eq!((world.on_disk(), world.in_force()), (text(&[2]), text(&[2])));
+    world.history.is_down.store(false, Ordering::SeqCst);
+    world.put(&text(&[2, 4]), None).await.unwrap();
+    let versions = world.history.versions.lock().unwrap();
+    let peers: Vec<usize> =
+        versions.iter().map(|version| version.text.matches("[[peer]]").count()).collect();
+    assert_eq!(peers, [1, 2, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_take_its_former_configuration_is_asked_again_and_the_file_stays() {
+    let world = World::new("refuses").await;
+    world.put(&text(&[2, 3]), Some(10)).await.unwrap();
+    world.pass(10_000);
+    world.gateway.refuses.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert!(!world.configs.expire().await);
+        assert_eq!((world.on_disk(), world.in_force()), (text(&[2]), text(&[2, 3])));
+        assert!(world.configs.current().await.unwrap().on_trial.is_some());
+    }
+    // A restart has it from the file.
+    let now = Timestamp(world.now.load(Ordering::SeqCst));
+    let journal = fs::read(world.folder.path().join(trial::FILE_NAME)).unwrap();
+    let recovered = trial::recover(world.folder.path(), &world.file, now, |_| true).unwrap();
+    assert!(matches!(recovered, Recovered::Nothing));
+    assert_eq!(world.on_disk(), text(&[2]));
+    fs::write(world.folder.path().join(trial::FILE_NAME), journal).unwrap();
+    world.gateway.refuses.store(false, Ordering::SeqCst);
+    assert!(world.configs.expire().await);
+    assert_eq!(world.in_force(), text(&[2]));
+    assert!(!world.has_journal());
+    assert_eq!(world.history.versions.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn an_edit_by_hand_during_a_trial_is_not_written_over() {
+    for asked in [false, true] {
+        let world = World::new(&format!("edited{asked}")).await;
+        world.put(&text(&[2, 3]), Some(10)).await.unwrap();
+        let mut events = world.hub.listen();
+        fs::write(&world.file, text(&[2, 5])).unwrap();
+        if asked {
+            let refused = world.configs.roll_back(None, "user:anna").await;
+            assert_eq!(refused, Err(ConfigError::Edited));
+        } else {
+            world.pass(10_000);
+            assert!(world.configs.expire().await, "there is nothing to try again");
+        }
+        assert_eq!(world.on_disk(), text(&[2, 5]));
+        assert!(!world.has_journal());
+        assert!(world.configs.current().await.unwrap().on_trial.is_none());
+        assert!(matches!(events.try_next(),
+            Some(crate::events::Heard::Event(event)) if event.kind == Kind::Warning));
+    }
 }
 
 #[tokio::test]

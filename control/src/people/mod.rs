@@ -14,6 +14,7 @@ mod upkeep;
 pub(crate) use settings::privacy;
 
 use std::cell::RefCell;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -244,7 +245,7 @@ impl People {
             state_dir: plan.state_dir.clone(),
             overrides: plan.overrides.clone(),
             reloader: Arc::new(ReloadByDesk::new(self.reloads.clone())),
-            history: StoreHistory::shared(parts.store.clone()),
+            history: StoreHistory::shared(parts.store.clone(), keys::show_public(&plan.gateway)),
             hub: parts.hub.clone(),
             clock: Arc::new(now),
             trial: plan.trial.clone(),
@@ -270,8 +271,8 @@ impl People {
         }
         said_where(&plan, &server);
         if let Some(said) = said {
-            // Once, where the operator looks, and not in a log that others may read.
-            crate::run::say(&[said.to_string()]);
+            // Where the operator looks, and the secret itself in no log that others may read.
+            crate::run::say(&[said.sentence(std::io::stdout().is_terminal()).to_string()]);
         }
         Ok(Some(server))
     }

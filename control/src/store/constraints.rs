@@ -23,7 +23,7 @@ const UNIQUE: &[(&str, &str, &str, &str)] = &[
     ("tokens_secret", "tokens.secret_hash", "token", "secret"),
     ("enrolments_pkey", "enrolments.id", "enrolment", "id"),
     ("enrolments_secret", "enrolments.secret_hash", "enrolment", "secret"),
-    ("configs_pkey", "configs.version", "configuration", "version"),
+    ("configs_by_gateway", "configs.gateway, configs.version", "configuration", "version"),
 ];
 
 /// The conflict that a unique index stands for; `name` is as an engine tells it. What was taken is

@@ -14,6 +14,7 @@ use super::records::Timestamp;
 
 mod first;
 mod second;
+mod third;
 
 /// A step.
 struct Step {
@@ -24,8 +25,11 @@ struct Step {
 }
 
 /// All steps; the version of a store is how many of them it has.
-const STEPS: &[Step] =
-    &[Step { sql: first::SQL, fill: first::fill }, Step { sql: second::SQL, fill: |_, _| Ok(()) }];
+const STEPS: &[Step] = &[
+    Step { sql: first::SQL, fill: first::fill },
+    Step { sql: second::SQL, fill: |_, _| Ok(()) },
+    Step { sql: third::SQL, fill: |_, _| Ok(()) },
+];
 
 /// The version that this program knows.
 pub(crate) fn known() -> u32 {

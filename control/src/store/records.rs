@@ -441,9 +441,9 @@ pub struct ConfigVersion {
     pub at: Timestamp,
     /// By whom.
     pub actor: String,
-    /// The text, without preshared keys.
+    /// The text, without secrets.
     pub text: String,
-    /// SHA-256 of the text as it was, in hex.
+    /// Hash of the text as it was, in hex, under a key of the store: equal hashes are equal texts.
     pub hash: String,
 }
 

@@ -165,7 +165,7 @@ async fn serve(folder: &Path, live: &Arc<Cores>, hub: &Hub, settled: bool) -> (S
         state_dir: folder.to_owned(),
         overrides: Overrides::default(),
         reloader: Arc::new(Willing),
-        history: StoreHistory::shared(store.clone()),
+        history: StoreHistory::shared(store.clone(), "gateway".to_owned()),
         hub: hub.clone(),
         clock: clock.clone(),
         trial: None,

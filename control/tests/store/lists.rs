@@ -38,7 +38,7 @@ pub(crate) fn pages(world: &World) {
         assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{limit}");
     }
     let page = Page { after: Some("x".to_owned()), limit: 1 };
-    let refused = world.try_write(move |db| db.config_versions(&page));
+    let refused = world.try_write(move |db| db.config_versions("one", &page));
     assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
 }
 

@@ -69,6 +69,7 @@ on_each_engine! {
     two_gateways_that_start_at_once_make_one_store: crate::versions::at_once;
     a_store_of_a_later_version_is_refused: crate::versions::newer;
     a_migration_that_fails_leaves_nothing_behind: crate::versions::half;
+    a_history_from_before_gateways_were_told_apart_goes_to_the_first: crate::versions::histories;
     a_full_queue_and_a_late_answer_are_errors_in_time: crate::outages::queue;
     random_work_ends_as_the_model_says: crate::model::random_work;
 }

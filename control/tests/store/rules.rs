@@ -143,15 +143,20 @@ pub(crate) fn small_things(world: &World) {
         hash: "ab".to_owned(),
     };
     let versions = world.write(move |db| {
-        db.append_config(&config(1))?;
-        db.append_config(&config(2))?;
-        Ok((db.config_version(2)?, db.config_versions(&Page { after: None, limit: 1 })?))
+        db.append_config("one", &config(1))?;
+        db.append_config("one", &config(2))?;
+        db.append_config("two", &config(2))?;
+        let newest = Page { after: None, limit: 1 };
+        Ok((db.config_version("one", 2)?, db.config_versions("one", &newest)?))
     });
     assert_eq!(versions.0, config(2));
     assert_eq!((versions.1.items, versions.1.next), (vec![config(2)], Some("2".to_owned())));
-    let again = world.try_write(move |db| db.append_config(&config(2)));
+    let again = world.try_write(move |db| db.append_config("two", &config(2)));
     let (kind, field) = ("configuration", "version");
     assert_eq!(again, Err(StoreError::Conflict { kind, field, value: "2".to_owned() }));
+
+    let missing = world.try_write(|db| db.config_version("two", 1));
+    assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
 
     let ban = |subject: &str, until| Ban {
         subject: subject.to_owned(),

@@ -1,5 +1,7 @@
 //! Migrations.
 
+use ringway_control::configs::{Entry, StoreHistory};
+use ringway_control::store::records::Timestamp;
 use ringway_control::store::{Store, StoreError};
 
 use crate::world::{World, options};
@@ -22,16 +24,16 @@ pub(crate) fn at_once(world: &World) {
         let policies = world.wait(store.read(|db| db.policies(&Default::default()))).unwrap();
         assert_eq!(policies.items.len(), 1);
     }
-    assert_eq!(world.raw_number("SELECT COUNT(*) FROM migrations"), 2);
+    assert_eq!(world.raw_number("SELECT COUNT(*) FROM migrations"), 3);
 }
 
 pub(crate) fn newer(world: &World) {
     drop(world.open().unwrap());
     world.raw("INSERT INTO migrations (version, at) VALUES (7, 0)");
     let refused = world.open().err().unwrap();
-    assert_eq!(refused, StoreError::Newer { found: 7, known: 2 });
+    assert_eq!(refused, StoreError::Newer { found: 7, known: 3 });
     let text = refused.to_string();
-    assert!(text.contains('7') && text.contains("up to 2") && text.contains("backup"), "{text}");
+    assert!(text.contains('7') && text.contains("up to 3") && text.contains("backup"), "{text}");
     world.raw("DELETE FROM migrations WHERE version = 7");
     assert!(world.open().is_ok());
 }
@@ -53,4 +55,39 @@ pub(crate) fn half(world: &World) {
     }
     world.raw("DROP TABLE settings");
     assert!(world.open().is_ok());
+}
+
+pub(crate) fn histories(world: &World) {
+    drop(world.open().unwrap());
+    for sql in [
+        "DROP TABLE configs",
+        "DROP TABLE access_certificates",
+        "CREATE TABLE configs (version BIGINT PRIMARY KEY, at BIGINT NOT NULL, \
+         actor TEXT NOT NULL, body TEXT NOT NULL, hash TEXT NOT NULL)",
+        "INSERT INTO configs VALUES (1, 3, 'local:0', '[interface]', 'ab'), (2, 4, 'user:ada', \
+         '[store]\nurl = \"postgresql://ringway:hunter2@db/ringway\"', 'cd')",
+        "DELETE FROM migrations WHERE version > 1",
+    ] {
+        world.raw(sql);
+    }
+    let store = world.open().unwrap();
+    let entry = |text: &str| Entry {
+        at: Timestamp(5),
+        actor: "gateway".to_owned(),
+        text: text.to_owned(),
+        hash: "ef".to_owned(),
+        action: "config.found",
+    };
+    let [one, other] =
+        ["one", "other"].map(|name| StoreHistory::shared(store.clone(), name.to_owned()));
+    assert_eq!(world.wait(one.append(entry("mine"))), Ok(3), "it goes on from what there was");
+    assert_eq!(world.wait(other.append(entry("another"))), Ok(1));
+    let taken = world.wait(one.get(2)).unwrap().unwrap();
+    assert_eq!(
+        (taken.at, taken.actor.as_str(), taken.hash.as_str()),
+        (Timestamp(4), "user:ada", "")
+    );
+    assert!(taken.text.contains("(redacted)@db") && !taken.text.contains("hunter2"), "{taken:?}");
+    let rows = world.wait(other.list(Default::default())).unwrap();
+    assert_eq!(rows.items.len(), 1);
 }

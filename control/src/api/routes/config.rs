@@ -58,7 +58,8 @@ struct ShowQuery {
 
 /// The configuration
 ///
-/// Preshared keys are shown as `(redacted)`. The ETag is what a change names in `If-Match`.
+/// Preshared keys and passwords inside addresses are shown as `(redacted)`. The ETag is what a
+/// change names in `If-Match`.
 #[utoipa::path(get, path = "/api/v1/config", operation_id = "getConfig", tag = "config",
     params(ShowQuery),
     responses((status = 200, description = "The file, or its effective form", body = String,
@@ -91,7 +92,8 @@ struct PutQuery {
 
 /// Change the configuration
 ///
-/// All of it is applied, or nothing. `(redacted)` in the place of a preshared key means "as it is".
+/// All of it is applied, or nothing. `(redacted)` in the place of a preshared key, or of a password
+/// inside an address that is otherwise the same, means "as it is".
 /// With `confirm_within` it takes itself back, also after a crash or a restart in between, unless
 /// `POST /api/v1/config/confirm` comes in time.
 #[utoipa::path(put, path = "/api/v1/config", operation_id = "putConfig", tag = "config",
@@ -196,8 +198,8 @@ struct RollbackInput {
 
 /// Take the change on trial back, or go back to a version
 ///
-/// The history has no preshared keys: those of peers that are still there are kept as they are, and
-/// a version with others is refused.
+/// The history has no secrets: those of peers and addresses that are still there are kept as they
+/// are, and a version with others is refused.
 #[utoipa::path(post, path = "/api/v1/config/rollback", operation_id = "rollbackConfig",
     tag = "config", request_body = RollbackInput,
     responses((status = 200, description = "What changed", body = Outcome)))]
@@ -274,9 +276,11 @@ impl From<ConfigError> for Problem {
             }
             ConfigError::Stale { .. } => Reason::StaleVersion,
             ConfigError::NeedsRestart(_) => Reason::NeedsRestart,
-            ConfigError::OnTrial { .. } | ConfigError::NoTrial | ConfigError::Refused(_) => {
-                Reason::Conflict
-            }
+            ConfigError::OnTrial { .. }
+            | ConfigError::NoTrial
+            | ConfigError::Edited
+            | ConfigError::RollBackRefused(_)
+            | ConfigError::Refused(_) => Reason::Conflict,
             ConfigError::NoVersion(_) => Reason::NotFound,
             ConfigError::Full(_) => Reason::StorageFull,
         };

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -16,16 +15,17 @@ use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::places::Place;
 use crate::api::problem::FieldError;
 use crate::api::query::bounded;
-use crate::api::{ApiState, Need, Part, Problem, Reason, StrictQuery, Who};
+use crate::api::{ApiState, Caller, Need, Part, Problem, Reason, StrictQuery, Who};
 use crate::events::{Event, Heard, Kind, Listener};
+use crate::store::ids::UserId;
 use crate::store::records::Role;
 
 const NEEDS: &[Need] =
@@ -55,7 +55,7 @@ struct ListenQuery {
 ///
 /// A stream of server-sent events. `Last-Event-ID` brings what came since, as far as it is kept;
 /// an event `lagged` says how many were missed. The stream ends after a quarter of an hour: listen
-/// again.
+/// again. One user may have eight streams.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "listenToEvents", tag = "events",
     params(ListenQuery, ("Last-Event-ID" = Option<u64>, Header,
         description = "The last event that was heard")),
@@ -63,13 +63,14 @@ struct ListenQuery {
         content_type = "text/event-stream")))]
 async fn listen(
     State(state): State<ApiState>,
+    caller: Caller,
     StrictQuery(query): StrictQuery<ListenQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     bounded("kind", query.kind.as_ref(), 2048)?;
     let kinds = query.kind.as_deref().map(read_kinds).transpose()?;
-    let Ok(place) = Arc::clone(state.listeners()).try_acquire_owned() else {
-        let detail = "As many listen to events as may: try again later";
+    let Some(place) = state.take_listener(&caller) else {
+        let detail = "You, or all together, listen to events as often as may be: try again later";
         return Err(Problem::new(Reason::Overloaded, detail).retry_after(30));
     };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok());
@@ -103,7 +104,7 @@ struct Reader {
     kinds: Option<BTreeSet<Kind>>,
     ends_at: Instant,
     /// Gives the place back when the reader goes.
-    _place: OwnedSemaphorePermit,
+    _place: Place<Option<UserId>>,
 }
 
 impl Reader {

@@ -25,7 +25,7 @@ pub(super) fn part() -> Part {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SetupInput {
-    /// The one-time secret that the first start printed.
+    /// The one-time secret, from the file `setup-secret` in the state folder.
     #[schema(max_length = 128)]
     secret: String,
     /// Name to sign in with: 1 to 64 of `a-z 0-9 . _ @ -`.

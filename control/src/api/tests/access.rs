@@ -2,7 +2,7 @@ use serde_json::json;
 
 use crate::api::caller::Source;
 use crate::api::fake::{Ask, World};
-use crate::api::gatekeeper::Door;
+use crate::api::gatekeeper::{Door, Via};
 use crate::api::needs::{Need, Who};
 use crate::api::rate::Allowance;
 use crate::api::state::Allowances;
@@ -26,6 +26,77 @@ const OWN: &[&str] = &["DELETE /api/v1/session"];
 fn unlimited() -> Allowances {
     let much = Allowance { per_second: 100_000, burst: 100_000 };
     Allowances { per_source: much, per_caller: much, ..Allowances::default() }
+}
+
+/// A sign-in from `source` that is accepted and whose body never comes.
+fn stuck(door: Door, source: Source) -> axum::extract::Request {
+    let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let mut request = axum::extract::Request::builder()
+        .method("POST")
+        .uri("/api/v1/session")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .header("content-length", "100")
+        .body(axum::body::Body::from_stream(never))
+        .unwrap();
+    request.extensions_mut().insert(Via { door, source });
+    request
+}
+
+#[tokio::test]
+async fn requests_without_credentials_keep_nobody_out_who_has_some() {
+    use futures_util::FutureExt as _;
+    use tower::ServiceExt as _;
+    let world = World::with("access_stuck", unlimited(), true).await;
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for number in 0..200u32 {
+        let (door, source) = match number % 2 {
+            0 => (Door::Unix, Source::Unix { uid: 1000 + number % 5 }),
+            _ => (Door::Https, Source::Ip(format!("203.0.113.{}", number / 8).parse().unwrap())),
+        };
+        let mut answer = Box::pin(world.router.clone().oneshot(stuck(door, source)));
+        // It either waits for its body or is refused at once.
+        match (&mut answer).now_or_never() {
+            Some(answer) => {
+                assert_eq!(answer.unwrap().status(), 503);
+                refused += 1;
+            }
+            None => held.push(answer),
+        }
+    }
+    assert_eq!((held.len(), refused), (32, 168));
+    let health = || Ask::get("/health");
+    assert_eq!(world.send(health()).await.problem(), "overloaded");
+    for uid in [0, 4242] {
+        let local = |ask: Ask| ask.via(Door::Unix, Source::Unix { uid });
+        assert_eq!(world.send(local(Ask::get("/api/v1/status"))).await.status, 200);
+        assert_eq!(world.send(local(health())).await.status, 200);
+    }
+    assert_eq!(world.send(Ask::get("/api/v1/status").token("token-vera")).await.status, 200);
+    drop(held);
+    assert_eq!(world.send(health()).await.status, 200);
+}
+
+#[tokio::test]
+async fn one_address_without_credentials_has_a_small_share_but_a_proxy_on_this_host_has_all() {
+    use futures_util::FutureExt as _;
+    use tower::ServiceExt as _;
+    for (address, share) in [("203.0.113.9", 4), ("2001:db8::7", 4), ("127.0.0.1", 32)] {
+        let name = format!("access_share{share}{}", address.len());
+        let world = World::with(&name, unlimited(), true).await;
+        let source = Source::Ip(address.parse().unwrap());
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            let mut answer = Box::pin(world.router.clone().oneshot(stuck(Door::Https, source)));
+            if (&mut answer).now_or_never().is_none() {
+                held.push(answer);
+            }
+        }
+        assert_eq!(held.len(), share, "{address}");
+        let elsewhere = world.send(Ask::get("/health").from("198.51.100.7")).await.status;
+        assert_eq!(elsewhere, if share == 4 { 200 } else { 503 });
+    }
 }
 
 /// A request that would do something if it were let through.

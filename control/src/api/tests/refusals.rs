@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::api::caller::Source;
 use crate::api::fake::{Ask, World};
 use crate::api::gatekeeper::Door;
-use crate::api::json::BODY_BYTES_MAX;
+use crate::api::json::{BODY_BYTES_MAX, STRANGERS_BODY_BYTES_MAX};
 use crate::api::live::LiveError;
 use crate::api::reason::Reason;
 use crate::api::state::Allowances;
@@ -58,6 +58,14 @@ async fn each_way_to_ask_wrongly_has_its_problem() {
         );
     }
     assert_eq!(world.state.refusals().get(Reason::MethodNotAllowed), 4);
+    // Whoever has shown nothing yet may say less.
+    for length in [STRANGERS_BODY_BYTES_MAX + 1, BODY_BYTES_MAX] {
+        for path in ["/api/v1/session", "/api/v1/setup"] {
+            let body = format!("{{\"name\":\"{}\"}}", "x".repeat(length));
+            let answer = world.send(Ask::post(path).body("application/json", body)).await;
+            assert_eq!((answer.status.as_u16(), &*answer.problem()), (413, "body-too-large"));
+        }
+    }
     assert_eq!(world.state.refusals().get(Reason::TooDeep), 1);
 }
 
@@ -163,7 +171,7 @@ async fn errors_of_the_store_about_the_request_are_told() {
 
 #[tokio::test]
 async fn one_request_too_many_at_the_same_time_is_refused_at_once() {
-    let allowances = Allowances { in_flight: 0, ..Allowances::default() };
+    let allowances = Allowances { strangers: 0, ..Allowances::default() };
     let world = World::with("refuse_flight", allowances, true).await;
     let answer = world.send(Ask::get("/health")).await;
     assert_eq!(

@@ -277,6 +277,23 @@ async fn a_reader_that_was_away_too_long_is_told_what_it_missed() {
 }
 
 #[tokio::test]
+async fn one_caller_does_not_take_the_places_of_all_readers() {
+    let world = World::new("res_greedy").await;
+    let ask = |name: &str| Ask::get("/api/v1/events").token(&format!("token-{name}"));
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(world.stream(ask("vera")).await);
+    }
+    assert_eq!(world.send(ask("vera")).await.problem(), "overloaded");
+    let (cookie, _) = world.sign_in("vera").await;
+    let by_cookie = Ask::get("/api/v1/events").header("cookie", &cookie);
+    assert_eq!(world.send(by_cookie).await.problem(), "overloaded", "it is the same user");
+    let _other = world.stream(ask("olga")).await;
+    streams.pop();
+    let _again = world.stream(ask("vera")).await;
+}
+
+#[tokio::test]
 async fn there_is_an_end_to_the_number_of_readers_and_their_places_come_back() {
     let allowances = Allowances { listeners: 2, ..Allowances::default() };
     let world = World::with("res_readers", allowances, true).await;

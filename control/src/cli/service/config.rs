@@ -23,7 +23,7 @@ const BYTES_MAX: u64 = 1 << 20;
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
-    /// Print the configuration in force, without preshared keys
+    /// Print the configuration in force, without secrets
     Show(ShowArgs),
     /// Say what a file would change, and whether the gateway would take it
     Diff(FileArgs),
