@@ -227,7 +227,8 @@ impl Configs {
         actor: &str,
         until: Option<Timestamp>,
     ) {
-        let subject = version.map_or("version unknown".to_owned(), |it| format!("version {it}"));
+        let subject =
+            version.map_or_else(|| "version unknown".to_owned(), |it| format!("version {it}"));
         let detail = json!({ "actor": actor, "confirm_by": until });
         self.parts.hub.publish(self.now(), kind, subject, detail);
     }
