@@ -23,6 +23,7 @@ mod impaired;
 mod interop;
 mod mtu;
 mod nat;
+mod people;
 mod product;
 mod refusal;
 mod rekey;

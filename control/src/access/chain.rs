@@ -135,12 +135,21 @@ impl Numbers {
         self.of.get(&subject).copied()
     }
 
-    /// Takes the subject's number back, if it has one.
-    pub fn give_back(&mut self, subject: Subject) -> Option<Number> {
-        let number = self.of.remove(&subject)?;
-        self.subjects[number as usize] = None;
+    /// Gives the subject another number. The old one stays known as its own until it is released.
+    pub fn replace(&mut self, subject: Subject) -> (Option<Number>, Number) {
+        let old = self.of.remove(&subject);
+        (old, self.take(subject).0)
+    }
+
+    /// Takes a number back.
+    pub fn release(&mut self, number: Number) {
+        let Some(subject) = self.subjects.get_mut(number as usize).and_then(Option::take) else {
+            return;
+        };
+        if self.of.get(&subject) == Some(&number) {
+            self.of.remove(&subject);
+        }
         self.free.push(number);
-        Some(number)
     }
 
     /// Who has a number.
@@ -171,13 +180,18 @@ mod tests {
             assert_eq!(numbers.take(Subject::Device(*id)), (expected as Number, true));
             assert_eq!(numbers.take(Subject::Device(*id)), (expected as Number, false));
         }
-        assert_eq!(numbers.give_back(Subject::Device(ids[40])), Some(40));
-        assert_eq!(numbers.give_back(Subject::Device(ids[40])), None);
-        assert_eq!(numbers.subject(40), None);
+        numbers.release(40);
+        numbers.release(40);
+        assert_eq!((numbers.subject(40), numbers.get(Subject::Device(ids[40]))), (None, None));
         let user = Subject::User(UserId::fresh());
         assert_eq!(numbers.take(user), (40, true));
         assert_eq!(numbers.subject(40), Some(user));
         assert_eq!(numbers.get(user), Some(40));
+        // Another number is another one, and the old one stays its own until it is released.
+        assert_eq!(numbers.replace(user), (Some(40), 100));
+        assert_eq!((numbers.subject(40), numbers.subject(100)), (Some(user), Some(user)));
+        numbers.release(40);
+        assert_eq!((numbers.get(user), numbers.subject(40)), (Some(100), None));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::chain::{AccountPlan, Number, Numbers, Subject};
 use super::clock::Moment;
 use super::people::{Client, Out, Person};
 use super::sessions::{Session, Sessions};
-use crate::store::records::{DeviceId, GroupId, QuotaAction, Rate, Timestamp, UserId};
+use crate::store::records::{DeviceId, Excess, GroupId, QuotaAction, Rate, Timestamp, UserId};
 
 /// What the plane should be told, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,15 @@ pub enum Stand {
     Out(Out),
 }
 
+/// When access began and ends: as the store has it, by the calendar of whoever wrote it, and the end
+/// on the steady clock, translated when it was first seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Granted {
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+    until_steady: Option<Timestamp>,
+}
+
 /// A user with what is known of it beyond its records.
 #[derive(Debug)]
 struct Entry {
@@ -115,6 +124,8 @@ struct Place {
     stand: Stand,
     /// Why the last access ended before its time; forgotten with the next sign-in.
     ended: Option<Out>,
+    /// The sign-in that gave access, as the store has it, and its end on the steady clock.
+    granted: Granted,
     /// Waits for a session of the user to end.
     held: bool,
     /// When it was last active, on the steady clock.
@@ -134,8 +145,10 @@ pub struct Projection {
     told: BTreeMap<Number, AccountPlan>,
     /// What the plane was last told of each peer.
     peers: BTreeMap<PublicKey, PeerPlan>,
-    /// Accounts whose last bytes have not been counted yet.
+    /// Accounts whose last bytes have not been entered yet.
     retiring: BTreeSet<Number>,
+    /// Accounts of groups that have another one now, until their users have moved.
+    orphans: Vec<Number>,
     sessions: Sessions,
     deadlines: BTreeSet<(Timestamp, UserId)>,
     /// Nobody may be connected.
@@ -168,19 +181,23 @@ impl Projection {
                 deadline: None,
             },
         };
-        for client in &entry.person.clients {
+        for client in &mut entry.person.clients {
             self.owners.insert(client.id, id);
             self.keys.insert(client.public, client.id);
+            // Another process left it, or it came while the store did not answer.
+            self.sessions.own(&client.public, (id, client.id));
             let fresh = Place {
                 stand: Stand::Out(Out::NotSignedIn),
                 ended: None,
+                granted: Granted::default(),
                 held: false,
                 active: now.steady,
             };
             let place = entry.places.entry(client.id).or_insert(fresh);
-            if client.out(now).is_none() {
-                // A sign-in, or an access that goes on: in both cases nothing has ended.
-                place.ended = None;
+            place.take_grant(client, now);
+            if entry.person.rules.excess == Excess::KickOldest {
+                // Whoever comes now does not wait: the oldest makes room.
+                place.held = false;
             }
         }
         if let Some(used) = used {
@@ -216,6 +233,7 @@ impl Projection {
                 self.leave(client, place, after.id, Out::Removed, now);
             }
             self.keys.remove(&client.public);
+            self.sessions.forget(&client.public);
             if kept.is_none() {
                 entry.places.remove(&client.id);
                 self.owners.remove(&client.id);
@@ -433,6 +451,20 @@ impl Entry {
 }
 
 impl Place {
+    /// Takes in what the record says of access. The same sign-in again changes nothing: what has
+    /// ended stays ended, and a calendar that was set meanwhile does not move the end.
+    fn take_grant(&mut self, client: &mut Client, now: Moment) {
+        let (from, until) = (client.access_from, client.access_until);
+        if (from, until) != (self.granted.from, self.granted.until) {
+            if from != self.granted.from {
+                self.ended = None;
+            }
+            let until_steady = until.map(|at| now.steady.plus_ms(at.since(now.wall)));
+            self.granted = Granted { from, until, until_steady };
+        }
+        client.access_until = self.granted.until_steady;
+    }
+
     fn out(&self, client: &Client, idle_timeout_s: u32, now: Moment) -> Option<Out> {
         if self.ended.is_some() {
             return self.ended;

@@ -144,6 +144,10 @@ pub struct Session {
 pub struct Sessions {
     by_key: BTreeMap<PublicKey, Session>,
     by_id: BTreeMap<u64, PublicKey>,
+    last_id: u64,
+    /// What was moved under keys whose session has not been seen yet: it is seen up to a second
+    /// after its first packet.
+    early: BTreeMap<PublicKey, Counted>,
 }
 
 /// Numbers that a process may give in a millisecond before they could meet those of the next one,
@@ -160,8 +164,8 @@ impl Sessions {
         now: Timestamp,
     ) -> &Session {
         let by_clock = u64::try_from(now.0).unwrap_or(0).saturating_mul(IDS_PER_MS);
-        let last = self.by_id.last_key_value().map_or(0, |(id, _)| *id);
-        let id = by_clock.max(last + 1);
+        let id = by_clock.max(self.last_id + 1);
+        self.last_id = id;
         self.by_id.insert(id, public);
         let session = Session {
             id,
@@ -173,7 +177,7 @@ impl Sessions {
             state_since: now,
             spent_ms: [0; 4],
             seen,
-            moved: Counted::default(),
+            moved: self.early.remove(&public).unwrap_or_default(),
             speed: (0, 0),
         };
         self.by_key.entry(public).or_insert(session)
@@ -202,7 +206,11 @@ impl Sessions {
 
     /// Takes in what was moved under a key in the last `period_ms`.
     pub fn count(&mut self, public: &PublicKey, more: Counted, period_ms: u64, now: Timestamp) {
-        let Some(session) = self.by_key.get_mut(public) else { return };
+        let Some(session) = self.by_key.get_mut(public) else {
+            let early = self.early.entry(*public).or_default();
+            *early = early.plus(more);
+            return;
+        };
         session.moved = session.moved.plus(more);
         if more.up_packets > 0 {
             session.last_activity = session.last_activity.max(now);
@@ -216,6 +224,21 @@ impl Sessions {
         let session = self.by_key.remove(public)?;
         self.by_id.remove(&session.id);
         Some(session)
+    }
+
+    /// Says whose a session is that was seen before its owner was known.
+    pub fn own(&mut self, public: &PublicKey, owner: (UserId, DeviceId)) {
+        let Some(session) = self.by_key.get_mut(public) else { return };
+        if session.owner.is_none() {
+            session.owner = Some(owner);
+            // What was taken from `wg` so far is of the wire, and counted from the pages again.
+            session.moved = self.early.remove(public).unwrap_or_default();
+        }
+    }
+
+    /// No session of this key is about to be seen: what came last belongs to the one that ended.
+    pub fn forget(&mut self, public: &PublicKey) {
+        self.early.remove(public);
     }
 
     /// The session of a key.
@@ -285,6 +308,26 @@ mod tests {
         let all: Vec<u64> = sessions.after(None).map(|session| session.id).collect();
         assert!(all.is_sorted() && all.len() == 100);
         assert_eq!(sessions.after(Some(all[97])).count(), 2);
+        let (key, now) = (PublicKey([200; 32]), Timestamp(0));
+        let first = sessions.begin(key, None, seen(State::Online), now).id;
+        sessions.end(&key);
+        assert_ne!(sessions.begin(key, None, seen(State::Online), now).id, first);
+    }
+
+    #[test]
+    fn what_was_moved_before_a_session_is_seen_is_its_own_and_what_came_after_its_end_is_not() {
+        let (mut sessions, key) = (Sessions::default(), PublicKey([1; 32]));
+        let more = Counted { up_bytes: 5, down_packets: 1, ..Counted::default() };
+        sessions.count(&key, more, 100, Timestamp(900));
+        sessions.count(&key, more, 100, Timestamp(950));
+        sessions.begin(key, None, seen(State::Online), Timestamp(1000));
+        sessions.count(&key, more, 100, Timestamp(1050));
+        let ended = sessions.end(&key).unwrap();
+        assert_eq!((ended.moved.up_bytes, ended.moved.down_packets), (15, 3));
+        sessions.count(&key, more, 100, Timestamp(1100));
+        sessions.forget(&key);
+        let next = sessions.begin(key, None, seen(State::Online), Timestamp(2000));
+        assert_eq!(next.moved, Counted::default());
     }
 
     #[test]

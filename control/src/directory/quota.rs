@@ -16,6 +16,18 @@ use crate::store::{Db, StoreError};
 
 const DAY_MS: i64 = 86_400_000;
 
+/// Bytes into which no full packet fits. The cores let pass what fits and drop the first packet
+/// that does not, so a quota ends within a packet of its last byte.
+const REST_BYTES: u64 = 1_500;
+
+/// Whether a quota is used up by so many bytes.
+#[must_use]
+pub fn is_used_up(quota: &Quota, used_bytes: u64) -> bool {
+    // Of the smallest quota that there may be (1 MiB) the rest is a packet still.
+    let rest = REST_BYTES.min(quota.bytes / 512);
+    used_bytes.saturating_add(rest) > quota.bytes || used_bytes >= quota.bytes
+}
+
 /// How a user stands with a quota.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Standing {
@@ -75,7 +87,7 @@ impl Standing {
     #[must_use]
     pub fn new(quota: Quota, used_bytes: u64, now: Timestamp) -> Self {
         let (from_day, resets_at) = period(quota.period, now);
-        let exceeded = used_bytes >= quota.bytes;
+        let exceeded = is_used_up(&quota, used_bytes);
         Self {
             quota,
             used_bytes,
@@ -161,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_used_up_when_its_last_byte_is() {
+    fn a_quota_is_used_up_when_no_full_packet_fits_any_more() {
         let quota = Quota {
             bytes: 1 << 20,
             period: Period::Day,
@@ -169,8 +181,10 @@ mod tests {
             throttle_bps: None,
         };
         let now = at("2026-11-30T20:00:00Z");
-        let almost = Standing::new(quota, (1 << 20) - 1, now);
-        assert_eq!((almost.left_bytes, almost.exceeded, almost.action), (1, false, None));
+        let almost = Standing::new(quota, (1 << 20) - 1_500, now);
+        assert_eq!((almost.left_bytes, almost.exceeded, almost.action), (1_500, false, None));
+        let rest = Standing::new(quota, (1 << 20) - 1_499, now);
+        assert_eq!((rest.left_bytes, rest.exceeded), (1_499, true));
         let full = Standing::new(quota, 1 << 20, now);
         assert_eq!((full.left_bytes, full.action), (0, Some(QuotaAction::Disconnect)));
         assert_eq!(Standing::new(quota, u64::MAX, now).left_bytes, 0);

@@ -9,6 +9,7 @@
 mod reload;
 mod settings;
 mod stats;
+mod upkeep;
 
 pub(crate) use settings::privacy;
 
@@ -25,8 +26,10 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use self::reload::ReloadByDesk;
+use self::upkeep::{Reached, Upkeep};
 use crate::api::accounts::StoreAccounts;
 use crate::api::first_start::FirstStart;
+use crate::api::server::bounds::Bounds;
 use crate::api::server::{self, Server};
 use crate::api::state::Allowances;
 use crate::api::{self, ApiState};
@@ -34,7 +37,7 @@ use crate::auth::Gate;
 use crate::config::{Config, Overrides};
 use crate::configs::trial::Trial;
 use crate::configs::{ConfigParts, Configs, StoreHistory};
-use crate::directory::{Change, Directory, LocalCredentials};
+use crate::directory::{Change, Directory, LocalCredentials, Refusal};
 use crate::events::{Heard, Hub, Kind, Listener};
 use crate::failure::{Failure, Status};
 use crate::gateway::desk::Desk;
@@ -48,9 +51,6 @@ use crate::store::{Store, StoreOptions};
 /// How long to wait before the store or the API is tried again, at first and at most.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// How often keys, certificates and lists of those who sign in are looked after.
-const UPKEEP: Duration = Duration::from_secs(10);
 
 /// Who one-time passwords are for, as authenticators show it.
 const ISSUER: &str = "Ringway";
@@ -81,6 +81,16 @@ pub struct People {
     desk: Rc<Desk>,
     reloads: mpsc::Sender<ReloadRequest>,
     running: RefCell<Option<Running>>,
+    reached: Rc<Reached>,
+}
+
+/// What the API is made of.
+struct ApiParts {
+    store: Store,
+    hub: Hub,
+    gate: Gate,
+    directory: Directory,
+    live: Arc<LiveGateway>,
 }
 
 /// What there is once the store is open.
@@ -94,20 +104,18 @@ impl People {
     #[must_use]
     pub fn new(plan: Plan, desk: Rc<Desk>, reloads: mpsc::Sender<ReloadRequest>) -> Rc<Self> {
         let (plan, running) = (RefCell::new(plan), RefCell::new(None));
-        Rc::new(Self { plan, desk, reloads, running })
+        Rc::new(Self { plan, desk, reloads, running, reached: Rc::default() })
     }
 
     /// Runs until dropped.
     pub async fn run(self: Rc<Self>) {
         let store = self.open().await;
+        let (gate, directory, hub) =
+            again("Users and the API are not served yet", || self.prepare(&store)).await;
         let mut tasks = JoinSet::new();
-        let _server = match self.start(store, &mut tasks).await {
-            Ok(server) => server,
-            Err(failure) => {
-                error!("Users and the API are not served: {failure}");
-                return std::future::pending().await;
-            }
-        };
+        let live = self.serve(&store, &gate, &directory, &hub, &mut tasks);
+        let api = ApiParts { store, hub, gate, directory, live: Arc::new(live) };
+        let _server = again("The API is not reached yet", || self.serve_api(&api)).await;
         while let Some(ended) = tasks.join_next().await {
             if let Err(failure) = ended {
                 error!("A task for people ended: {failure}");
@@ -140,24 +148,33 @@ impl People {
         }
     }
 
-    async fn start(
-        self: &Rc<Self>,
-        store: Store,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<Option<Server>, Failure> {
+    /// What may fail because of the store, or of files that are not there yet.
+    async fn prepare(&self, store: &Store) -> Result<(Gate, Directory, Hub), Failure> {
         let plan = self.plan.borrow().clone();
         let hub = Hub::default();
-        let gate = self.gate(&plan, &store).await?;
+        let gate = self.gate(&plan, store).await?;
         let credentials = Arc::new(LocalCredentials::new(gate.hasher().clone(), ISSUER));
         let here = settings::surroundings(&plan);
         let directory =
             Directory::new(store.clone(), hub.clone(), Arc::new(now), credentials, here.clone());
-        let taken = directory.take_configured_pools().await;
-        taken.map_err(|refusal| Failure::new(Status::Config, refusal.to_string()))?;
-        match directory.check_surroundings(here).await {
-            Ok(notes) => notes.iter().for_each(|note| warn!("{note}")),
-            Err(refusal) => return Err(Failure::new(Status::Config, refusal.to_string())),
+        let failed = |refusal: Refusal| Failure::new(Status::Config, refusal.to_string());
+        directory.take_configured_pools().await.map_err(failed)?;
+        for note in directory.check_surroundings(here).await.map_err(failed)? {
+            warn!("{note}");
         }
+        Ok((gate, directory, hub))
+    }
+
+    /// Starts what joins the records with the cores.
+    fn serve(
+        &self,
+        store: &Store,
+        gate: &Gate,
+        directory: &Directory,
+        hub: &Hub,
+        tasks: &mut JoinSet<()>,
+    ) -> LiveGateway {
+        let plan = self.plan.borrow().clone();
         let service = Service::new(service::Parts {
             desk: Rc::clone(&self.desk),
             store: store.clone(),
@@ -169,16 +186,22 @@ impl People {
         tasks.spawn_local(Rc::clone(&service).run(calls));
         tasks.spawn_local(ring(directory.changes(), Rc::clone(&service), gate.clone()));
         tasks.spawn_local(lift(hub.listen(), gate.clone()));
-        tasks.spawn_local(upkeep(gate.clone()));
+        let upkeep = Upkeep {
+            gate: gate.clone(),
+            service: Rc::clone(&service),
+            directory: directory.clone(),
+            hub: hub.clone(),
+            reached: Rc::clone(&self.reached),
+        };
+        tasks.spawn_local(upkeep.run());
         self.desk.hear(Box::new(stats::Sources::new(
             Rc::clone(&service),
             gate.clone(),
+            Rc::clone(&self.reached),
             plan.config.metrics.sessions_max as usize,
         )));
-        let running = Running { service, directory: directory.clone() };
-        *self.running.borrow_mut() = Some(running);
-        let live = LiveGateway::new(door, about(&plan));
-        self.serve_api(&plan, store, hub, gate, directory, live).await
+        *self.running.borrow_mut() = Some(Running { service, directory: directory.clone() });
+        LiveGateway::new(door, about(&plan))
     }
 
     /// The gate computes a hash and reads files: on a thread that may take its time.
@@ -204,72 +227,54 @@ impl People {
 
     /// Puts the API together and opens its doors. Doors that somebody else still has are tried
     /// again: another process that is the gateway's past lets go of them in a moment.
-    async fn serve_api(
-        &self,
-        plan: &Plan,
-        store: Store,
-        hub: Hub,
-        gate: Gate,
-        directory: Directory,
-        live: LiveGateway,
-    ) -> Result<Option<Server>, Failure> {
+    async fn serve_api(&self, parts: &ApiParts) -> Result<Option<Server>, Failure> {
+        let plan = self.plan.borrow().clone();
         if plan.config.api.socket.is_none() && plan.config.api.listen.is_empty() {
             info!("The API is switched off");
             return Ok(None);
         }
-        let has_administrator = directory.has_administrator().await;
+        let doors = settings::doors(&plan)?;
+        let tls = doors.tls.clone();
+        let has_administrator = parts.directory.has_administrator().await;
         let has_administrator = has_administrator
             .map_err(|refusal| Failure::new(Status::State, refusal.to_string()))?;
         let (first_start, said) =
             FirstStart::prepare(&plan.state_dir, has_administrator, &mut SystemRandom)?;
-        if let Some(said) = said {
-            // Where the operator looks, and the secret itself in no log that others may read.
-            crate::run::say(&[said.sentence(std::io::stdout().is_terminal()).to_string()]);
-        }
         let configs = Arc::new(Configs::new(ConfigParts {
             file: plan.file.clone(),
             state_dir: plan.state_dir.clone(),
             overrides: plan.overrides.clone(),
             reloader: Arc::new(ReloadByDesk::new(self.reloads.clone())),
-            history: StoreHistory::shared(store.clone(), keys::show_public(&plan.gateway)),
-            hub: hub.clone(),
+            history: StoreHistory::shared(parts.store.clone(), keys::show_public(&plan.gateway)),
+            hub: parts.hub.clone(),
             clock: Arc::new(now),
             trial: plan.trial.clone(),
         }));
-        if let Err(failure) = configs.note_file().await {
-            warn!("The configuration is not in its history: {failure}");
-        }
+        let hasher = Arc::new(parts.gate.hasher().clone());
         let state = ApiState::new(api::Parts {
-            live: Arc::new(live),
-            accounts: Arc::new(StoreAccounts::new(store, Arc::new(gate.hasher().clone()))),
-            sign_in: Arc::new(gate),
+            live: Arc::clone(&parts.live) as Arc<dyn api::Live>,
+            accounts: Arc::new(StoreAccounts::new(parts.store.clone(), hasher)),
+            sign_in: Arc::new(parts.gate.clone()),
             configs: Arc::clone(&configs),
             first_start,
-            hub,
+            hub: parts.hub.clone(),
             clock: Arc::new(now),
             own_uid: rustix::process::geteuid().as_raw(),
             allowances: Allowances::default(),
         });
-        let (router, _) = api::router(&state, vec![api::resources::part(directory)]);
-        let mut pause = PAUSE;
-        loop {
-            let doors = settings::doors(plan)?;
-            let failure = match server::start(
-                doors,
-                server::bounds::Bounds::default(),
-                router.clone(),
-                Arc::clone(&configs),
-            ) {
-                Ok(server) => {
-                    said_where(plan, &server);
-                    return Ok(Some(server));
-                }
-                Err(failure) => failure,
-            };
-            warn!("The API is not reached yet; this is tried again: {failure}");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+        let records = api::resources::part(parts.directory.clone());
+        let (router, _) = api::router(&state, vec![records]);
+        let server = server::start(doors, Bounds::default(), router, Arc::clone(&configs))?;
+        self.reached.set(state, tls);
+        if let Err(failure) = configs.note_file().await {
+            warn!("The configuration is not in its history: {failure}");
         }
+        said_where(&plan, &server);
+        if let Some(said) = said {
+            // Where the operator looks, and the secret itself in no log that others may read.
+            crate::run::say(&[said.sentence(std::io::stdout().is_terminal()).to_string()]);
+        }
+        Ok(Some(server))
     }
 
     /// The configuration has changed, as far as it may while the gateway runs.
@@ -306,6 +311,22 @@ impl People {
         if tokio::time::timeout(SETTLE_TIMEOUT, service.settle()).await.is_err() {
             warn!("The store does not take what waits; the next start enters it");
         }
+    }
+}
+
+/// Does what may fail for a while, as often as it takes, ever more slowly.
+async fn again<T, F>(what: &str, mut attempt: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut pause = PAUSE;
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(failure) => warn!("{what}; this is tried again: {failure}"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
@@ -357,11 +378,5 @@ async fn lift(mut listener: Listener, gate: Gate) {
     std::future::pending().await
 }
 
-async fn upkeep(gate: Gate) {
-    loop {
-        tokio::time::sleep(UPKEEP).await;
-        if gate.upkeep().await {
-            info!("Certificates or lists of revoked ones have changed");
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,8 @@ struct Known {
     number: u32,
     exhausted: bool,
     children: u32,
+    /// Accounts on the longest way down, at most: while there are children it does not shrink.
+    height: u8,
 }
 
 /// All accounts.
@@ -98,9 +100,18 @@ impl Accounts {
         for (parent, by) in [(before, -1), (account.parent, 1)] {
             if let Some(known) = parent.and_then(|parent| self.all.get_mut(&parent)) {
                 known.children = known.children.saturating_add_signed(by);
+                if known.children == 0 {
+                    known.height = 0;
+                }
             }
         }
-        let fresh = Known { account, number: 0, exhausted: false, children: 0 };
+        let mut height = self.all.get(&id).map_or(0, |known| known.height);
+        let mut above = account.parent;
+        while let Some(known) = above.and_then(|above| self.all.get_mut(&above)) {
+            known.height = known.height.max(height.saturating_add(1));
+            (height, above) = (known.height, known.account.parent);
+        }
+        let fresh = Known { account, number: 0, exhausted: false, children: 0, height: 0 };
         let known = self.all.entry(id).or_insert(fresh);
         if volume == VolumeChange::Keep {
             // What the cores were told of the volume holds.
@@ -124,12 +135,16 @@ impl Accounts {
         if known.is_some_and(|known| known.account.parent == parent) {
             return true;
         }
-        if known.is_some_and(|known| known.children > 0) || parent == Some(id) {
+        if parent == Some(id) {
             return false;
         }
+        let below = known.map_or(0, |known| usize::from(known.height));
         let mut above = parent;
-        for _ in 1..CHAIN_MAX {
+        for _ in below + 1..CHAIN_MAX {
             let Some(next) = above else { return true };
+            if next == id {
+                return false;
+            }
             let Some(known) = self.all.get(&next) else { return false };
             above = known.account.parent;
         }
@@ -140,6 +155,9 @@ impl Accounts {
         let Some(known) = self.all.remove(&id) else { return };
         if let Some(parent) = known.account.parent.and_then(|parent| self.all.get_mut(&parent)) {
             parent.children = parent.children.saturating_sub(1);
+            if parent.children == 0 {
+                parent.height = 0;
+            }
         }
     }
 }

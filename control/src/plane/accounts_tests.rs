@@ -155,7 +155,6 @@ fn what_cores_refuse_is_told_and_not_remembered() {
         (5, below(5)),
         (6, below(99)),
         (0, below(3)),
-        (2, Account::default()),
         (ACCOUNTS_MAX, Account::default()),
     ] {
         let before = scene.plane.account(AccountId(id)).copied();
@@ -164,9 +163,13 @@ fn what_cores_refuse_is_told_and_not_remembered() {
         assert_eq!(scene.changes().len(), 1);
     }
     scene.refuse = None;
-    // The last of the chain may move.
+    // The last of the chain may move, and the middle with what is below it.
     scene.apply([put(3, below(0)), put(4, below(3))]).unwrap();
     assert_eq!(scene.plane.depth(AccountId(4)), 2);
+    scene.apply([put(9, Account::default()), put(3, below(9)), put(9, below(0))]).unwrap();
+    assert_eq!(scene.plane.depth(AccountId(4)), 3);
+    scene.refuse = Some(Refusal::AccountChain);
+    assert_eq!(scene.apply([put(9, below(1))]), Err(Refusal::AccountChain));
 }
 
 #[test]

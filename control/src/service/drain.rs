@@ -72,7 +72,8 @@ impl Service {
     /// [`DrainError::Stopping`].
     pub async fn stop_drain(&self) -> Result<Drain, DrainError> {
         let before = std::mem::take(&mut *self.drain.borrow_mut());
-        self.projection.borrow_mut().set_drained(false, self.now());
+        let now = self.now();
+        self.projection.borrow_mut().set_drained(false, now);
         self.steps.notify_one();
         self.tell_draining(false).await?;
         if before.since.is_some() {
@@ -126,9 +127,11 @@ impl Service {
 
     /// Removes a peer and makes it again, without its session.
     pub(super) fn peer_again(&self, public: &PublicKey) -> Vec<Operation> {
-        self.desk
-            .with_plane(|plane| plane.peer(public).map(|peer| again(*public, peer)))
-            .unwrap_or_default()
+        self.desk.with_plane(|plane| {
+            // A device of the store has an account, and is never made again without it.
+            let of_file = plane.peer(public).filter(|peer| peer.account.is_none());
+            of_file.map(|peer| again(*public, peer)).unwrap_or_default()
+        })
     }
 }
 

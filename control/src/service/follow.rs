@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_proto::allowed_ips::IpNet;
+use tokio::sync::OwnedMutexGuard;
 use tracing::{info, warn};
 
 use super::{Service, store_failed};
@@ -80,6 +82,7 @@ impl Service {
 
     /// Takes everything in, in the place of whatever was known.
     async fn load(&self) -> Result<(), StoreError> {
+        let _still = self.stand_still().await?;
         let day = self.day_of_each_period();
         let everything = self.store.read(move |db| everything(db, &day)).await?;
         let now = self.now();
@@ -189,21 +192,55 @@ impl Service {
         if users.is_empty() && unknown.is_empty() {
             return Ok(());
         }
-        let now = self.now();
+        let (mut news, now) = (BTreeSet::new(), self.now());
         let found = self.store.read(move |db| {
             let mut users = users.clone();
             for device in &unknown {
                 users.extend(db.access_of_device(*device)?.map(|row| row.user.id));
             }
-            users.into_iter().map(|id| Found::of(db, id, now)).collect::<Result<Vec<_>, _>>()
+            Found::of_all(db, &users, now)
         });
         for found in found.await? {
-            self.put_user(&found);
+            if self.is_news(&found) {
+                news.insert(found.id);
+            } else {
+                self.put_user(&found);
+            }
+        }
+        if !news.is_empty() {
+            let _still = self.stand_still().await?;
+            let found = self.store.read(move |db| Found::of_all(db, &news, now));
+            found.await?.iter().for_each(|found| self.put_user(found));
         }
         self.steps.notify_one();
         // Whoever lost access is told without waiting for the next tick.
         self.take_notes(self.now());
         Ok(())
+    }
+
+    /// Keeps what was counted from being on its way to the store: what is there is neither in the
+    /// store's sum nor in what waits here, and would be given twice.
+    async fn stand_still(&self) -> Result<OwnedMutexGuard<()>, StoreError> {
+        let still = Arc::clone(&self.flushing).lock_owned().await;
+        if self.settle_unsure().await {
+            return Ok(still);
+        }
+        let why = "it is not known whether it kept what devices used".to_owned();
+        Err(StoreError::Unavailable { why })
+    }
+
+    /// Whether the store knows better what a user has used.
+    fn is_news(&self, found: &Found) -> bool {
+        let rules = self.rules.borrow();
+        let Some(quota) = rules.person(&found.rows).and_then(|person| person.rules.quota) else {
+            return false;
+        };
+        let used = found.used.get(&quota.period).copied().unwrap_or_default();
+        let day = first_day(quota.period, self.now());
+        let projection = self.projection.borrow();
+        let known = projection.person(found.id);
+        !known.is_some_and(|known| known.rules.quota == Some(quota))
+            || rules.forgiven.get(&found.id) != Some(&(day, used.forgiven))
     }
 
     fn put_user(&self, found: &Found) {
@@ -324,6 +361,14 @@ struct Found {
 }
 
 impl Found {
+    fn of_all(
+        db: &mut Db<'_>,
+        users: &BTreeSet<UserId>,
+        now: Moment,
+    ) -> Result<Vec<Self>, StoreError> {
+        users.iter().map(|id| Self::of(db, *id, now)).collect()
+    }
+
     fn of(db: &mut Db<'_>, id: UserId, now: Moment) -> Result<Self, StoreError> {
         let rows = db.access_of_user(id)?;
         let used = Period::ALL.iter().map(|period| {

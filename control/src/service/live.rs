@@ -236,9 +236,13 @@ fn local(service: &Service, about: &About) -> NodeView {
 }
 
 fn drain_view(service: &Service, drain: Drain) -> DrainView {
+    let user = |session: &Session| match session.owner {
+        Some((user, _)) => service.name_of(user, None),
+        None => service.name_of_session(session),
+    };
     let row = |session: &Session| DrainSession {
         id: session.id,
-        user: service.name_of_session(session),
+        user: user(session),
         why: sessions::state(session, false, service.now()).1.to_owned(),
     };
     let (left, listed) = service.with_projection(|projection| {

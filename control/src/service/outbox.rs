@@ -133,7 +133,7 @@ impl Service {
 
     /// Finds out whether the store kept what it did not answer about: the marks say it, for they
     /// are kept together with what they are about.
-    async fn settle_unsure(&self) -> bool {
+    pub(super) async fn settle_unsure(&self) -> bool {
         let Some(entered) = self.measure.borrow_mut().unsure.take() else { return true };
         let Some(mark) = self.marks(&entered.marks).into_iter().next() else { return true };
         let page = mark.page.clone();

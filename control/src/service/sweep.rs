@@ -30,7 +30,10 @@ impl Service {
     pub(super) async fn sweep_peers(self: Rc<Self>) {
         loop {
             let begun = Instant::now();
-            self.sweep().await;
+            // Before, nobody knows whose keys these are.
+            if self.loaded.get() {
+                self.sweep().await;
+            }
             tokio::time::sleep_until(begun + ROUND).await;
         }
     }

@@ -68,6 +68,8 @@ pub(crate) struct Branch {
     /// Peers at or below it.
     pub(super) peers: u32,
     pub(super) children: u32,
+    /// Accounts on the longest way down, at most: while there are children it does not shrink.
+    pub(super) height: u8,
     pub(super) dropped_rate: [u64; 2],
     pub(super) dropped_volume: u64,
 }
@@ -94,6 +96,7 @@ impl Branch {
             ran_short: false,
             peers: 0,
             children: 0,
+            height: 0,
             dropped_rate: [0; 2],
             dropped_volume: 0,
         };

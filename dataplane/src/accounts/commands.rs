@@ -94,31 +94,38 @@ impl Accounts {
         if known.is_some_and(|branch| branch.parent == parent) {
             return Ok(parent);
         }
-        // What others are below stays where it is: so chains have no loops and stay short.
-        if known.is_some_and(|branch| branch.children > 0) || parent == id {
+        if parent == id {
             return Err(Refusal::AccountChain);
         }
+        // What is below comes along: chains have no loops and stay short all the same.
+        let below = known.map_or(0, |branch| usize::from(branch.height));
         let mut above = parent;
-        for _ in 1..CHAIN_MAX {
+        for _ in below + 1..CHAIN_MAX {
             if above == NOBODY {
                 return Ok(parent);
+            }
+            if above == id {
+                return Err(Refusal::AccountChain);
             }
             above = self.branches.get(above).ok_or(Refusal::UnknownAccount)?.parent;
         }
         if above == NOBODY { Ok(parent) } else { Err(Refusal::AccountChain) }
     }
 
-    /// Hangs an account below another one, with the peers that it has.
+    /// Hangs an account below another one, with the peers and the accounts that it has.
     fn adopt(&mut self, id: u32, parent: u32) {
         let Some(branch) = self.branches.get_mut(id) else { return };
         let before = std::mem::replace(&mut branch.parent, parent);
-        let peers = branch.peers;
+        let (peers, mut height) = (branch.peers, branch.height);
         if before == parent {
             return;
         }
         let below = |branches: &mut Self, from: u32, join: bool| {
             if let Some(parent) = branches.branches.get_mut(from) {
                 parent.children = parent.children.wrapping_add_signed(if join { 1 } else { -1 });
+                if parent.children == 0 {
+                    parent.height = 0;
+                }
             }
             let mut at = from;
             while let Some(above) = branches.branches.get_mut(at) {
@@ -131,6 +138,11 @@ impl Accounts {
         };
         below(self, before, false);
         below(self, parent, true);
+        let mut at = parent;
+        while let Some(above) = self.branches.get_mut(at) {
+            above.height = above.height.max(height.saturating_add(1));
+            (height, at) = (above.height, above.parent);
+        }
     }
 
     /// Removes an account that nobody uses. What it used stays in the usage page until its slot

@@ -247,6 +247,42 @@ fn chains_are_short_have_no_loops_and_know_who_uses_them() {
 }
 
 #[test]
+fn an_account_moves_with_the_accounts_below_it() {
+    let mut cores = Cores::new(1);
+    let below =
+        |id: u32, parent: u32| AccountChange { parent: Some(AccountId(parent)), ..change(id) };
+    // A user with two devices; later a group, and later still a gateway, get limits.
+    let (user, devices, group, gateway) = (0, [1, 2], 3, 4);
+    cores.put(&change(user), at(0));
+    for device in devices {
+        cores.put(&below(device, user), at(0));
+        cores.all[0].bind(AccountId(device), at(0).mono);
+    }
+    let limited = |id: u32| AccountChange { rates: [Some(Rate::of(1_000)); 2], ..change(id) };
+    cores.put(&limited(group), at(0));
+    cores.put(&below(user, group), at(0));
+    assert!(!cores.pass(0, devices[1], Way::ToExit, 1 << 20, at(0)), "the group has a limit");
+    cores.put(&change(gateway), at(0));
+    cores.put(&AccountChange { parent: Some(AccountId(gateway)), ..limited(group) }, at(0));
+    let accounts = &mut cores.all[0];
+    let mut page = AccountPage { cursor: None, accounts: Vec::with_capacity(9) };
+    accounts.read(&mut page, at(0).mono);
+    let peers: Vec<u32> = page.accounts.iter().map(|status| status.peers).collect();
+    assert_eq!(peers, [2, 1, 1, 2, 2]);
+    let mut put = |change: &AccountChange| accounts.put(change, at(0).mono);
+    // Neither below itself, nor so deep that devices are the fifth.
+    assert_eq!(put(&below(gateway, devices[0])), Err(Refusal::AccountChain));
+    assert_eq!(put(&below(group, user)), Err(Refusal::AccountChain));
+    assert_eq!(put(&change(5)), Ok(()));
+    assert_eq!(put(&below(gateway, 5)), Err(Refusal::AccountChain));
+    // Out of the group: below the gateway itself.
+    assert_eq!(put(&below(user, gateway)), Ok(()));
+    assert_eq!(put(&below(group, 5)), Ok(()));
+    assert_eq!(accounts.remove(AccountId(group)), Ok(()));
+    assert_eq!(accounts.remove(AccountId(gateway)), Err(Refusal::AccountInUse));
+}
+
+#[test]
 fn pages_go_on_where_they_stopped() {
     let mut cores = Cores::new(2);
     (0..700).filter(|id| id % 3 > 0).for_each(|id| cores.put(&change(id), at(0)));

@@ -13,26 +13,44 @@ impl Projection {
     /// What all sessions of the gateway share.
     pub fn set_gateway_rate(&mut self, rate: Rate) {
         self.gateway = rate;
-        if rate == Rate::default() && self.numbers.get(Subject::Gateway).is_none() {
+        let known = self.numbers.get(Subject::Gateway).is_some();
+        if rate == Rate::default() && !known {
             return;
         }
-        // Once there, it stays: every chain would have to be told that it has become shorter.
+        // Once there, it stays.
         let (number, _) = self.take(Subject::Gateway);
         self.tell(AccountPlan::of(number, None, rate, 0));
-        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
-        for group in groups {
-            self.tell_group_account(group);
-        }
-        let users: Vec<UserId> = self.users.keys().copied().collect();
-        for user in users {
-            self.tell_user_account(user, false);
+        if !known {
+            self.hang_all();
         }
     }
 
     /// What the users of a group share.
     pub fn put_group(&mut self, id: GroupId, rate: Rate) {
         self.groups.insert(id, rate);
+        let known = self.numbers.get(Subject::Group(id)).is_some();
+        if !known && rate == Rate::default() {
+            return;
+        }
         self.tell_group_account(id);
+        if !known {
+            self.hang_all();
+        }
+    }
+
+    /// Everybody's chain has become longer: groups first, then users.
+    fn hang_all(&mut self) {
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        for group in groups {
+            if self.numbers.get(Subject::Group(group)).is_some() {
+                self.tell_group_account(group);
+            }
+        }
+        let users: Vec<UserId> = self.users.keys().copied().collect();
+        for user in users {
+            self.tell_user_account(user, false);
+        }
+        self.retire_orphans();
     }
 
     /// Forgets a group. Its users have been put without it before.
@@ -67,14 +85,28 @@ impl Projection {
     /// The last bytes of an account that was given up have been counted: its number may be used
     /// again, unless its owner has come back.
     pub fn retired(&mut self, number: Number) {
-        if self.retiring.remove(&number)
-            && let Some(subject) = self.numbers.subject(number)
+        if !self.retiring.remove(&number) {
+            return;
+        }
+        let subject = self.numbers.subject(number);
+        self.numbers.release(number);
+        // One that was replaced has left its owner another one, under which it goes on.
+        if let Some(Subject::Device(device)) = subject
+            && self.numbers.get(Subject::Device(device)).is_none()
+            && let Some(entry) = self.owners.get(&device).and_then(|id| self.users.get(id))
+            && let Some(client) = entry.client(device)
         {
-            self.numbers.give_back(subject);
+            self.sessions.forget(&client.public);
         }
     }
 
-    /// Whose account this is.
+    /// Whether an account was given up, and nobody has come back to it.
+    #[must_use]
+    pub fn is_retiring(&self, number: Number) -> bool {
+        self.retiring.contains(&number)
+    }
+
+    /// Whose account this is, or was until its last bytes are entered.
     #[must_use]
     pub fn subject(&self, number: Number) -> Option<Subject> {
         self.numbers.subject(number)
@@ -125,26 +157,52 @@ impl Projection {
             return;
         }
         let (person, used) = (entry.person.clone(), entry.used);
-        let mut plan = self.user_plan(number, &person, used);
+        let parent = self.parent_of(&person);
+        let told = self.told.get(&number).map(|told| told.parent);
+        if told.is_some_and(|told| told != parent) {
+            self.rehang(&person, used);
+            return;
+        }
+        let mut plan = self.user_plan(number, parent, &person, used);
         if !volume {
             plan.volume = Volume::Keep;
         }
         self.tell(plan);
     }
 
+    /// Puts new accounts below another parent in the place of a user's and its devices'.
+    fn rehang(&mut self, person: &Person, used: u64) {
+        let (old, number) = self.numbers.replace(Subject::User(person.id));
+        let parent = self.parent_of(person);
+        let plan = self.user_plan(number, parent, person, used);
+        self.tell(plan);
+        for client in &person.clients {
+            if !self.peers.contains_key(&client.public) {
+                continue;
+            }
+            let (before, _) = self.numbers.replace(Subject::Device(client.id));
+            self.stay(client, person);
+            before.into_iter().for_each(|number| self.give_up(number));
+        }
+        old.into_iter().for_each(|number| self.give_up(number));
+    }
+
     fn need_user_account(&mut self, person: &Person, used: u64) {
         let (number, fresh) = self.take(Subject::User(person.id));
         if fresh {
-            let plan = self.user_plan(number, person, used);
+            let parent = self.parent_of(person);
+            let plan = self.user_plan(number, parent, person, used);
             self.tell(plan);
         }
     }
 
-    fn user_plan(&mut self, number: Number, person: &Person, used: u64) -> AccountPlan {
-        let parent = match person.group {
-            Some(group) => self.need_group_account(group),
-            None => self.numbers.get(Subject::Gateway),
-        };
+    fn user_plan(
+        &self,
+        number: Number,
+        parent: Option<Number>,
+        person: &Person,
+        used: u64,
+    ) -> AccountPlan {
         let rules = &person.rules;
         let mut plan = AccountPlan::of(number, parent, rules.user_rate, 0);
         if let Some(quota) = rules.quota {
@@ -154,37 +212,40 @@ impl Projection {
         plan
     }
 
-    /// The account that users of the group draw on: there is none for a group without limits.
-    fn need_group_account(&mut self, id: GroupId) -> Option<Number> {
+    /// The account that a user's draws on: its group's if that has one, else the gateway's.
+    fn parent_of(&mut self, person: &Person) -> Option<Number> {
+        let gateway = self.numbers.get(Subject::Gateway);
+        let Some(id) = person.group else { return gateway };
         let rate = self.groups.get(&id).copied().unwrap_or_default();
         if rate == Rate::default() && self.numbers.get(Subject::Group(id)).is_none() {
-            return self.numbers.get(Subject::Gateway);
+            return gateway;
         }
-        let (number, fresh) = self.take(Subject::Group(id));
-        if fresh {
-            let parent = self.numbers.get(Subject::Gateway);
-            self.tell(AccountPlan::of(number, parent, rate, 0));
-        }
-        Some(number)
+        self.tell_group_account(id);
+        self.numbers.get(Subject::Group(id))
     }
 
-    /// Tells the cores of a group's limits; where there were none, its users get a longer chain.
+    /// Tells the cores of a group's limits. If it has to hang elsewhere it gets another account;
+    /// its users are moved by whoever called.
     fn tell_group_account(&mut self, id: GroupId) {
-        let known = self.numbers.get(Subject::Group(id));
+        let subject = Subject::Group(id);
         let rate = self.groups.get(&id).copied().unwrap_or_default();
-        if known.is_none() && rate == Rate::default() {
-            return;
-        }
-        let (number, fresh) = self.take(Subject::Group(id));
         let parent = self.numbers.get(Subject::Gateway);
+        let known = self.numbers.get(subject).and_then(|number| self.told.get(&number));
+        let number = if known.is_some_and(|told| told.parent != parent) {
+            let (old, number) = self.numbers.replace(subject);
+            // Users are below it still: it goes when they have moved.
+            self.orphans.extend(old);
+            number
+        } else {
+            self.take(subject).0
+        };
         self.tell(AccountPlan::of(number, parent, rate, 0));
-        if fresh {
-            let of_group = |entry: &&super::Entry| entry.person.group == Some(id);
-            let users: Vec<UserId> =
-                self.users.values().filter(of_group).map(|entry| entry.person.id).collect();
-            for user in users {
-                self.tell_user_account(user, false);
-            }
+    }
+
+    /// Gives up accounts of groups whose users have moved to other ones.
+    fn retire_orphans(&mut self) {
+        for number in std::mem::take(&mut self.orphans) {
+            self.give_up(number);
         }
     }
 
@@ -211,7 +272,12 @@ impl Projection {
 
     /// Nobody draws on the subject's account any more.
     pub(super) fn retire(&mut self, subject: Subject) {
-        let Some(number) = self.numbers.get(subject) else { return };
+        if let Some(number) = self.numbers.get(subject) {
+            self.give_up(number);
+        }
+    }
+
+    fn give_up(&mut self, number: Number) {
         if self.retiring.insert(number) {
             self.told.remove(&number);
             self.steps.push(Step::RemoveAccount(number));

@@ -20,7 +20,12 @@ impl Projection {
             return;
         }
         match (self.sessions.of(public).is_some(), seen.state.is_session()) {
-            (true, true) => self.sessions.see(public, seen, now.wall),
+            (true, true) => {
+                if let Some(owner) = owner {
+                    self.sessions.own(public, owner);
+                }
+                self.sessions.see(public, seen, now.wall);
+            }
             (true, false) => self.gone(public, now),
             (false, true) => {
                 let session = self.sessions.begin(*public, owner, seen, now.wall).clone();

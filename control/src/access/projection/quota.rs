@@ -5,7 +5,7 @@
 
 use super::{Entry, Note, Projection};
 use crate::access::clock::Moment;
-use crate::directory::quota::period;
+use crate::directory::quota::{is_used_up, period};
 use crate::store::records::{Period, Timestamp, UserId};
 
 const DAY_MS: i64 = 86_400_000;
@@ -33,7 +33,7 @@ impl Projection {
     pub(super) fn follow_quota(&mut self, id: UserId, now: Moment) -> bool {
         let Some(entry) = self.users.get_mut(&id) else { return false };
         let renewed = entry.renew_period(now);
-        let reached = entry.person.rules.quota.is_some_and(|quota| entry.used >= quota.bytes);
+        let reached = entry.person.rules.quota.is_some_and(|quota| is_used_up(&quota, entry.used));
         let before = std::mem::replace(&mut entry.exhausted, reached);
         if reached
             && !before

@@ -79,6 +79,12 @@ impl Cores {
                     if let Some(parent) = plan.parent {
                         assert!(self.accounts.contains_key(&parent), "no parent for {plan:?}");
                     }
+                    let number = plan.number;
+                    let known = self.accounts.get(&number);
+                    if known.is_some_and(|known| known.parent != plan.parent) {
+                        let below = self.accounts.values().any(|one| one.parent == Some(number));
+                        assert!(!below, "others are below {plan:?}");
+                    }
                     self.accounts.insert(plan.number, plan);
                 }
                 Step::RemoveAccount(number) => {
@@ -242,6 +248,10 @@ fn a_killed_session_comes_back_only_with_another_sign_in() {
     projection.put_person(ended, None, at(3));
     assert_eq!(projection.stand(client(1).id), Some(Stand::Out(Out::Killed)));
     projection.put_person(person(1, &[1]), None, at(4));
+    assert_eq!(projection.stand(client(1).id), Some(Stand::Out(Out::Killed)), "an old record");
+    let mut again = person(1, &[1]);
+    again.clients[0].access_from = Some(Timestamp(5));
+    projection.put_person(again, None, at(5));
     cores.take(&mut projection);
     assert_eq!(cores.peers.len(), 1);
 }
@@ -369,6 +379,39 @@ fn the_oldest_session_goes_where_the_policy_says_so() {
 }
 
 #[test]
+fn a_session_that_was_seen_before_its_user_was_known_is_the_users() {
+    let mut projection = Projection::default();
+    let key = PublicKey([1; 32]);
+    projection.see(&key, seen(State::Online), at(0));
+    assert_eq!(projection.sessions().of(&key).unwrap().owner, None);
+    let user = person(1, &[1]);
+    let owner = (user.id, client(1).id);
+    projection.put_person(user, None, at(1));
+    assert_eq!(projection.sessions().of(&key).unwrap().owner, Some(owner));
+    projection.remove_person(owner.0, at(2));
+    assert!(projection.sessions().is_empty());
+}
+
+#[test]
+fn who_waits_for_a_session_to_end_waits_no_longer_when_the_oldest_has_to_go() {
+    let mut projection = Projection::default();
+    let mut user = person(1, &[1, 2]);
+    user.rules.sessions_max = 1;
+    user.rules.excess = Excess::Refuse;
+    projection.put_person(user.clone(), None, at(0));
+    for number in [1, 2] {
+        let key = PublicKey([number; 32]);
+        projection.see(&key, seen(State::Online), at(i64::from(number)));
+    }
+    assert_eq!(projection.stand(client(2).id), Some(Stand::Out(Out::TooManySessions)));
+    user.rules.excess = Excess::KickOldest;
+    projection.put_person(user, None, at(3));
+    assert_eq!(projection.stand(client(2).id), Some(Stand::In));
+    projection.see(&PublicKey([2; 32]), seen(State::Online), at(4));
+    assert_eq!(projection.stand(client(1).id), Some(Stand::Out(Out::Displaced)));
+}
+
+#[test]
 fn limits_of_group_and_gateway_lengthen_the_chain_of_those_who_are_there() {
     let (mut projection, mut cores) = (Projection::default(), Cores::default());
     let group = GroupId::fresh();
@@ -394,6 +437,61 @@ fn limits_of_group_and_gateway_lengthen_the_chain_of_those_who_are_there() {
     projection.set_gateway_rate(rate);
     cores.take(&mut projection);
     assert_eq!((depth(&cores, 1), depth(&cores, 2)), (4, 3));
+}
+
+#[test]
+fn a_user_who_changes_groups_has_new_accounts_below_the_other_one_and_is_never_without() {
+    let (mut projection, mut cores) = (Projection::default(), Cores::default());
+    let groups = [GroupId::fresh(), GroupId::fresh()];
+    for (at, group) in groups.into_iter().enumerate() {
+        let rate = Rate { up_bps: Some(8000 * (at as u64 + 1)), ..Rate::default() };
+        projection.put_group(group, rate);
+    }
+    let mut user = with_quota(QuotaAction::Disconnect);
+    user.group = Some(groups[0]);
+    projection.put_person(user.clone(), Some(0), at(0));
+    cores.take(&mut projection);
+    let chain = |cores: &Cores| {
+        let device = cores.peers[&PublicKey([1; 32])].account;
+        let user = cores.accounts[&device].parent.unwrap();
+        (device, user, cores.accounts[&user].parent.unwrap())
+    };
+    let before = chain(&cores);
+    let more = Counted { up_bytes: 400, up_packets: 1, ..Counted::default() };
+    projection.count(before.0, more, 1000, at(1));
+    user.group = Some(groups[1]);
+    projection.put_person(user, None, at(2));
+    cores.take(&mut projection);
+    let after = chain(&cores);
+    assert_eq!(cores.accounts[&after.2].up, Some(2000));
+    assert_eq!(cores.accounts[&after.1].volume, Volume::Left(600), "what is left goes with it");
+    assert!(before.0 != after.0 && before.1 != after.1);
+    assert!(!cores.accounts.contains_key(&before.0) && !cores.accounts.contains_key(&before.1));
+}
+
+#[test]
+fn a_clock_that_was_wrong_at_the_start_neither_prolongs_nor_ends_a_sign_in() {
+    const DAY: i64 = 24 * HOUR;
+    for step in [2 * DAY, -2 * DAY] {
+        let mut projection = Projection::default();
+        // The calendar is set by `step` an hour after the start; then somebody signs in for a day.
+        let wall = 100 * DAY + HOUR + step;
+        let now = Moment { wall: Timestamp(wall), steady: Timestamp(100 * DAY + HOUR) };
+        let mut user = person(1, &[1]);
+        user.clients[0].access_from = Some(Timestamp(wall));
+        user.clients[0].access_until = Some(Timestamp(wall + DAY));
+        projection.put_person(user.clone(), None, now);
+        assert_eq!(projection.stand(client(1).id), Some(Stand::In), "{step}");
+        let later = |ms: i64| Moment {
+            wall: Timestamp(wall + ms),
+            steady: Timestamp(100 * DAY + HOUR + ms),
+        };
+        projection.tick(later(DAY - 1));
+        projection.put_person(user, None, later(DAY - 1));
+        assert_eq!(projection.stand(client(1).id), Some(Stand::In), "{step}");
+        projection.tick(later(DAY));
+        assert_eq!(projection.stand(client(1).id), Some(Stand::Out(Out::SessionTimeout)));
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -460,7 +558,7 @@ fn agree(projection: &Projection, cores: &Cores) -> Result<(), TestCaseError> {
         prop_assert_eq!(plan.number, *number);
     }
     // Nothing is kept of accounts that nobody draws on, but for groups and the gateway.
-    prop_assert!(cores.accounts.len() <= 2 * peers.len() + 2);
+    prop_assert!(cores.accounts.len() <= 2 * peers.len() + 3);
     Ok(())
 }
 
@@ -468,14 +566,14 @@ proptest! {
     #[test]
     fn the_cores_can_do_every_step_and_have_whoever_is_in(acts in acts()) {
         let (mut projection, mut cores) = (Projection::default(), Cores::default());
-        let group = GroupId(uuid::Uuid::from_u128(77));
+        let groups = [77, 78].map(|number| GroupId(uuid::Uuid::from_u128(number)));
         let limit = |on: bool| Rate { up_bps: on.then_some(8000), ..Rate::default() };
         let mut now = 0;
         for act in acts {
             match act {
                 Act::Put { user, devices, state, group: grouped, quota, until_h } => {
                     let mut person = person(user, &devices);
-                    person.group = grouped.then_some(group);
+                    person.group = grouped.then_some(groups[usize::from(state % 2)]);
                     if state == 0 {
                         person.state = UserState::Disabled;
                     }
@@ -491,6 +589,7 @@ proptest! {
                         throttle_bps: None,
                     });
                     for client in &mut person.clients {
+                        client.access_from = Some(Timestamp(now));
                         client.access_until = Some(Timestamp(now + until_h * HOUR));
                     }
                     projection.put_person(person, None, at(now));
@@ -513,7 +612,7 @@ proptest! {
                 Act::Kill(device) => {
                     projection.end_access(client(device).id, Out::Killed, at(now));
                 }
-                Act::Group(on) => projection.put_group(group, limit(on)),
+                Act::Group(on) => projection.put_group(groups[usize::from(now % 2 == 0)], limit(on)),
                 Act::Gateway(on) => projection.set_gateway_rate(limit(on)),
                 Act::Wait(ms) => {
                     now += ms;

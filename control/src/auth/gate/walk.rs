@@ -12,7 +12,7 @@ use crate::auth::flow::{Flow, Next};
 use crate::auth::lane::Place;
 use crate::auth::name;
 use crate::auth::people::{Found, Person};
-use crate::auth::reason::Reason;
+use crate::auth::reason::{Reason, Told};
 use crate::store::records::{Factor, Timestamp, UserState};
 
 /// What a name that cannot be one is looked up as. No user can have it.
@@ -137,10 +137,12 @@ impl Walker<'_> {
     /// Which of the credentials may say who comes, or why none does.
     fn identifying(&self) -> Result<Factor, Reason> {
         let credentials = &self.attempt.credentials;
-        if !credentials.certificates.is_empty() {
+        let is_looked_at = |factor| self.inner.door(factor).is_some();
+        if !credentials.certificates.is_empty() && is_looked_at(Factor::Certificate) {
             Ok(Factor::Certificate)
         } else if credentials.token.is_some() {
-            Ok(Factor::Token)
+            // That nobody issues tokens here is no outage: the client chose to send one.
+            if is_looked_at(Factor::Token) { Ok(Factor::Token) } else { Err(Reason::TokenIssuer) }
         } else if credentials.password.is_some() || credentials.code.is_some() {
             Err(Reason::UserMissing)
         } else if self.inner.certificates.is_some() {
@@ -186,7 +188,11 @@ impl Walker<'_> {
             return Answer::Refused(reason);
         }
         let answer = self.ask_back_end(factor, name, person.clone(), state).await;
-        if matches!(&answer, Answer::Refused(reason) if reason.is_trouble()) {
+        // Trouble says nothing about the user; nor does what a certificate or a token is worth by
+        // itself, and that must sound the same whether or not there is such a user.
+        if matches!(&answer, Answer::Refused(reason)
+            if reason.is_trouble() || reason.told() != Told::Wrong)
+        {
             return answer;
         }
         let standing = standing(person.as_deref(), is_locked_out, now);
@@ -258,8 +264,11 @@ impl Walker<'_> {
             return Err(reason.into());
         }
         let person = person.ok_or(Reason::UserUnknown)?;
-        let (factors, mut attributes) = flow.finish().ok_or(Reason::CredentialMissing)?;
-        attributes.add(Attributes { valid_until: person.expires_at, ..Attributes::default() });
+        let (factors, attributes) = flow.finish().ok_or(Reason::CredentialMissing)?;
+        if person.factors.iter().any(|factor| !factors.contains(factor)) {
+            // The policy has come to ask for more while this was half done.
+            return Err(Reason::ChallengeUnknown.into());
+        }
         let (user, name) = (person.id, person.name.clone());
         Ok(Outcome::Accepted(Identity { user, name, factors, attributes }))
     }
