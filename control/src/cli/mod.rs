@@ -114,6 +114,11 @@ fn is_called_wg(program: Option<&OsString>) -> bool {
     name.is_some_and(|name| name.as_encoded_bytes().ends_with(b"ringway-wg"))
 }
 
+/// Prints JSON that came from outside.
+fn print_json(text: &str) -> Result<(), Failure> {
+    print(&format!("{}\n", show::json(text.trim_end())))
+}
+
 /// Prints a result. A reader that has gone away (`| head`) is not a failure.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

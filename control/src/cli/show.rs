@@ -14,7 +14,6 @@ pub(crate) const NOTHING: &str = "-";
 
 /// Text without anything that a terminal obeys.
 pub(crate) fn plain(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}');
     if !text.chars().any(|c| c.is_control() || turns(c)) {
         return text.to_owned();
     }
@@ -22,6 +21,37 @@ pub(crate) fn plain(text: &str) -> String {
         if c.is_control() || turns(c) { c.escape_default().to_string() } else { c.to_string() }
     };
     text.chars().map(shown).collect()
+}
+
+/// Whether a letter turns the direction of text, or breaks lines unseen.
+const fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON that means the same, without anything that a terminal obeys.
+pub(crate) fn json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut is_string, mut is_escaped) = (false, false);
+    for letter in text.chars() {
+        if is_string && (letter.is_control() || turns(letter)) {
+            // All of them are in the first plane: one escape each.
+            out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            is_escaped = false;
+            continue;
+        }
+        if !is_string && letter != '\n' && (letter.is_control() || turns(letter)) {
+            // White space at best.
+            out.push(' ');
+            continue;
+        }
+        match letter {
+            '"' if !is_escaped => is_string = !is_string,
+            _ => (),
+        }
+        is_escaped = is_string && letter == '\\' && !is_escaped;
+        out.push(letter);
+    }
+    out
 }
 
 /// The value at `pointer` in a few characters.
@@ -226,6 +256,15 @@ mod tests {
         #[test]
         fn nothing_of_outside_commands_the_terminal(text in any::<String>()) {
             prop_assert!(!plain(&text).chars().any(char::is_control));
+            let value = json!({ text.as_str(): [&text, "\u{1b}]0;x\u{7} \u{9b}2J \u{202e} \\\" \u{7f}"] });
+            for form in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+                let shown = json(&form);
+                prop_assert!(!shown.chars().any(|c| (c.is_control() && c != '\n') || turns(c)));
+                prop_assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value.clone());
+            }
+            // Whatever it is, nothing in it is obeyed.
+            let shown = json(&text);
+            prop_assert!(!shown.chars().any(|c| (c.is_control() && c != '\n') || turns(c)));
         }
 
         #[test]

@@ -14,7 +14,7 @@ use crate::cli::ask::SureArgs;
 use crate::cli::client::{Answer, Body, Extra, path};
 use crate::cli::show::{moment, plain, word};
 use crate::cli::table::Table;
-use crate::cli::{commands, given, print, say};
+use crate::cli::{commands, given, print, print_json, say};
 use crate::failure::{Failure, Status};
 
 /// Longest configuration, in bytes; the API takes as much.
@@ -111,7 +111,7 @@ fn show(desk: &Desk, args: &ShowArgs) -> Result<Status, Failure> {
     let answer = desk.client.get(&path(&["config"]), &[("effective", effective)])?;
     let tag = answer.etag.as_deref().map(|tag| tag.trim_matches('"').to_owned());
     if desk.show.json {
-        print(&format!("{}\n", json!({ "text": answer.text, "etag": tag })))?;
+        print_json(&json!({ "text": answer.text, "etag": tag }).to_string())?;
         return Ok(Status::Done);
     }
     if desk.show.quiet {

@@ -16,7 +16,7 @@ use crate::cli::ask::SureArgs;
 use crate::cli::client::{Answer, Body, path};
 use crate::cli::show::{moment, word};
 use crate::cli::table::Table;
-use crate::cli::{files, print, say};
+use crate::cli::{files, print, print_json, say};
 use crate::failure::{Failure, Status};
 use crate::keys;
 use crate::peers::qr;
@@ -360,7 +360,7 @@ fn config(desk: &Desk, args: &FileArgs) -> Result<Status, Failure> {
     args.out.check()?;
     let answer = desk.client.get(&args.device.part("file"), &[])?;
     if desk.show.json {
-        print(&format!("{}\n", json!({ "client_file": answer.text })))?;
+        print_json(&json!({ "client_file": answer.text }).to_string())?;
         return Ok(Status::Done);
     }
     args.out.give(&Zeroizing::new(answer.text))?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Desk, Verb};
 use crate::cli::client::path;
 use crate::cli::show::{moment, plain, word};
-use crate::cli::{print, say};
+use crate::cli::{print, print_json, say};
 use crate::failure::{Failure, Status};
 
 /// How long to wait before a stream that broke is opened again.
@@ -77,7 +77,7 @@ const fn is_passing(status: Status) -> bool {
 
 fn tell(desk: &Desk, event: &Event) -> Result<(), Failure> {
     if desk.show.json {
-        return print(&format!("{}\n", event.data));
+        return print_json(&event.data);
     }
     let value: Value = serde_json::from_str(&event.data).unwrap_or_default();
     if event.kind == "lagged" {

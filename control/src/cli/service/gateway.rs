@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::{Desk, Nothing, Verb};
 use crate::cli::ask;
 use crate::cli::client::{Body, path};
-use crate::cli::print;
 use crate::cli::show::{self, moment, size, word};
 use crate::cli::table::Table;
+use crate::cli::{print, print_json};
 use crate::failure::{Failure, Status};
 
 /// `ringway backup`.
@@ -71,7 +71,7 @@ pub(crate) fn health(verb: &Verb<Nothing>) -> Result<Status, Failure> {
 
 fn show_health(desk: &Desk, text: &str, health: &Value, healthy: bool) -> Result<(), Failure> {
     if desk.show.json {
-        return print(&format!("{}\n", text.trim_end()));
+        return print_json(text);
     }
     let whole = if healthy { "healthy" } else { "unhealthy" };
     if desk.show.quiet {

@@ -38,7 +38,7 @@ use super::client::target::{ConnectArgs, Target};
 use super::client::{Answer, Body, Client, Extra};
 use super::show;
 use super::table::{Table, facts};
-use super::{print, say};
+use super::{print, print_json, say};
 use crate::failure::{Failure, Status};
 use crate::store::ids::Timestamp;
 
@@ -118,7 +118,7 @@ impl Desk {
     ) -> Result<Option<Vec<Value>>, Failure> {
         let mut page = self.client.pages(path, query)?;
         if self.show.json {
-            print(&format!("{page}\n"))?;
+            print_json(&page.to_string())?;
             return Ok(None);
         }
         let rows = page["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
@@ -195,12 +195,12 @@ impl Desk {
         Ok(Status::Done)
     }
 
-    /// Prints the answer as it came.
+    /// Prints the answer as it came, but for what a terminal would obey.
     pub(crate) fn raw(&self, answer: &Answer) -> Result<(), Failure> {
         if answer.text.is_empty() {
             return Ok(());
         }
-        print(&format!("{}\n", answer.text.trim_end()))
+        print_json(&answer.text)
     }
 
     /// Prints a table.

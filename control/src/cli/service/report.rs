@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{Noun, now};
 use crate::cli::client::path;
 use crate::cli::given::{self, When};
-use crate::cli::{files, print, say};
+use crate::cli::{files, print, print_json, say};
 use crate::failure::{Failure, Status};
 
 /// Which report.
@@ -68,6 +68,7 @@ pub(crate) fn run(noun: Noun<ReportVerb>) -> Result<Status, Failure> {
             files::write_private(file, answer.text.as_bytes())?;
             say(&format!("Wrote {}", file.display()));
         }
+        None if format == "json" => print_json(&answer.text)?,
         None => {
             let end = if answer.text.ends_with('\n') { "" } else { "\n" };
             print(&format!("{}{end}", answer.text))?;

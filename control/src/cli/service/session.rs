@@ -12,9 +12,9 @@ use super::{Desk, Noun, now};
 use crate::cli::ask::SureArgs;
 use crate::cli::client::{Body, Extra, path};
 use crate::cli::given;
-use crate::cli::print;
 use crate::cli::show::{self, moment, rate, size, word};
 use crate::cli::table::Table;
+use crate::cli::{print, print_json};
 use crate::failure::{Failure, Status};
 use crate::store::ids::Timestamp;
 
@@ -196,7 +196,7 @@ fn show_session(desk: &Desk, id: u64) -> Result<Status, Failure> {
         return Err(Failure::new(Status::NotFound, message));
     };
     if desk.show.json {
-        print(&format!("{session}\n"))?;
+        print_json(&session.to_string())?;
         return Ok(Status::Done);
     }
     if desk.show.quiet {
