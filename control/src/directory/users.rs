@@ -11,6 +11,7 @@ use super::quota::{self, Standing};
 use super::refusal::Refusal;
 use super::work::Work;
 use super::{Action, Change, Directory};
+use crate::auth::recovery_setting;
 use crate::store::query::UserFilter;
 use crate::store::records::{Role, User, UserId, UserSecrets, UserState};
 use crate::store::{Page, Rows};
@@ -106,7 +107,7 @@ impl Directory {
         let word = word.to_owned();
         self.change(actor, move |work| {
             let user = removable(work, &word, expected)?;
-            release_leases(work, &user)?;
+            release(work, &user)?;
             work.db.remove_user(user.id)?;
             work.did(Action::UserRemoved, user.id, whole(&user))?;
             work.note(Change::User(user.id));
@@ -210,10 +211,13 @@ pub(super) fn removable(
     Ok(user)
 }
 
-/// Notes that the addresses of a user's devices become free.
-pub(super) fn release_leases(work: &mut Work<'_, '_>, user: &User) -> Result<(), Refusal> {
+/// Lets go of what hangs on a user and has no table that knows whose it is: addresses of its
+/// devices, recovery codes, what a reset of its quota forgave.
+pub(super) fn release(work: &mut Work<'_, '_>, user: &User) -> Result<(), Refusal> {
     for device in work.db.devices_of(user.id)? {
         work.release(device.id)?;
     }
     Ok(())
 }
+    work.db.remove_setting(&recovery_setting(user.id))?;
+    work.db.remove_setting(&quota::key(user.id))?;

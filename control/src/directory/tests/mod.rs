@@ -3,6 +3,7 @@
 mod audit;
 mod devices;
 mod enrolments;
+mod erasing;
 mod leases;
 mod pools;
 mod rules;
