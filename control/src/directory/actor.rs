@@ -4,6 +4,7 @@
 //! user above himself, only administrators give roles and say what sign-in asks for, and somebody
 //! who can administer always remains.
 
+use super::effective::{self, Effective};
 use super::refusal::Refusal;
 use crate::store::query::UserFilter;
 use crate::store::records::{Role, User, UserId, UserState};
@@ -75,6 +76,55 @@ impl Actor {
             return Ok(());
         }
         Err(Refusal::Forbidden(format!("Only an administrator may {what}")))
+    }
+}
+
+/// What holds for whoever is of the same rank or above, before a change of somebody who is no
+/// administrator. A policy, a group and a user may each decide what sign-in asks for, and where the
+/// traffic and the names of a client go: whoever could weaken that for somebody above himself would
+/// be on the way to become that somebody.
+pub(super) struct Ranks(Vec<(User, Effective)>);
+
+impl Ranks {
+    /// Nobody, if an administrator acts.
+    pub(super) fn before(db: &mut Db<'_>, actor: &Actor) -> Result<Self, Refusal> {
+        let mut ranks = Vec::new();
+        let Some(own) = actor.role.filter(|role| *role < Role::Administrator) else {
+            return Ok(Self(ranks));
+        };
+        for role in Role::ALL.iter().copied().filter(|role| *role >= own) {
+            let filter = UserFilter { role: Some(role), ..UserFilter::default() };
+            let mut page = Page::first();
+            loop {
+                let rows = db.users(&filter, &page)?;
+                for user in rows.items {
+                    let effective = effective::of(db, &user)?;
+                    ranks.push((user, effective));
+                }
+                let Some(next) = rows.next else { break };
+                page.after = Some(next);
+            }
+        }
+        Ok(Self(ranks))
+    }
+
+    /// Refuses the change if less is asked of one of them now, or if one above the actor has other
+    /// routes or DNS servers.
+    pub(super) fn after(self, db: &mut Db<'_>, actor: &Actor) -> Result<(), Refusal> {
+        for (user, before) in self.0 {
+            let stored = db.user(user.id)?;
+            let after = effective::of(db, &stored)?;
+            if before.factors.iter().any(|factor| !after.factors.contains(factor)) {
+                let what = format!("ask {} for less at sign-in", user.name);
+                return actor.must_administer(&what);
+            }
+            let is_led_elsewhere = before.routes != after.routes || before.dns != after.dns;
+            if user.role > actor.role && is_led_elsewhere {
+                let what = format!("change the routes or DNS servers of {}", user.name);
+                return actor.must_administer(&what);
+            }
+        }
+        Ok(())
     }
 }
 

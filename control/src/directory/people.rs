@@ -132,16 +132,22 @@ impl Directory {
         Ok(codes)
     }
 
-    /// Takes the second factor away. A user cannot do it by himself with the password alone: then
-    /// it would be none; somebody of the same role or above does it.
+    /// Takes the second factor away. Nobody does it for himself, whatever his role: with the
+    /// password alone it would be none. Somebody else of the same role or above does it, or root on
+    /// the gateway's host.
     ///
     /// # Errors
-    /// No such user, not the actor's business.
+    /// No such user, not the actor's business, the actor itself.
     pub async fn remove_totp(&self, actor: &Actor, word: &str) -> Result<User, Refusal> {
         let word = word.to_owned();
         self.change(actor, move |work| {
             let user = find::user(work.db, &word)?;
             work.actor.may_change(&user)?;
+            if work.actor.user == Some(user.id) {
+                let message = "Nobody takes his own second factor away: ask somebody of the same \
+                               role or above, or use the Unix socket as root";
+                return Err(Refusal::Forbidden(message.to_owned()));
+            }
             if !user.has_totp {
                 return Err(Refusal::missing("second factor of", &user.name));
             }

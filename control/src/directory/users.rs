@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::actor::{Actor, keep_an_administrator};
+use super::actor::{Actor, Ranks, keep_an_administrator};
 use super::effective::{self, Effective};
 use super::find::{self, changed, expect_version, whole};
 use super::input::{NewUser, UserPatch};
@@ -60,7 +60,8 @@ impl Directory {
     /// Changes a user. With `expected`, only if that is still its version.
     ///
     /// # Errors
-    /// A wrong input, a user above the actor, the last administrator, a stale version.
+    /// A wrong input, a user above the actor, the last administrator, a group or policy that asks
+    /// somebody of the actor's rank for less, a stale version.
     pub async fn patch_user(
         &self,
         actor: &Actor,
@@ -192,7 +193,9 @@ pub(super) fn write_user(
         return Ok(after);
     }
     keep_an_administrator(work.db, before, Some(&after))?;
+    let ranks = Ranks::before(work.db, work.actor)?;
     let stored = work.db.update_user(&after)?;
+    ranks.after(work.db, work.actor)?;
     work.did(Action::UserChanged, stored.id, changed(before, &stored))?;
     work.note(Change::User(stored.id));
     Ok(stored)
@@ -217,7 +220,7 @@ pub(super) fn release(work: &mut Work<'_, '_>, user: &User) -> Result<(), Refusa
     for device in work.db.devices_of(user.id)? {
         work.release(device.id)?;
     }
-    Ok(())
-}
     work.db.remove_setting(&recovery_setting(user.id))?;
     work.db.remove_setting(&quota::key(user.id))?;
+    Ok(())
+}

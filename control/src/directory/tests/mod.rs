@@ -6,6 +6,7 @@ mod enrolments;
 mod erasing;
 mod leases;
 mod pools;
+mod ranks;
 mod rules;
 mod scale;
 mod users;
