@@ -90,6 +90,8 @@ pub enum Out {
     Displaced,
     /// An administrator ended its session.
     Killed,
+    /// The client certificate that gave the access was revoked.
+    CertificateRevoked,
     /// The gateway was drained.
     Drained,
     /// The record is gone.
@@ -98,7 +100,7 @@ pub enum Out {
 
 impl Out {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::UserDisabled,
         Self::UserBanned,
         Self::UserExpired,
@@ -111,6 +113,7 @@ impl Out {
         Self::TooManySessions,
         Self::Displaced,
         Self::Killed,
+        Self::CertificateRevoked,
         Self::Drained,
         Self::Removed,
     ];
@@ -131,6 +134,7 @@ impl Out {
             Self::TooManySessions => "too_many_sessions",
             Self::Displaced => "displaced",
             Self::Killed => "killed",
+            Self::CertificateRevoked => "certificate_revoked",
             Self::Drained => "drained",
             Self::Removed => "removed",
         }
@@ -139,7 +143,14 @@ impl Out {
     /// Whether only another sign-in lets the device in again, so that the store must know.
     #[must_use]
     pub const fn ends_access(self) -> bool {
-        matches!(self, Self::SessionTimeout | Self::IdleTimeout | Self::Displaced | Self::Killed)
+        matches!(
+            self,
+            Self::SessionTimeout
+                | Self::IdleTimeout
+                | Self::Displaced
+                | Self::Killed
+                | Self::CertificateRevoked
+        )
     }
 }
 

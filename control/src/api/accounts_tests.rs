@@ -7,7 +7,9 @@ use crate::api::caller::Source;
 use crate::api::sign_in::{SignInAttempt, SignInOutcome};
 use crate::auth::{Gate, Settings};
 use crate::configs::{Entry, StoreHistory};
+use crate::directory::Proved;
 use crate::scratch::Scratch;
+use crate::store::records::Factor;
 use crate::store::{StoreOptions, StoreUrl};
 
 const NOW: Timestamp = Timestamp(1_796_000_000_000);
@@ -38,9 +40,11 @@ impl World {
 
     async fn sign_in(&self, name: &str, password: &str) -> SignInOutcome {
         let attempt = SignInAttempt {
-            name: name.to_owned(),
+            name: Some(name.to_owned()),
             password: Some(Zeroizing::new(password.to_owned())),
             totp: None,
+            token: None,
+            certificates: Vec::new(),
             continuation: None,
             source: Source::Ip(IpAddr::from([192, 0, 2, 1])),
         };
@@ -60,7 +64,8 @@ async fn the_first_administrator_signs_in_with_the_password_it_was_made_with() {
     assert_eq!(world.accounts.has_administrator().await, Ok(true));
     assert_eq!(world.make("boss2", PASSWORD).await.unwrap_err().reason, Reason::Gone);
     let name = "boss".to_owned();
-    let accepted = SignInOutcome::Accepted { user: id, name };
+    let proved = Proved::of(vec![Factor::Password]);
+    let accepted = SignInOutcome::Accepted { user: id, name, proved };
     assert_eq!(world.sign_in("boss", PASSWORD).await, accepted);
     assert_eq!(world.sign_in("boss", "correct horse").await, SignInOutcome::Refused);
     assert_eq!(world.sign_in("nobody", PASSWORD).await, SignInOutcome::Refused);

@@ -28,12 +28,12 @@ use super::*;
 use crate::config::Overrides;
 use crate::configs::fake::{Gateway, Memory, text};
 use crate::configs::{ConfigParts, Configs};
+use crate::directory::Proved;
 use crate::events::Hub;
 use crate::keys::SystemRandom;
 use crate::scratch::Scratch;
 use crate::store::StoreError;
-use crate::store::ids::{Timestamp, TokenId, UserId};
-use crate::store::records::{Role, Token, User, UserState};
+use crate::store::records::{Factor, Role, Timestamp, Token, TokenId, User, UserId, UserState};
 
 /// When the world begins.
 pub(crate) const BEGIN: Timestamp = Timestamp(1_796_000_000_000);
@@ -421,19 +421,21 @@ impl SignIn for FakeSignIn {
     fn sign_in(&self, attempt: SignInAttempt) -> Later<SignInOutcome> {
         let users = self.0.users.lock().unwrap();
         let password = attempt.password.as_deref();
-        let outcome = match attempt.name.as_str() {
+        let proved = Proved::of(vec![Factor::Password]);
+        let outcome = match attempt.name.as_deref().unwrap_or_default() {
             "challenged" if attempt.totp.is_none() => SignInOutcome::Challenge {
+                factor: Factor::Totp,
                 prompt: "one-time password".to_owned(),
                 continuation: "c1".to_owned(),
             },
             "flooder" => SignInOutcome::TooMany { retry_after_s: 9 },
             "nobody-home" => SignInOutcome::Unavailable { retry_after_s: 3 },
             name => {
-                let found =
-                    users.values().find(|(user, own)| user.name == name && Some(own) == password);
-                found.map_or(SignInOutcome::Refused, |(user, _)| SignInOutcome::Accepted {
-                    user: user.id,
-                    name: user.name.clone(),
+                let mut all = users.values();
+                let found = all.find(|(user, own)| user.name == name && Some(own) == password);
+                found.map_or(SignInOutcome::Refused, |(user, _)| {
+                    let (user, name) = (user.id, user.name.clone());
+                    SignInOutcome::Accepted { user, name, proved }
                 })
             }
         };

@@ -4,10 +4,11 @@
 
 use super::accounts::{PasswordRefused, Passwords};
 use super::caller::Source;
-use super::sign_in::{Later, SignIn, SignInAttempt, SignInOutcome};
+use super::sign_in::{CertificateFault, Later, SignIn, SignInAttempt, SignInOutcome};
 use crate::auth::gate::Refusal;
 use crate::auth::password::{self, Hasher};
 use crate::auth::{self, Attempt, Credentials, Gate, Outcome, Priority, Protocol, Secret, Told};
+use crate::directory::Proved;
 
 /// When to come back if nothing better is known.
 const RETRY_S: u32 = 5;
@@ -26,13 +27,14 @@ impl SignIn for Gate {
             let credentials = Credentials {
                 password: attempt.password.as_deref().map(secret),
                 code: attempt.totp.as_deref().map(secret),
-                ..Credentials::default()
+                token: attempt.token.as_deref().map(secret),
+                certificates: attempt.certificates,
             };
             let (source, priority) = match attempt.source {
                 Source::Unix { uid } => (auth::Source::Local(uid), Priority::Administration),
                 Source::Ip(address) => (auth::Source::Address(address), Priority::Login),
             };
-            let user = Some(attempt.name);
+            let user = attempt.name;
             let attempt = Attempt {
                 ticket,
                 priority,
@@ -46,10 +48,17 @@ impl SignIn for Gate {
 fn outcome(outcome: Outcome) -> SignInOutcome {
     match outcome {
         Outcome::Accepted(identity) => {
-            SignInOutcome::Accepted { user: identity.user, name: identity.name }
+            let proved = Proved {
+                factors: identity.factors,
+                seconds: identity.attributes.session_timeout_s,
+                until: identity.attributes.valid_until,
+                certificate: identity.attributes.certificate,
+            };
+            SignInOutcome::Accepted { user: identity.user, name: identity.name, proved }
         }
         Outcome::Challenge { prompt, ticket } | Outcome::Pending { prompt, ticket, .. } => {
-            SignInOutcome::Challenge { prompt: prompt.text, continuation: ticket.to_string() }
+            let continuation = ticket.to_string();
+            SignInOutcome::Challenge { factor: prompt.factor, prompt: prompt.text, continuation }
         }
         Outcome::Refused(refusal) => refused(&refusal),
     }
@@ -62,14 +71,11 @@ fn refused(refusal: &Refusal) -> SignInOutcome {
     match refusal.told() {
         Told::Later => SignInOutcome::TooMany { retry_after_s },
         Told::Unavailable => SignInOutcome::Unavailable { retry_after_s },
+        Told::NoCertificate => SignInOutcome::Certificate(CertificateFault::Missing),
+        Told::BadCertificate => SignInOutcome::Certificate(CertificateFault::Invalid),
+        Told::RevokedCertificate => SignInOutcome::Certificate(CertificateFault::Revoked),
         // More than "no" would tell who exists, or that an address is on a list.
-        Told::Wrong
-        | Told::Denied
-        | Told::StartAnew
-        | Told::Token
-        | Told::NoCertificate
-        | Told::BadCertificate
-        | Told::RevokedCertificate => SignInOutcome::Refused,
+        Told::Wrong | Told::Denied | Told::StartAnew | Told::Token => SignInOutcome::Refused,
     }
 }
 

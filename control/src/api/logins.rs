@@ -2,14 +2,17 @@
 //!
 //! The cookie is 256 random bits; kept is only its hash, so that what leaks from memory cannot be
 //! sent as a cookie. A login ends after [`IDLE_MS_MAX`] without a request, after [`AGE_MS_MAX`] in
-//! any case, when the user signs out, and when the password it was made with is no longer the
-//! user's. Pure: time and randomness are arguments.
+//! any case, when the user signs out, when the password it was made with is no longer the user's,
+//! and when a token or certificate it was made with ends or is revoked. Pure: time and randomness
+//! are arguments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use crate::auth::backend::CertificateId;
+use crate::directory::Proved;
 use crate::store::ids::{Timestamp, UserId};
 
 /// A login that nobody uses ends: somebody may have left the desk.
@@ -46,6 +49,8 @@ pub struct Login {
     pub used_at: Timestamp,
     /// What an unsafe request must repeat in its header.
     csrf: Secret,
+    /// What was proved at sign-in; the login does not outlast it.
+    pub proved: Proved,
 }
 
 impl Login {
@@ -66,7 +71,8 @@ impl Login {
     /// When it ends if nothing happens.
     #[must_use]
     pub fn ends_at(&self) -> Timestamp {
-        self.used_at.plus_ms(IDLE_MS_MAX).min(self.created_at.plus_ms(AGE_MS_MAX))
+        let end = self.used_at.plus_ms(IDLE_MS_MAX).min(self.created_at.plus_ms(AGE_MS_MAX));
+        self.proved.until.map_or(end, |until| end.min(until))
     }
 }
 
@@ -91,6 +97,7 @@ impl Logins {
     pub fn begin(
         &mut self,
         user: (UserId, String, [u8; 32]),
+        proved: Proved,
         cookie: &Secret,
         csrf: Secret,
         now: Timestamp,
@@ -109,7 +116,8 @@ impl Logins {
         if self.by_hash.len() >= self.room {
             return Err(TooManyLogins);
         }
-        let login = Login { user, name, password_print, created_at: now, used_at: now, csrf };
+        let (created_at, used_at) = (now, now);
+        let login = Login { user, name, password_print, created_at, used_at, csrf, proved };
         Ok(self.by_hash.entry(hash(cookie)).insert_entry(login).into_mut())
     }
 
@@ -133,6 +141,20 @@ impl Logins {
     /// Ends all logins of a user.
     pub fn end_all(&mut self, user: UserId) {
         self.by_hash.retain(|_, login| login.user != user);
+    }
+
+    /// The client certificates that logins were made with.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateId> {
+        let all = self.by_hash.values().filter_map(|login| login.proved.certificate.clone());
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Ends the logins that were made with one of these.
+    pub fn end_revoked(&mut self, revoked: &[CertificateId]) {
+        self.by_hash.retain(|_, login| {
+            !login.proved.certificate.as_ref().is_some_and(|own| revoked.contains(own))
+        });
     }
 
     /// How many there are, some perhaps over.
@@ -185,7 +207,7 @@ mod tests {
     fn begin(logins: &mut Logins, user: UserId, secret: u8, now: i64) -> String {
         let cookie = [secret; 32];
         let who = (user, "anna".to_owned(), [0; 32]);
-        logins.begin(who, &cookie, [secret ^ 0xff; 32], Timestamp(now)).unwrap();
+        logins.begin(who, Proved::default(), &cookie, [secret ^ 0xff; 32], Timestamp(now)).unwrap();
         hex(&cookie)
     }
 
@@ -235,11 +257,15 @@ mod tests {
             let mut cookie = [0; 32];
             cookie[..8].copy_from_slice(&number.to_be_bytes());
             let who = (UserId::fresh(), String::new(), [0; 32]);
-            logins.begin(who, &cookie, [0; 32], Timestamp(0)).unwrap();
+            logins.begin(who, Proved::default(), &cookie, [0; 32], Timestamp(0)).unwrap();
         }
         let who = (UserId::fresh(), String::new(), [0; 32]);
-        assert!(logins.begin(who.clone(), &[9; 32], [0; 32], Timestamp(1)).is_err());
-        assert!(logins.begin(who, &[9; 32], [0; 32], Timestamp(IDLE_MS_MAX)).is_ok());
+        assert!(
+            logins.begin(who.clone(), Proved::default(), &[9; 32], [0; 32], Timestamp(1)).is_err()
+        );
+        assert!(
+            logins.begin(who, Proved::default(), &[9; 32], [0; 32], Timestamp(IDLE_MS_MAX)).is_ok()
+        );
         assert_eq!(logins.len(), 1, "what was over made room");
     }
 

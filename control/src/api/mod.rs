@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod caller;
+pub mod credentials;
 pub mod document;
 #[cfg(test)]
 pub(crate) mod fake;

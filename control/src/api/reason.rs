@@ -52,6 +52,9 @@ reasons! {
     // Who asks.
     Unauthenticated 401 "unauthenticated" "This needs credentials, and none were accepted.",
     SignInRefused 401 "sign-in-refused" "Name or credentials are wrong, or this user may not sign in.",
+    CertificateMissing 401 "certificate-missing" "no certificate provided",
+    CertificateInvalid 401 "certificate-invalid" "certificate validation failed",
+    CertificateRevoked 401 "certificate-revoked" "certificate revoked",
     SetupSecretWrong 401 "setup-secret-wrong" "This is not the one-time secret of the first start.",
     Forbidden 403 "forbidden" "The caller may not do this.",
     ScopeMissing 403 "scope-missing" "The token was not made for this.",

@@ -6,22 +6,30 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use super::caller::Source;
+use crate::directory::Proved;
 use crate::store::ids::UserId;
+use crate::store::records::Factor;
 
 /// What a call that takes a while gives back.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What somebody presents.
 pub struct SignInAttempt {
-    /// User name as typed.
-    pub name: String,
+    /// User name as typed; none if a token or certificate says it.
+    pub name: Option<String>,
     /// Password, if one was given.
     pub password: Option<Zeroizing<String>>,
     /// One-time password or recovery code, if one was given.
     pub totp: Option<Zeroizing<String>>,
+    /// Access token (JWT), if one was given.
+    pub token: Option<Zeroizing<String>>,
+    /// The chain that the client presented to TLS, its own certificate first. TLS has made sure
+    /// that it holds the key, and of nothing else.
+    pub certificates: Vec<CertificateDer<'static>>,
     /// What an earlier challenge of this sign-in gave.
     pub continuation: Option<String>,
     /// Where from.
@@ -37,9 +45,13 @@ pub enum SignInOutcome {
         user: UserId,
         /// Its name as stored.
         name: String,
+        /// What was proved, and how long access by it may last.
+        proved: Proved,
     },
     /// One more factor is asked for.
     Challenge {
+        /// What the answer is.
+        factor: Factor,
         /// What to ask the person for.
         prompt: String,
         /// To be given back with the answer.
@@ -47,6 +59,8 @@ pub enum SignInOutcome {
     },
     /// Wrong, or may not: which is not told.
     Refused,
+    /// A client certificate is asked for, and that is what is wrong.
+    Certificate(CertificateFault),
     /// Too many attempts; try again after so many seconds.
     TooMany {
         /// Seconds.
@@ -57,6 +71,17 @@ pub enum SignInOutcome {
         /// Seconds.
         retry_after_s: u32,
     },
+}
+
+/// What is wrong with a client certificate. It says nothing about users, so it may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// None was presented.
+    Missing,
+    /// It does not convince: by whom, for what and when it was made is not told apart.
+    Invalid,
+    /// Its authority has taken it back.
+    Revoked,
 }
 
 /// Signs people in.

@@ -12,6 +12,7 @@ use super::needs::Needs;
 use super::rate::{Allowance, Buckets};
 use super::reason::Counters;
 use super::sign_in::SignIn;
+use crate::auth::backend::CertificateId;
 use crate::configs::Configs;
 use crate::events::Hub;
 use crate::store::ids::{Timestamp, UserId};
@@ -175,6 +176,17 @@ impl ApiState {
     /// out. (The next request would find out by itself; this frees the place at once.)
     pub fn end_logins(&self, user: UserId) {
         self.logins().end_all(user);
+    }
+
+    /// The client certificates that browser logins were made with.
+    #[must_use]
+    pub fn login_certificates(&self) -> Vec<CertificateId> {
+        self.logins().certificates()
+    }
+
+    /// Ends the browser logins that were made with a certificate that is revoked by now.
+    pub fn end_revoked_logins(&self, revoked: &[CertificateId]) {
+        self.logins().end_revoked(revoked);
     }
 
     pub(super) fn logins(&self) -> MutexGuard<'_, Logins> {

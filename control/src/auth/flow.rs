@@ -99,6 +99,10 @@ impl Flow {
             if self.state.is_some() || offers(credentials, factor) {
                 return Next::Try(factor);
             }
+            if factor == Factor::Certificate {
+                // TLS brings it or does not: nobody can type one into the answer to a question.
+                return Next::Refuse(Reason::CertificateNone);
+            }
             if self.is_asked {
                 return Next::Refuse(Reason::CredentialMissing);
             }

@@ -388,7 +388,10 @@ impl Inner {
         self.stats.refuse(reason);
         let (source, protocol) = (attempt.source, attempt.protocol.0);
         tracing::debug!(user, %source, protocol, reason = reason.code(), "sign-in refused");
-        let bans = self.bans().failed(source, user.as_deref(), reason, now);
+        // A certificate or token that is worth nothing is no guess at a user's secrets: whoever
+        // sends one with somebody's name must not lock that somebody out.
+        let whose = user.as_deref().filter(|_| reason.told() == Told::Wrong);
+        let bans = self.bans().failed(source, whose, reason, now);
         for ban in bans {
             if ban.subject.starts_with("user:") {
                 tracing::warn!(subject = ban.subject, until = %ban.until, "locked out after too many failures");

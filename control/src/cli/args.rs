@@ -16,6 +16,7 @@ use crate::config::{
 };
 use crate::keys;
 
+use super::service::access::AccessVerb;
 use super::service::audit::AuditVerb;
 use super::service::ban::BanVerb;
 use super::service::config::ConfigVerb;
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     User(Noun<UserVerb>),
     /// Devices of users, and what to load into them
     Device(Noun<DeviceVerb>),
+    /// Sign in, so that your own devices may connect
+    Access(Noun<AccessVerb>),
     /// Make a one-time link by which a user adds a device
     Enrol(Verb<EnrolArgs>),
     /// Groups: users with a policy and a rate in common

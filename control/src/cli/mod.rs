@@ -59,6 +59,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(status.code())
 }
 
+/// Does what a line says, for tests that have a gateway in their own process.
+#[cfg(test)]
+pub(crate) fn obey(line: &str) -> Result<Status, Failure> {
+    let cli = Cli::try_parse_from(line.split_whitespace());
+    dispatch(cli.map_err(|error| Failure::new(Status::Usage, error.to_string()))?.command)
+}
+
 fn dispatch(command: Command) -> Result<Status, Failure> {
     match command {
         Command::Run(args) => commands::run(args),
@@ -81,6 +88,7 @@ fn dispatch(command: Command) -> Result<Status, Failure> {
         Command::Top(verb) => top::run(&verb),
         Command::User(noun) => service::user::run(noun),
         Command::Device(noun) => service::device::run(noun),
+        Command::Access(noun) => service::access::run(noun),
         Command::Enrol(verb) => service::enrol::run(&verb),
         Command::Group(noun) => service::group::run(noun),
         Command::Policy(noun) => service::policy::run(noun),

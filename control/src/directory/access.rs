@@ -1,7 +1,9 @@
 //! Access of devices in time: a sign-in lets a person's devices in until it runs out.
 //!
-//! Renewal changes no key and no address. How long access lasts is the policy's business; what
-//! happens at its end is the live projection's, which reads `access_until`.
+//! Renewal changes no key and no address. How long access lasts is the policy's business, but it
+//! does not outlast the credential that it was given for; what happens at its end is the live
+//! projection's, which reads `access_until`. By which client certificate a device came in is kept,
+//! so that its revocation ends the access. This module must not know how anything is proved.
 
 use serde::Serialize;
 use serde_json::json;
@@ -11,8 +13,32 @@ use super::actor::Actor;
 use super::effective::{self, kept_out};
 use super::find;
 use super::refusal::Refusal;
+use super::work::Work;
 use super::{Action, Change, Directory};
-use crate::store::records::{DeviceId, Timestamp, UserId};
+use crate::auth::backend::CertificateId;
+use crate::store::query::AccessCertificate;
+use crate::store::records::{Device, DeviceId, Factor, Timestamp, User, UserId};
+
+/// What somebody proved at a sign-in, and what that says about the access it gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proved {
+    /// What was proved, in order.
+    pub factors: Vec<Factor>,
+    /// Seconds of access, instead of what the policy says.
+    pub seconds: Option<u32>,
+    /// When what was presented ends, and so all access by it.
+    pub until: Option<Timestamp>,
+    /// The client certificate, if there was one.
+    pub certificate: Option<CertificateId>,
+}
+
+impl Proved {
+    /// These factors, which say nothing about the access.
+    #[must_use]
+    pub fn of(factors: Vec<Factor>) -> Self {
+        Self { factors, ..Self::default() }
+    }
+}
 
 /// What a sign-in gave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -38,7 +64,7 @@ pub struct GrantedDevice {
 
 impl Directory {
     /// Lets one device of a user in, or all that are enabled, for the time that the user's policy
-    /// gives. The caller has made sure that the user signed in.
+    /// gives, without a sign-in.
     ///
     /// # Errors
     /// A user who may not come in, no device, a disabled one.
@@ -48,6 +74,30 @@ impl Directory {
         user: &str,
         device: Option<String>,
     ) -> Result<Granted, Refusal> {
+        self.grant(actor, user, device, None).await
+    }
+
+    /// As [`Self::grant_access`], for a user who signed in and proved this.
+    ///
+    /// # Errors
+    /// As there; also a policy that asks for more by now, and a credential that has ended.
+    pub async fn grant_signed_in(
+        &self,
+        actor: &Actor,
+        user: &str,
+        device: Option<String>,
+        proved: Proved,
+    ) -> Result<Granted, Refusal> {
+        self.grant(actor, user, device, Some(proved)).await
+    }
+
+    async fn grant(
+        &self,
+        actor: &Actor,
+        user: &str,
+        device: Option<String>,
+        proved: Option<Proved>,
+    ) -> Result<Granted, Refusal> {
         let user = user.to_owned();
         self.change(actor, move |work| {
             let user = find::user(work.db, &user)?;
@@ -55,24 +105,14 @@ impl Directory {
             if let Some(why) = kept_out(&user, work.now) {
                 return Err(Refusal::Forbidden(why));
             }
-            let devices = match &device {
-                Some(word) => {
-                    let one = find::device_of(work.db, &user, word)?;
-                    if !one.enabled {
-                        let name = &one.name;
-                        return Err(Refusal::Conflict(format!(
-                            "The device \"{name}\" is disabled"
-                        )));
-                    }
-                    vec![one]
-                }
-                None => work.db.devices_of(user.id)?,
-            };
-            let timeout_s = effective::of(work.db, &user)?.session_timeout_s;
-            let until = (timeout_s > 0).then(|| work.now.plus_ms(i64::from(timeout_s) * 1000));
+            let devices = enabled(work, &user, device.as_deref())?;
+            let until = until(work, &user, proved.as_ref())?;
             let mut granted = Vec::new();
-            for one in devices.into_iter().filter(|one| one.enabled) {
+            let certificate = proved.as_ref().and_then(|proved| proved.certificate.as_ref());
+            let certificate = certificate.map(|one| (one.issuer.as_slice(), one.serial.as_slice()));
+            for one in devices {
                 work.db.set_access(one.id, Some(work.now), until)?;
+                work.db.set_access_certificate(one.id, certificate)?;
                 let detail = json!({"user": user.id, "until": until});
                 work.did(Action::AccessGranted, one.id, detail)?;
                 work.note(Change::Device(one.id));
@@ -107,6 +147,7 @@ impl Directory {
             };
             for one in devices.into_iter().filter(|one| one.access_from.is_some()) {
                 work.db.set_access(one.id, None, None)?;
+                work.db.set_access_certificate(one.id, None)?;
                 work.did(Action::AccessEnded, one.id, json!({"user": user.id}))?;
                 work.note(Change::Device(one.id));
             }
@@ -114,4 +155,92 @@ impl Directory {
         })
         .await
     }
+
+    /// Ends at `until` the access that these have by certificates that were revoked, and says whose
+    /// it was; `why` is for the audit log. An access that a later sign-in gave is left alone. No
+    /// event is told here: whoever ended the live access tells it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end_revoked(
+        &self,
+        revoked: Vec<AccessCertificate>,
+        until: Timestamp,
+        why: &'static str,
+    ) -> Result<Vec<DeviceId>, Refusal> {
+        let until = until.min(self.now());
+        self.change(&Actor::gateway(), move |work| {
+            let mut ended = Vec::new();
+            for one in &revoked {
+                let Some(row) = work.db.access_of_device(one.device)? else { continue };
+                if row.device.access_from != Some(one.from) {
+                    continue;
+                }
+                work.db.set_access(one.device, Some(one.from), Some(until))?;
+                work.db.set_access_certificate(one.device, None)?;
+                let serial: String = one.serial.iter().map(|byte| format!("{byte:02x}")).collect();
+                let detail = json!({
+                    "user": row.user.id,
+                    "reason": why,
+                    "serial": serial,
+                });
+                let (action, object) = (Action::AccessEnded.word(), one.device.to_string());
+                let actor = &work.actor.name;
+                work.db.append_audit(work.now, actor, action, &object, &detail)?;
+                work.note(Change::Device(one.device));
+                ended.push(one.device);
+            }
+            Ok(ended)
+        })
+        .await
+    }
+}
+
+/// The device of that name, or all that are enabled.
+fn enabled(
+    work: &mut Work<'_, '_>,
+    user: &User,
+    word: Option<&str>,
+) -> Result<Vec<Device>, Refusal> {
+    let Some(word) = word else {
+        let all = work.db.devices_of(user.id)?;
+        return Ok(all.into_iter().filter(|one| one.enabled).collect());
+    };
+    let one = find::device_of(work.db, user, word)?;
+    if one.enabled {
+        return Ok(vec![one]);
+    }
+    Err(Refusal::Conflict(format!("The device \"{}\" is disabled", one.name)))
+}
+
+/// When access that is given now ends; none is no end.
+fn until(
+    work: &mut Work<'_, '_>,
+    user: &User,
+    proved: Option<&Proved>,
+) -> Result<Option<Timestamp>, Refusal> {
+    let rules = effective::of(work.db, user)?;
+    let mut seconds = rules.session_timeout_s;
+    let mut end = None;
+    if let Some(proved) = proved {
+        if let Some(lacks) = rules.factors.iter().find(|one| !proved.factors.contains(one)) {
+            let (policy, factor) = (&rules.policy_name, lacks.word());
+            let message = format!(
+                "The policy \"{policy}\" asks for {factor}, which was not proved at this sign-in: \
+                 sign in again"
+            );
+            return Err(Refusal::Forbidden(message));
+        }
+        seconds = proved.seconds.unwrap_or(seconds);
+        end = proved.until;
+    }
+    if end.is_some_and(|end| end <= work.now) {
+        let message = "What was presented at the sign-in has ended: sign in again";
+        return Err(Refusal::Forbidden(message.to_owned()));
+    }
+    let by_policy = (seconds > 0).then(|| work.now.plus_ms(i64::from(seconds) * 1000));
+    Ok(match (by_policy, end) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    })
 }

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::broadcast;
 
-pub use access::{Granted, GrantedDevice};
+pub use access::{Granted, GrantedDevice, Proved};
 pub use action::Action;
 pub use actor::Actor;
 pub use client_files::ClientText;

@@ -3,9 +3,10 @@
 //! Each check looks at one thing and gives a [`Finding`]. Nothing is changed and nothing stays:
 //! looking needs no privileges, and where a look needs one, the finding says so. `kernel` asks what
 //! the kernel can do, `workers` what workers get from it, `host` what the process may do and how
-//! the host is set, `secrets` whether keys can get out, `machine` where workers and network cards
-//! are.
+//! the host is set, `secrets` whether keys can get out, `certificates` how long they are good,
+//! `machine` where workers and network cards are.
 
+mod certificates;
 mod host;
 mod kernel;
 mod machine;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::gateway::without;
+use crate::store::ids::Timestamp;
 
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -87,6 +89,8 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(workers::examine(config, &features));
     findings.extend(host::examine(&files, config));
     findings.extend(secrets::examine(&files, config));
+    let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+    findings.extend(certificates::examine(config, now));
     findings.extend(machine::examine(&files, config));
     findings
 }

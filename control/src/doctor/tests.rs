@@ -17,7 +17,7 @@ fn files(name: &str, entries: &[(&str, &str)]) -> (Scratch, Files) {
     (folder, files)
 }
 
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     Config::parse(text, "t", Path::new("/"), &Overrides::default()).unwrap()
 }
 

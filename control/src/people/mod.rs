@@ -9,6 +9,7 @@
 mod reload;
 mod settings;
 mod stats;
+mod upkeep;
 
 pub(crate) use settings::privacy;
 
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use self::reload::ReloadByDesk;
+use self::upkeep::{Reached, Upkeep};
 use crate::api::accounts::StoreAccounts;
 use crate::api::first_start::FirstStart;
 use crate::api::server::{self, Server};
@@ -47,9 +49,6 @@ use crate::store::{Store, StoreOptions};
 /// How long to wait before the store or the API is tried again, at first and at most.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// How often keys, certificates and lists of those who sign in are looked after.
-const UPKEEP: Duration = Duration::from_secs(10);
 
 /// Who one-time passwords are for, as authenticators show it.
 const ISSUER: &str = "Ringway";
@@ -80,6 +79,7 @@ pub struct People {
     desk: Rc<Desk>,
     reloads: mpsc::Sender<ReloadRequest>,
     running: RefCell<Option<Running>>,
+    reached: Rc<Reached>,
 }
 
 /// What there is once the store is open.
@@ -93,7 +93,7 @@ impl People {
     #[must_use]
     pub fn new(plan: Plan, desk: Rc<Desk>, reloads: mpsc::Sender<ReloadRequest>) -> Rc<Self> {
         let (plan, running) = (RefCell::new(plan), RefCell::new(None));
-        Rc::new(Self { plan, desk, reloads, running })
+        Rc::new(Self { plan, desk, reloads, running, reached: Rc::default() })
     }
 
     /// Runs until dropped.
@@ -168,10 +168,18 @@ impl People {
         tasks.spawn_local(Rc::clone(&service).run(calls));
         tasks.spawn_local(ring(directory.changes(), Rc::clone(&service), gate.clone()));
         tasks.spawn_local(lift(hub.listen(), gate.clone()));
-        tasks.spawn_local(upkeep(gate.clone()));
+        let upkeep = Upkeep {
+            gate: gate.clone(),
+            service: Rc::clone(&service),
+            directory: directory.clone(),
+            hub: hub.clone(),
+            reached: Rc::clone(&self.reached),
+        };
+        tasks.spawn_local(upkeep.run());
         self.desk.hear(Box::new(stats::Sources::new(
             Rc::clone(&service),
             gate.clone(),
+            Rc::clone(&self.reached),
             plan.config.metrics.sessions_max as usize,
         )));
         let running = Running { service, directory: directory.clone() };
@@ -249,10 +257,12 @@ impl People {
             own_uid: rustix::process::geteuid().as_raw(),
             allowances: Allowances::default(),
         });
+        *self.reached.api.borrow_mut() = Some(state.clone());
         let (router, _) = api::router(&state, vec![api::resources::part(directory)]);
         let mut pause = PAUSE;
         loop {
             let doors = settings::doors(plan)?;
+            self.reached.tls.borrow_mut().clone_from(&doors.tls);
             let failure = match server::start(
                 doors,
                 server::bounds::Bounds::default(),
@@ -356,11 +366,5 @@ async fn lift(mut listener: Listener, gate: Gate) {
     std::future::pending().await
 }
 
-async fn upkeep(gate: Gate) {
-    loop {
-        tokio::time::sleep(UPKEEP).await;
-        if gate.upkeep().await {
-            info!("Certificates or lists of revoked ones have changed");
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

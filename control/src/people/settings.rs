@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Plan;
 use crate::api::server::Doors;
+use crate::api::server::holders::Clients;
 use crate::api::server::tls::{Tls, TlsFiles};
 use crate::auth::certificate::{CertificateSettings, ListPolicy};
 use crate::auth::source::Lists;
@@ -106,8 +107,12 @@ fn algorithm(name: &str) -> Result<Alg, String> {
 pub(super) fn doors(plan: &Plan) -> Result<Doors, Failure> {
     let api = &plan.config.api;
     let files = api.certificate_file.clone().zip(api.key_file.clone());
-    let tls =
-        files.map(|(certificate, key)| Tls::load(TlsFiles { certificate, key })).transpose()?;
+    let clients = match plan.config.sign_in.certificate_authorities {
+        Some(_) => Clients::Asked,
+        None => Clients::NotAsked,
+    };
+    let load = |(certificate, key)| Tls::load(TlsFiles { certificate, key }, clients);
+    let tls = files.map(load).transpose()?;
     let (plain, https) = if tls.is_some() {
         (Vec::new(), api.listen.clone())
     } else {

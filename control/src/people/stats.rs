@@ -1,7 +1,9 @@
 //! What people's half of control says of itself in the metrics.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::upkeep::{self, Reached};
 use crate::auth::reason::Reason;
 use crate::auth::{Gate, stats::LATENCY_BOUNDS_MS};
 use crate::service::Service;
@@ -13,12 +15,18 @@ use crate::store::{LATENCY_BOUNDS_US, StoreError};
 pub(super) struct Sources {
     service: Rc<Service>,
     gate: Gate,
+    reached: Rc<Reached>,
     sessions_max: usize,
 }
 
 impl Sources {
-    pub(super) const fn new(service: Rc<Service>, gate: Gate, sessions_max: usize) -> Self {
-        Self { service, gate, sessions_max }
+    pub(super) const fn new(
+        service: Rc<Service>,
+        gate: Gate,
+        reached: Rc<Reached>,
+        sessions_max: usize,
+    ) -> Self {
+        Self { service, gate, reached, sessions_max }
     }
 }
 
@@ -60,7 +68,15 @@ impl Sources {
         });
         let waiting =
             stats.lanes.iter().map(|(_, lane)| lane.waiting.iter().sum::<usize>() as u64).sum();
+        let now = self.service.now().wall;
+        let mut ends: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for one in upkeep::ending(&self.gate, &self.reached, now) {
+            let seconds = u64::try_from(one.ends.since(now) / 1000).unwrap_or(0);
+            // The first of its kind is the nearest.
+            ends.entry(one.kind.word()).or_insert(seconds);
+        }
         SignIn {
+            certificate_ends_s: ends.into_iter().collect(),
             accepted: vec![("all", stats.accepted)],
             refused: refused.collect(),
             latency,

@@ -112,6 +112,7 @@ impl Text<'_> {
         self.codes(Family::Authentications, "method", &sign_in.accepted);
         self.codes(Family::AuthenticationsRefused, "reason", &sign_in.refused);
         self.whole(Family::AuthenticationsWaiting, &[], sign_in.waiting);
+        self.codes(Family::CertificateEnds, "kind", &sign_in.certificate_ends_s);
     }
 
     fn access(&mut self, access: &Access) {

@@ -63,6 +63,7 @@ families! {
     Authentications "authentications" Counter "Sign-ins accepted, by method.";
     AuthenticationsRefused "authentications_refused" Counter "Sign-ins refused, by reason.";
     AuthenticationsWaiting "authentications_waiting" Gauge "Sign-ins that wait for their turn.";
+    CertificateEnds "certificate_ends_seconds" Gauge "Time until the first certificate or revocation list of a kind ends; 0 if it has ended.";
     // Access.
     SessionsStarted "sessions_started" Counter "Sessions that began.";
     SessionsEnded "sessions_ended" Counter "Sessions that ended, by reason.";

@@ -44,6 +44,7 @@ fn full_service(live: Live) -> ServiceStats {
             refused: vec![("wrong_password", 2)],
             latency: latency.clone(),
             waiting: 1,
+            certificate_ends_s: vec![("authority", 86_400)],
         }),
         api: Some(Api {
             answers: vec![(200, 7), (404, 1)],

@@ -73,6 +73,8 @@ pub struct SignIn {
     pub latency: Latency,
     /// Waiting for their turn now.
     pub waiting: u64,
+    /// Seconds until the first certificate or revocation list of each kind ends.
+    pub certificate_ends_s: ByCode,
 }
 
 /// The API.

@@ -13,6 +13,7 @@ use super::error::StoreError;
 use super::records::Timestamp;
 
 mod first;
+mod second;
 
 /// A step.
 struct Step {
@@ -23,7 +24,8 @@ struct Step {
 }
 
 /// All steps; the version of a store is how many of them it has.
-const STEPS: &[Step] = &[Step { sql: first::SQL, fill: first::fill }];
+const STEPS: &[Step] =
+    &[Step { sql: first::SQL, fill: first::fill }, Step { sql: second::SQL, fill: |_, _| Ok(()) }];
 
 /// The version that this program knows.
 pub(crate) fn known() -> u32 {

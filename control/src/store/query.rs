@@ -138,6 +138,19 @@ impl AccessRow {
     }
 }
 
+/// A device that has access by a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessCertificate {
+    /// Which device.
+    pub device: DeviceId,
+    /// Since when.
+    pub from: Timestamp,
+    /// The certificate's issuer, as it is encoded.
+    pub issuer: Vec<u8>,
+    /// Its serial number, big-endian.
+    pub serial: Vec<u8>,
+}
+
 /// A record that was written or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,11 +15,10 @@ use utoipa_axum::routes;
 use super::page::At;
 use super::refusals::Refusals;
 use super::{actor, is_session, oneself};
+use crate::api::credentials::{Chain, ChallengeState, Given, Judged};
 use crate::api::gatekeeper::Via;
-use crate::api::{
-    ApiState, Caller, FieldError, Need, Problem, Reason, SignInAttempt, SignInOutcome, StrictJson,
-    Who,
-};
+use crate::api::logins::Login;
+use crate::api::{ApiState, Caller, Need, Problem, Reason, StrictJson, Who};
 use crate::directory::input::Secret;
 use crate::directory::{Actor, Directory, Granted};
 use crate::events::Kind;
@@ -34,6 +33,9 @@ pub(super) const NEEDS: &[Need] = &[
     Need::new("POST", "/api/v1/users/{user}/access", Who::Role(Role::Operator), "devices:write"),
     Need::new("DELETE", "/api/v1/users/{user}/access", Who::Role(Role::Operator), "devices:write"),
 ];
+
+/// What events say signed somebody in here.
+const BY: &str = "access";
 
 pub(super) fn router() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
@@ -58,14 +60,16 @@ struct WhichDevice {
 async fn grant_my_access(
     Extension(directory): Extension<Directory>,
     caller: Caller,
+    login: Option<Extension<Login>>,
     StrictJson(form): StrictJson<WhichDevice>,
 ) -> Result<Json<Granted>, Problem> {
     let user = caller.own_user()?.to_string();
-    if !is_session(&caller) {
+    let Some(Extension(login)) = login.filter(|_| is_session(&caller)) else {
         let detail = "Sign in for this: a token is not enough";
         return Err(Problem::new(Reason::Forbidden, detail));
-    }
-    Ok(Json(directory.grant_access(&oneself(&caller), &user, form.device).await?))
+    };
+    let (actor, proved) = (oneself(&caller), login.proved);
+    Ok(Json(directory.grant_signed_in(&actor, &user, form.device, proved).await?))
 }
 
 /// Ends the access of all devices of the caller.
@@ -85,15 +89,19 @@ async fn end_my_access(
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "ada", "password": "a sentence that only I know"}))]
 struct AccessSignIn {
-    /// Name of the user.
+    /// Name of the user; may be left out if a token or a client certificate says it.
+    #[serde(default)]
     #[schema(max_length = 64)]
-    name: String,
+    name: Option<String>,
     /// Password, if the policy asks for one.
     #[serde(default)]
     password: Option<Secret>,
     /// One-time password or recovery code.
     #[serde(default)]
     totp: Option<Secret>,
+    /// Access token (JWT) of an issuer that the configuration names.
+    #[serde(default)]
+    token: Option<Secret>,
     /// `continuation` of the challenge before.
     #[serde(default)]
     #[schema(max_length = 512)]
@@ -103,70 +111,37 @@ struct AccessSignIn {
     device: Option<String>,
 }
 
-/// One more factor is needed.
-#[derive(Debug, Serialize, ToSchema)]
-struct AccessChallenge {
-    /// What to ask the person for.
-    prompt: String,
-    /// To be sent back with the answer.
-    continuation: String,
-}
-
-/// Longest text of a credential in bytes; `auth` takes no longer password.
-const CREDENTIAL_BYTES_MAX: usize = 1024;
-
 /// Signs a person in and lets its devices connect, without a session of the API: for programs on
-/// devices. Every refusal of the credentials is the same, whatever is wrong.
+/// devices. A client certificate is taken from the connection. Every refusal of the credentials is
+/// the same, whatever is wrong; only what is wrong with a certificate is told.
 #[utoipa::path(post, path = "/api/v1/access/sign-in", operation_id = "signInForAccess", tag = TAG,
     request_body = AccessSignIn,
     responses((status = 200, body = Granted),
-        (status = 202, body = AccessChallenge, description = "One more factor is needed."),
+        (status = 202, body = ChallengeState, description = "One more factor is needed."),
         Refusals))]
 async fn sign_in_for_access(
     State(state): State<ApiState>,
     Extension(directory): Extension<Directory>,
     Extension(via): Extension<Via>,
+    chain: Chain,
     StrictJson(form): StrictJson<AccessSignIn>,
 ) -> Result<Response, Problem> {
-    if form.name.chars().count() > 64 {
-        let wrong = FieldError::new("/name", "may have 64 characters");
-        return Err(Problem::invalid(vec![wrong]));
-    }
-    let secrets = [&form.password, &form.totp].map(|one| one.as_ref().map(|one| one.0.as_str()));
-    let texts = [Some(form.name.as_str()), form.continuation.as_deref(), form.device.as_deref()];
-    if secrets.iter().chain(&texts).flatten().any(|text| text.len() > CREDENTIAL_BYTES_MAX) {
-        let message = format!("Nothing here has more than {CREDENTIAL_BYTES_MAX} bytes");
-        return Err(Problem::invalid(vec![FieldError::new("", message)]));
-    }
-    let attempt = SignInAttempt {
+    let given = Given {
         name: form.name,
         password: form.password.map(|password| password.0),
         totp: form.totp.map(|totp| totp.0),
+        token: form.token.map(|token| token.0),
         continuation: form.continuation,
-        source: via.source,
     };
-    let (user, name) = match state.sign_in().sign_in(attempt).await {
-        SignInOutcome::Accepted { user, name } => (user, name),
-        SignInOutcome::Challenge { prompt, continuation } => {
-            let challenge = Json(AccessChallenge { prompt, continuation });
-            return Ok((StatusCode::ACCEPTED, challenge).into_response());
-        }
-        SignInOutcome::Refused => {
-            let reason = Reason::SignInRefused;
-            return Err(Problem::new(reason, reason.title()));
-        }
-        SignInOutcome::TooMany { retry_after_s } => {
-            let detail = "Too many attempts: wait";
-            return Err(Problem::new(Reason::TooManyRequests, detail).retry_after(retry_after_s));
-        }
-        SignInOutcome::Unavailable { retry_after_s } => {
-            let detail = "Nobody can be signed in now: try again";
-            return Err(Problem::new(Reason::Overloaded, detail).retry_after(retry_after_s));
+    let (user, name, proved) = match given.judge(&state, via.source, &chain, BY).await? {
+        Judged::In { user, name, proved } => (user, name, proved),
+        Judged::Challenge(challenge) => {
+            return Ok((StatusCode::ACCEPTED, Json(challenge)).into_response());
         }
     };
     let actor = Actor { name: format!("user:{name}"), role: None, user: Some(user) };
-    let granted = directory.grant_access(&actor, &user.to_string(), form.device).await?;
-    state.hub().publish(state.now(), Kind::SignInAccepted, name, json!({"by": "access"}));
+    let granted = directory.grant_signed_in(&actor, &user.to_string(), form.device, proved).await?;
+    state.hub().publish(state.now(), Kind::SignInAccepted, name, json!({ "by": BY }));
     Ok(Json(granted).into_response())
 }
 

@@ -12,10 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
+use crate::api::credentials::{Chain, ChallengeState, Given, Judged, refused};
 use crate::api::gatekeeper::{Door, Via, cookie, cookie_name};
 use crate::api::logins::{AGE_MS_MAX, Login, Secret, hex};
-use crate::api::problem::FieldError;
-use crate::api::sign_in::{SignInAttempt, SignInOutcome};
 use crate::api::{ApiState, Caller, Need, Part, Problem, Reason, StrictJson, Who};
 use crate::events::Kind;
 use crate::store::ids::{Timestamp, UserId};
@@ -27,6 +26,9 @@ const NEEDS: &[Need] = &[
     Need::new("DELETE", "/api/v1/session", Who::SignedIn, "session:write"),
 ];
 
+/// What events say signed somebody in here.
+const BY: &str = "api";
+
 pub(super) fn part() -> Part {
     Part { router: OpenApiRouter::new().routes(routes!(begin, show, end)), needs: NEEDS }
 }
@@ -35,9 +37,10 @@ pub(super) fn part() -> Part {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SignInInput {
-    /// Name of the user.
+    /// Name of the user; may be left out if a token or a client certificate says it.
+    #[serde(default)]
     #[schema(max_length = 64, example = "anna")]
-    name: String,
+    name: Option<String>,
     /// Password.
     #[serde(default)]
     #[schema(max_length = 1024)]
@@ -46,6 +49,10 @@ struct SignInInput {
     #[serde(default)]
     #[schema(max_length = 64)]
     totp: Option<String>,
+    /// Access token (JWT) of an issuer that the configuration names.
+    #[serde(default)]
+    #[schema(max_length = 8192)]
+    token: Option<String>,
     /// `continuation` of the challenge before.
     #[serde(default)]
     #[schema(max_length = 512)]
@@ -67,18 +74,10 @@ struct SignedIn {
     ends_at: Option<Timestamp>,
 }
 
-/// One more factor is needed
-#[derive(Debug, Serialize, ToSchema)]
-struct ChallengeState {
-    /// What to ask the person for.
-    prompt: String,
-    /// To be sent back with the answer.
-    continuation: String,
-}
-
 /// Sign in
 ///
-/// Sets a cookie that no script can read. Every refusal is the same, whatever is wrong.
+/// Sets a cookie that no script can read. A client certificate is taken from the connection. Every
+/// refusal is the same, whatever is wrong; only what is wrong with a certificate is told.
 #[utoipa::path(post, path = "/api/v1/session", operation_id = "signIn", tag = "session",
     request_body = SignInInput,
     responses(
@@ -88,44 +87,35 @@ struct ChallengeState {
 async fn begin(
     State(state): State<ApiState>,
     Extension(via): Extension<Via>,
+    chain: Chain,
     StrictJson(input): StrictJson<SignInInput>,
 ) -> Result<Response, Problem> {
-    check_lengths(&input)?;
-    let name = input.name.clone();
-    let attempt = SignInAttempt {
+    let given = Given {
         name: input.name,
         password: input.password.map(Zeroizing::new),
         totp: input.totp.map(Zeroizing::new),
+        token: input.token.map(Zeroizing::new),
         continuation: input.continuation,
-        source: via.source,
     };
-    let (user, name) = match state.sign_in().sign_in(attempt).await {
-        SignInOutcome::Accepted { user, name } => (user, name),
-        SignInOutcome::Challenge { prompt, continuation } => {
-            let challenge = ChallengeState { prompt, continuation };
+    let (user, name, proved) = match given.judge(&state, via.source, &chain, BY).await? {
+        Judged::In { user, name, proved } => (user, name, proved),
+        Judged::Challenge(challenge) => {
             return Ok((StatusCode::ACCEPTED, Json(challenge)).into_response());
-        }
-        SignInOutcome::Refused => return Err(refused(&state, name)),
-        SignInOutcome::TooMany { retry_after_s } => {
-            let detail = "Too many attempts: wait";
-            return Err(Problem::new(Reason::TooManyRequests, detail).retry_after(retry_after_s));
-        }
-        SignInOutcome::Unavailable { retry_after_s } => {
-            let detail = "Nobody can be signed in now: try again";
-            return Err(Problem::new(Reason::Overloaded, detail).retry_after(retry_after_s));
         }
     };
     let account = state.accounts().by_id(user).await?;
     let account = account.filter(|account| account.may_enter(state.now()));
-    let Some(account) = account else { return Err(refused(&state, name)) };
+    let Some(account) = account else {
+        return Err(refused(&state, name, BY, Reason::SignInRefused));
+    };
     let (secret, csrf) = (random()?, random()?);
     let begun = state
         .logins()
-        .begin((user, name.clone(), account.password_print), &secret, csrf, state.now())
+        .begin((user, name.clone(), account.password_print), proved, &secret, csrf, state.now())
         .cloned();
     let login = begun
         .map_err(|error| Problem::new(Reason::Overloaded, error.to_string()).retry_after(60))?;
-    state.hub().publish(state.now(), Kind::SignInAccepted, name.clone(), json!({ "by": "api" }));
+    state.hub().publish(state.now(), Kind::SignInAccepted, name.clone(), json!({ "by": BY }));
     let shown = SignedIn {
         actor: format!("user:{name}"),
         user: Some(user),
@@ -135,27 +125,6 @@ async fn begin(
     };
     let cookie = set_cookie(via.door, &Zeroizing::new(hex(&secret)), AGE_MS_MAX / 1000)?;
     Ok(([(header::SET_COOKIE, cookie)], Json(shown)).into_response())
-}
-
-fn check_lengths(input: &SignInInput) -> Result<(), Problem> {
-    let longer = |text: Option<&String>, most: usize| text.is_some_and(|text| text.len() > most);
-    let most = [
-        ("/name", Some(&input.name), 64),
-        ("/password", input.password.as_ref(), 1024),
-        ("/totp", input.totp.as_ref(), 64),
-        ("/continuation", input.continuation.as_ref(), 512),
-    ];
-    let errors: Vec<FieldError> = most
-        .iter()
-        .filter(|(_, text, most)| longer(*text, *most))
-        .map(|(pointer, _, most)| FieldError::new(*pointer, format!("may have {most} bytes")))
-        .collect();
-    if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
-}
-
-fn refused(state: &ApiState, name: String) -> Problem {
-    state.hub().publish(state.now(), Kind::SignInRefused, name, json!({ "by": "api" }));
-    Problem::new(Reason::SignInRefused, Reason::SignInRefused.title())
 }
 
 fn random() -> Result<Secret, Problem> {

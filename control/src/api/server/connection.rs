@@ -23,6 +23,7 @@ use super::bounds::{Bounds, Census};
 use super::patient::Patient;
 use super::tls::Tls;
 use crate::api::caller::Source;
+use crate::api::credentials::Chain;
 use crate::api::gatekeeper::{Door, Via};
 use crate::api::state::SourceKey;
 
@@ -47,7 +48,7 @@ impl Host {
     pub(super) async fn unix(&self, stream: UnixStream) -> io::Result<()> {
         let uid = stream.peer_cred()?.uid();
         let via = Via { door: Door::Unix, source: Source::Unix { uid } };
-        self.converse(stream, via).await
+        self.converse(stream, via, Chain::default()).await
     }
 
     /// Talks to a client of a TCP door in a task of its own, or turns it away.
@@ -62,13 +63,16 @@ impl Host {
         let acceptor = tls.map(Tls::acceptor);
         tokio::task::spawn_local(async move {
             let host = &place.host;
+            let plain = Via { door: Door::Loopback, source };
             let done = match acceptor {
-                None => host.converse(stream, Via { door: Door::Loopback, source }).await,
+                None => host.converse(stream, plain, Chain::default()).await,
                 Some(acceptor) => {
                     let shaken = tokio::time::timeout(host.bounds.head, acceptor.accept(stream));
                     match shaken.await {
                         Ok(Ok(stream)) => {
-                            host.converse(stream, Via { door: Door::Https, source }).await
+                            let chain = stream.get_ref().1.peer_certificates();
+                            let chain = Chain(chain.unwrap_or_default().into());
+                            host.converse(stream, Via { door: Door::Https, source }, chain).await
                         }
                         Ok(Err(error)) => Err(error),
                         Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -96,10 +100,12 @@ impl Host {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
         via: Via,
+        chain: Chain,
     ) -> io::Result<()> {
         let _talk = Talk::begin(self);
         let router = self.router.clone();
-        let service = service_fn(move |request| answer(router.clone(), request, via));
+        let service =
+            service_fn(move |request| answer(router.clone(), request, via, chain.clone()));
         let stream = TokioIo::new(Patient::new(stream, self.bounds.stall));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -124,9 +130,11 @@ async fn answer(
     router: Router,
     request: hyper::Request<Incoming>,
     via: Via,
+    chain: Chain,
 ) -> Result<Response, Infallible> {
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(via);
+    request.extensions_mut().insert(chain);
     router.oneshot(request).await
 }
 

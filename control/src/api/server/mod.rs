@@ -8,6 +8,7 @@
 
 pub mod bounds;
 mod connection;
+pub mod holders;
 mod patient;
 #[cfg(test)]
 mod tests;

@@ -16,9 +16,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
+use super::holders::{Clients, HoldsKey};
+use crate::auth::certificate::{Expiry, Kind};
 use crate::failure::{Failure, Status};
 use crate::keys;
+use crate::store::ids::Timestamp;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -41,14 +45,22 @@ pub struct TlsFiles {
 /// Certificate and key in use.
 pub struct Tls {
     files: TlsFiles,
+    clients: Clients,
     in_use: Mutex<InUse>,
 }
 
 struct InUse {
-    config: Arc<ServerConfig>,
-    fingerprint: String,
+    loaded: Loaded,
     /// What the files looked like when they were read, whether or not they could be used.
     seen: Seen,
+}
+
+/// What was read, ready for use.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    fingerprint: String,
+    /// From when to when the certificate is good.
+    life: (Timestamp, Timestamp),
 }
 
 /// Inode, size and time of change of both files.
@@ -65,10 +77,11 @@ impl Tls {
     ///
     /// # Errors
     /// Files that cannot be read, or do not belong together.
-    pub fn load(files: TlsFiles) -> Result<Self, Failure> {
+    pub fn load(files: TlsFiles, clients: Clients) -> Result<Self, Failure> {
         let seen = look(&files)?;
-        let (config, fingerprint) = read(&files)?;
-        Ok(Self { files, in_use: Mutex::new(InUse { config, fingerprint, seen }) })
+        let loaded = read(&files, clients)?;
+        let in_use = Mutex::new(InUse { loaded, seen });
+        Ok(Self { files, clients, in_use })
     }
 
     /// Reads the self-made certificate in `folder`, or makes it for `names` (host names and
@@ -84,19 +97,26 @@ impl Tls {
         if !files.certificate.exists() || !files.key.exists() {
             make(&files, names, year)?;
         }
-        Self::load(files)
+        Self::load(files, Clients::NotAsked)
     }
 
     /// SHA-256 of the certificate, as browsers show it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.lock().fingerprint.clone()
+        self.lock().loaded.fingerprint.clone()
+    }
+
+    /// When the certificate ends.
+    #[must_use]
+    pub fn expiry(&self, now: Timestamp) -> Expiry {
+        let name = self.files.certificate.display().to_string();
+        Expiry::of(Kind::Api, name, self.lock().loaded.life, now)
     }
 
     /// For the next connection.
     #[must_use]
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.lock().config))
+        TlsAcceptor::from(Arc::clone(&self.lock().loaded.config))
     }
 
     /// Reads the files again if they look different; true if they are in use now.
@@ -108,12 +128,10 @@ impl Tls {
         if self.lock().seen == seen {
             return Ok(false);
         }
-        let read = read(&self.files);
+        let read = read(&self.files, self.clients);
         let mut in_use = self.lock();
         in_use.seen = seen;
-        let (config, fingerprint) = read?;
-        in_use.config = config;
-        in_use.fingerprint = fingerprint;
+        in_use.loaded = read?;
         Ok(true)
     }
 
@@ -161,7 +179,7 @@ fn look(files: &TlsFiles) -> Result<Seen, Failure> {
     Ok([look(&files.certificate)?, look(&files.key)?])
 }
 
-fn read(files: &TlsFiles) -> Result<(Arc<ServerConfig>, String), Failure> {
+fn read(files: &TlsFiles, clients: Clients) -> Result<Loaded, Failure> {
     let wrong = |path: &Path, why: &dyn std::fmt::Display| {
         let message = format!("{} cannot be used: {why}", path.display());
         Failure::new(Status::Config, message)
@@ -174,15 +192,24 @@ fn read(files: &TlsFiles) -> Result<(Arc<ServerConfig>, String), Failure> {
     };
     let fingerprint = Sha256::digest(first);
     let fingerprint: Vec<String> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
+    let (_, parsed) =
+        X509Certificate::from_der(first).map_err(|error| wrong(&files.certificate, &error))?;
+    let moment = |time: ASN1Time| Timestamp(time.timestamp().saturating_mul(1000));
+    let validity = parsed.validity();
+    let life = (moment(validity.not_before), moment(validity.not_after));
     let key =
         PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong(&files.key, &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
+        .map(|builder| match clients {
+            Clients::NotAsked => builder.with_no_client_auth(),
+            Clients::Asked => builder.with_client_cert_verifier(Arc::new(HoldsKey(provider))),
+        })
+        .and_then(|builder| builder.with_single_cert(chain, key));
     let mut config = config.map_err(|error| wrong(&files.certificate, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((Arc::new(config), fingerprint.join(":")))
+    Ok(Loaded { config: Arc::new(config), fingerprint: fingerprint.join(":"), life })
 }
 
 fn make(files: &TlsFiles, names: Vec<String>, year: i32) -> Result<(), Failure> {

@@ -35,6 +35,10 @@ pub use trust::Kind;
 pub const CHAIN_MAX: usize = 10;
 /// Bytes of one.
 pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
+/// How long before its end something should be renewed.
+pub const NOTICE_DAYS: i64 = 14;
+
+const DAY_MS: i64 = 86_400_000;
 
 /// What certificates may be signed with: nothing below SHA-256, RSA from 2048 bits, curves from
 /// 256.
@@ -102,6 +106,22 @@ pub struct Expiry {
     pub name: String,
     /// Whole days left; negative if it is over.
     pub days_left: i64,
+    /// When it ends.
+    pub ends: Timestamp,
+    /// Whether it is time to renew it: [`NOTICE_DAYS`] before its end, or in the last quarter of a
+    /// life that is shorter, as lists have that are made every few days.
+    pub is_near: bool,
+}
+
+impl Expiry {
+    /// Of something that is good from one moment to another.
+    #[must_use]
+    pub fn of(kind: Kind, name: String, life: (Timestamp, Timestamp), now: Timestamp) -> Self {
+        let (begins, ends) = life;
+        let notice = (NOTICE_DAYS * DAY_MS).min(ends.since(begins) / 4);
+        let is_near = ends.since(now) < notice.max(0) || ends <= now;
+        Self { kind, name, days_left: days(ends, now), ends, is_near }
+    }
 }
 
 /// The back end of client certificates.
@@ -155,13 +175,10 @@ impl Certificates {
     #[must_use]
     pub fn expiries(&self, now: Timestamp) -> Vec<Expiry> {
         let trust = self.trust();
-        let expiry = |(kind, name, end): &(Kind, String, Timestamp)| Expiry {
-            kind: *kind,
-            name: name.clone(),
-            days_left: days(*end, now),
-        };
-        let mut expiries: Vec<Expiry> = trust.ends.iter().map(expiry).collect();
-        expiries.sort_by_key(|expiry| expiry.days_left);
+        let all = trust.lives.iter();
+        let mut expiries: Vec<Expiry> =
+            all.map(|(kind, name, life)| Expiry::of(*kind, name.clone(), *life, now)).collect();
+        expiries.sort_by_key(|expiry| expiry.ends);
         expiries
     }
 
@@ -259,7 +276,7 @@ pub fn days_left(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<i64
 }
 
 const fn days(end: Timestamp, now: Timestamp) -> i64 {
-    end.since(now).div_euclid(86_400_000)
+    end.since(now).div_euclid(DAY_MS)
 }
 
 /// What an error of the validation means. What is not named is a chain that convinces nobody.

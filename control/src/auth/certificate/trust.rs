@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
 use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
-use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
+use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer as _, X509Certificate};
 
 use crate::store::records::Timestamp;
 
@@ -28,7 +28,8 @@ const COUNT_MAX: usize = 256;
 pub(super) struct Trust {
     pub(super) anchors: Vec<TrustAnchor<'static>>,
     pub(super) lists: Vec<CertRevocationList<'static>>,
-    pub(super) ends: Vec<(Kind, String, Timestamp)>,
+    /// When each began and when it ends.
+    pub(super) lives: Vec<(Kind, String, (Timestamp, Timestamp))>,
     seen: Vec<Mark>,
 }
 
@@ -39,8 +40,33 @@ pub enum Kind {
     Authority,
     /// A revocation list: its next update is due then.
     RevocationList,
-    /// A client's certificate.
-    Client,
+    /// The certificate of our own HTTPS door.
+    Api,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Authority, Self::RevocationList, Self::Api];
+
+    /// The word in metrics and events.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Authority => "authority",
+            Self::RevocationList => "revocation_list",
+            Self::Api => "api",
+        }
+    }
+
+    /// What it is, for people.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Authority => "authority of client certificates",
+            Self::RevocationList => "list of revoked certificates of",
+            Self::Api => "certificate of the API in",
+        }
+    }
 }
 
 /// How a file looked.
@@ -96,8 +122,9 @@ impl Trust {
     fn add_authority(&mut self, der: &CertificateDer<'_>) -> Result<(), String> {
         let anchor = anchor_from_trusted_cert(der).map_err(|error| error.to_string())?;
         let (_, parsed) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
-        let end = Timestamp(parsed.validity().not_after.timestamp().saturating_mul(1000));
-        self.ends.push((Kind::Authority, parsed.subject().to_string(), end));
+        let validity = parsed.validity();
+        let life = (moment(&validity.not_before), moment(&validity.not_after));
+        self.lives.push((Kind::Authority, parsed.subject().to_string(), life));
         self.anchors.push(anchor.to_owned());
         Ok(())
     }
@@ -107,11 +134,15 @@ impl Trust {
         let (_, parsed) =
             CertificateRevocationList::from_der(der).map_err(|error| error.to_string())?;
         let next = parsed.next_update().ok_or("the list does not say when the next one comes")?;
-        let end = Timestamp(next.timestamp().saturating_mul(1000));
-        self.ends.push((Kind::RevocationList, parsed.issuer().to_string(), end));
+        let life = (moment(&parsed.last_update()), moment(&next));
+        self.lives.push((Kind::RevocationList, parsed.issuer().to_string(), life));
         self.lists.push(CertRevocationList::Owned(list));
         Ok(())
     }
+}
+
+fn moment(time: &ASN1Time) -> Timestamp {
+    Timestamp(time.timestamp().saturating_mul(1000))
 }
 
 fn look(authorities: &Path, lists: &[PathBuf]) -> Vec<Mark> {

@@ -12,7 +12,7 @@ use crate::auth::flow::{Flow, Next};
 use crate::auth::lane::Place;
 use crate::auth::name;
 use crate::auth::people::{Found, Person};
-use crate::auth::reason::Reason;
+use crate::auth::reason::{Reason, Told};
 use crate::store::records::{Factor, Timestamp, UserState};
 
 /// What a name that cannot be one is looked up as. No user can have it.
@@ -186,7 +186,11 @@ impl Walker<'_> {
             return Answer::Refused(reason);
         }
         let answer = self.ask_back_end(factor, name, person.clone(), state).await;
-        if matches!(&answer, Answer::Refused(reason) if reason.is_trouble()) {
+        // Trouble says nothing about the user; nor does what a certificate or a token is worth by
+        // itself, and that must sound the same whether or not there is such a user.
+        if matches!(&answer, Answer::Refused(reason)
+            if reason.is_trouble() || reason.told() != Told::Wrong)
+        {
             return answer;
         }
         let standing = standing(person.as_deref(), is_locked_out, now);
@@ -258,8 +262,11 @@ impl Walker<'_> {
             return Err(reason.into());
         }
         let person = person.ok_or(Reason::UserUnknown)?;
-        let (factors, mut attributes) = flow.finish().ok_or(Reason::CredentialMissing)?;
-        attributes.add(Attributes { valid_until: person.expires_at, ..Attributes::default() });
+        let (factors, attributes) = flow.finish().ok_or(Reason::CredentialMissing)?;
+        if person.factors.iter().any(|factor| !factors.contains(factor)) {
+            // The policy has come to ask for more while this was half done.
+            return Err(Reason::ChallengeUnknown.into());
+        }
         let (user, name) = (person.id, person.name.clone());
         Ok(Outcome::Accepted(Identity { user, name, factors, attributes }))
     }

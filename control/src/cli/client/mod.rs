@@ -113,6 +113,14 @@ impl Client {
                 http = http.add_root_certificate(authority);
             }
         }
+        if let Some(pem) = &target.identity {
+            let identity = reqwest::Identity::from_pem(pem).map_err(|error| {
+                let why = root_of(&error);
+                let message = format!("--cert and --key cannot be used ({why}): give PEM files");
+                Failure::new(Status::Usage, message)
+            })?;
+            http = http.identity(identity);
+        }
         let http = http.build().map_err(|error| broken(&error))?;
         let Target { base, token, place, .. } = target;
         Ok(Self { runtime, http, base, token, place })

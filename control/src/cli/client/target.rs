@@ -20,6 +20,8 @@ use crate::stats;
 
 /// Longest token that is read from a file, in bytes; ours have a third of it.
 const TOKEN_BYTES_MAX: u64 = 256;
+/// Longest access token of somebody who signs in, in bytes; the API takes as much.
+const PRESENTED_BYTES_MAX: u64 = 8192;
 /// Longest file of certificates, in bytes: the roots of a whole system have a quarter of it.
 const AUTHORITY_BYTES_MAX: u64 = 1 << 20;
 
@@ -65,6 +67,8 @@ pub(crate) struct Target {
     pub(super) token: Option<Zeroizing<String>>,
     /// PEM.
     pub(super) authority: Option<Vec<u8>>,
+    /// PEM of a client certificate and its key.
+    pub(super) identity: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Target {
@@ -79,6 +83,51 @@ impl ConnectArgs {
     pub(crate) fn target(&self) -> Result<Target, Failure> {
         self.at_most_one()?;
         let token = self.token(env::var_os("RINGWAY_TOKEN"))?;
+        if self.api.is_some() && token.is_none() {
+            let message = "A gateway elsewhere wants a token: give --token-file, or set \
+                           $RINGWAY_TOKEN (\"ringway token add\" makes one)";
+            return Err(Failure::new(Status::Usage, message));
+        }
+        self.place(token)
+    }
+
+    /// As [`Self::target`], for somebody who signs in: without a token of the API, and with a
+    /// client certificate and its key if there are files of them.
+    pub(crate) fn target_for_sign_in(
+        &self,
+        identity: Option<(&PathBuf, &PathBuf)>,
+    ) -> Result<Target, Failure> {
+        let mut target = self.place(None)?;
+        if let Some((certificate, key)) = identity {
+            if !target.base.starts_with("https://") {
+                let message = "--cert is about HTTPS: it needs --api https://HOST as well";
+                return Err(Failure::new(Status::Usage, message));
+            }
+            let read = |file: &PathBuf| {
+                let bytes = read_bounded(file, AUTHORITY_BYTES_MAX).map(Zeroizing::new);
+                bytes.map_err(|error| Failure::file("read", file, &error))
+            };
+            let (key, certificate) = (read(key)?, read(certificate)?);
+            target.identity = Some(Zeroizing::new([&key[..], b"\n", &certificate[..]].concat()));
+        }
+        Ok(target)
+    }
+
+    /// The access token (JWT) that somebody who signs in presents.
+    pub(crate) fn presented_token(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        if self.token.is_some() {
+            let message = "An access token is given with --token-file";
+            return Err(Failure::new(Status::Usage, message));
+        }
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let bytes = read_bounded(file, PRESENTED_BYTES_MAX).map(Zeroizing::new);
+        let bytes = bytes.map_err(|error| Failure::file("read the token in", file, &error))?;
+        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+        Ok(Some(Zeroizing::new(text)))
+    }
+
+    fn place(&self, token: Option<Zeroizing<String>>) -> Result<Target, Failure> {
+        self.at_most_one()?;
         let read = |file: &PathBuf| {
             let text = read_bounded(file, AUTHORITY_BYTES_MAX);
             text.map_err(|error| Failure::file("read the certificates", file, &error))
@@ -86,12 +135,8 @@ impl ConnectArgs {
         let authority = self.ca.as_ref().map(read).transpose()?;
         if let Some(url) = &self.api {
             let base = address(url)?;
-            if token.is_none() {
-                let message = "A gateway elsewhere wants a token: give --token-file, or set \
-                               $RINGWAY_TOKEN (\"ringway token add\" makes one)";
-                return Err(Failure::new(Status::Usage, message));
-            }
-            return Ok(Target { socket: None, place: base.clone(), base, token, authority });
+            let (socket, place, identity) = (None, base.clone(), None);
+            return Ok(Target { socket, base, place, token, authority, identity });
         }
         if authority.is_some() {
             let message = "--ca is about HTTPS: it needs --api https://HOST as well";
@@ -100,7 +145,7 @@ impl ConnectArgs {
         let socket = self.socket_path()?;
         let place = socket.display().to_string();
         let base = "http://localhost".to_owned();
-        Ok(Target { socket: Some(socket), base, place, token, authority })
+        Ok(Target { socket: Some(socket), base, place, token, authority, identity: None })
     }
 
     /// The gateway is named once.

@@ -4,6 +4,7 @@
 //! as a table, as the API's own JSON (`--json`), or as names for other commands (`--quiet`). What
 //! is allowed is the gateway's to say. [`Desk`] is what every command works with.
 
+pub(crate) mod access;
 pub(crate) mod audit;
 pub(crate) mod ban;
 pub(crate) mod changes;
@@ -33,7 +34,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::client::target::ConnectArgs;
+use super::client::target::{ConnectArgs, Target};
 use super::client::{Answer, Body, Client, Extra};
 use super::show;
 use super::table::{Table, facts};
@@ -98,7 +99,12 @@ pub(crate) struct Desk {
 impl Common {
     /// Finds the gateway. Nothing is sent yet.
     pub(crate) fn desk(&self) -> Result<Desk, Failure> {
-        Ok(Desk { client: Client::new(self.connect.target()?)?, show: self.show })
+        self.desk_at(self.connect.target()?)
+    }
+
+    /// The gateway there. Nothing is sent yet.
+    pub(crate) fn desk_at(&self, target: Target) -> Result<Desk, Failure> {
+        Ok(Desk { client: Client::new(target)?, show: self.show })
     }
 }
 

@@ -51,6 +51,11 @@ impl Columns {
         self.maybe_text()?.ok_or_else(|| self.damaged("text"))
     }
 
+    pub(crate) fn blob(&mut self) -> Result<Vec<u8>, StoreError> {
+        let blob = self.maybe_blob()?;
+        blob.ok_or_else(|| self.damaged("bytes"))
+    }
+
     pub(crate) fn maybe_blob(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         match self.next()? {
             Value::Blob(bytes) => Ok(Some(bytes)),

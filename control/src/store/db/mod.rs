@@ -10,6 +10,7 @@
 mod access;
 mod audit;
 mod bans;
+mod certificates;
 mod changes;
 mod columns;
 mod configs;

@@ -21,9 +21,9 @@ use crate::api::state::Allowances;
 use crate::api::{ApiState, Parts, SignIn, SignInAttempt, SignInOutcome, Source, router};
 use crate::directory::input::NewToken;
 use crate::directory::tests::{Desk, root};
-use crate::directory::{Directory, Refusal};
+use crate::directory::{Directory, Proved, Refusal};
 use crate::keys::SystemRandom;
-use crate::store::records::Role;
+use crate::store::records::{Factor, Role};
 
 /// The API over a directory with `chief` (administrator), `olga` (operator), `vera` (viewer) and
 /// `nora`, who has no role.
@@ -154,14 +154,15 @@ impl SignIn for ByPassword {
     fn sign_in(&self, attempt: SignInAttempt) -> Later<SignInOutcome> {
         let directory = self.0.clone();
         Box::pin(async move {
-            let Ok(user) = directory.user(&attempt.name).await else {
+            let Ok(user) = directory.user(&attempt.name.unwrap_or_default()).await else {
                 return SignInOutcome::Refused;
             };
             let id = user.id;
             let secrets = directory.store().read(move |db| db.user_secrets(id)).await.unwrap();
             let given = attempt.password.map(|password| format!("plain:{}", *password));
             if given.is_some() && given == secrets.password_hash {
-                SignInOutcome::Accepted { user: user.id, name: user.name }
+                let proved = Proved::of(vec![Factor::Password]);
+                SignInOutcome::Accepted { user: user.id, name: user.name, proved }
             } else {
                 SignInOutcome::Refused
             }

@@ -1,0 +1,269 @@
+//! Who is let in by what, what the others are told, and what a revocation ends.
+
+use super::*;
+use crate::access::Stand;
+use crate::access::people::Out;
+use crate::directory::input::{Patch, PolicyPatch};
+use crate::gateway::fake_cores::on_control_thread;
+
+const NONE: (u16, &str, &str) = (401, "certificate-missing", "no certificate provided");
+const INVALID: (u16, &str, &str) = (401, "certificate-invalid", "certificate validation failed");
+const REVOKED: (u16, &str, &str) = (401, "certificate-revoked", "certificate revoked");
+const REFUSED: &str = "sign-in-refused";
+
+#[test]
+fn a_certificate_lets_in_and_what_is_wrong_with_one_is_told_in_three_sentences() {
+    on_control_thread(async {
+        let world = World::new("certificates").await;
+        let device = world.user("ann", &[Factor::Certificate]).await;
+        let ca = &world.authority;
+        for name in ["ann", "taken-back"] {
+            ca.issue(name, "ann");
+        }
+        let times = ["-startdate", "20200101000000Z", "-enddate", "20210101000000Z"];
+        ca.issue_for("expired", "ann", "client", &times);
+        ca.issue_for("server", "ann", "server", &[]);
+        ca.issue("somebody", "nobody-here");
+        ca.revoke("taken-back");
+        ca.publish();
+        let stranger = Authority::new(&world.folder.path().join("stranger"), "Crew CA");
+        stranger.issue("stranger", "ann");
+        for ending in ["pem", "key"] {
+            std::fs::copy(stranger.file("stranger", ending), ca.file("stranger", ending)).unwrap();
+        }
+        // Each from an address of its own: one that fails so often is kept out.
+        let sources = std::cell::Cell::new(0_u8);
+        let refused = async |path: &str, certificate: Option<&str>, name: Option<&str>| {
+            sources.set(sources.get() + 1);
+            let source = format!("127.0.7.{}", sources.get());
+            let body = name.map_or_else(|| json!({}), |name| json!({ "name": name }));
+            world.curl(path, certificate, &body, &["--interface", &source]).await
+        };
+        // The gateway hears of the new list by itself; until then the certificate is good.
+        let path = "/api/v1/session";
+        let begun = Instant::now();
+        while refused(path, Some("taken-back"), None).await.status == 200 {
+            assert!(begun.elapsed() < SOON, "the new list is not read");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for path in ["/api/v1/session", "/api/v1/access/sign-in"] {
+            for name in [Some("ann"), None] {
+                assert_eq!(refused(path, None, name).await.problem(), NONE);
+                for wrong in ["stranger", "expired", "server"] {
+                    let told = refused(path, Some(wrong), name).await;
+                    assert_eq!(told.problem(), INVALID, "{wrong} {name:?}");
+                }
+                assert_eq!(refused(path, Some("taken-back"), name).await.problem(), REVOKED);
+            }
+            let foreign = refused(path, Some("somebody"), Some("ann")).await;
+            assert_eq!(foreign.problem().1, REFUSED, "a good one of somebody else");
+        }
+        assert!(!world.is_peer(&device));
+        let granted = world.access(Some("ann"), json!({})).await;
+        assert_eq!(names(&granted), ["laptop"]);
+        until(|| world.is_peer(&device)).await;
+        let session = world.post("/api/v1/session", Some("ann"), &json!({ "name": "ann" })).await;
+        assert_eq!(session.body["actor"], "user:ann", "{session:?}");
+    });
+}
+
+#[test]
+fn a_revocation_ends_the_access_that_the_certificate_gave_and_no_other() {
+    on_control_thread(async {
+        let world = World::new("revocation").await;
+        let (ann, bob) = (
+            world.user("ann", &[Factor::Certificate]).await,
+            world.user("bob", &[Factor::Certificate]).await,
+        );
+        let carl = world.user("carl", &[Factor::Password]).await;
+        for name in ["ann", "bob"] {
+            world.authority.issue(name, name);
+            assert_eq!(names(&world.access(Some(name), json!({})).await), ["laptop"]);
+        }
+        // A certificate that the policy does not ask for does not carry the access.
+        let by_password = json!({ "name": "carl", "password": PASSWORD });
+        assert_eq!(names(&world.access(Some("ann"), by_password).await), ["laptop"]);
+        until(|| [&ann, &bob, &carl].iter().all(|device| world.is_peer(device))).await;
+        let jar = world.folder.path().join("cookies");
+        let jar = jar.to_str().unwrap();
+        let keep = ["--cookie-jar", jar];
+        let login = world.curl("/api/v1/session", Some("ann"), &json!({}), &keep).await;
+        let csrf = format!("X-CSRF-Token: {}", login.body["csrf_token"].as_str().unwrap());
+        let with_login = ["--cookie", jar, "--header", &csrf];
+        let renewed = world.curl("/api/v1/access", None, &json!({}), &with_login).await;
+        assert_eq!(names(&renewed), ["laptop"]);
+        let hub = world.people.reached.api.borrow().as_ref().unwrap().hub().clone();
+        let mut events = hub.listen();
+        world.authority.revoke("ann");
+        world.authority.publish();
+        until(|| !world.is_peer(&ann)).await;
+        let why = Stand::Out(Out::CertificateRevoked);
+        assert_eq!(world.service().stand(ann.id), Some(why));
+        assert!(world.is_peer(&bob) && world.is_peer(&carl));
+        let again = world.curl("/api/v1/access", None, &json!({}), &with_login).await;
+        assert_eq!(again.problem().1, "unauthenticated", "the login is over too");
+        let refused = world.access(Some("ann"), json!({})).await;
+        assert_eq!(refused.problem(), REVOKED);
+        // Told, entered, and kept for the next process.
+        let mut told = Vec::new();
+        until(|| {
+            while let Some(heard) = events.try_next() {
+                let Heard::Event(event) = heard else { continue };
+                if event.kind == Kind::AccessEnded {
+                    told.push((event.subject.clone(), event.detail["reason"].clone()));
+                }
+            }
+            !told.is_empty()
+        })
+        .await;
+        assert_eq!(told, [("ann/laptop".to_owned(), json!("certificate_revoked"))]);
+        let (id, store, begun) = (ann.id, world.directory().store().clone(), Instant::now());
+        loop {
+            let entered = store.read(move |db| {
+                let audit = db.audit(&Default::default(), &Default::default())?;
+                Ok((db.device(id)?, audit.items))
+            });
+            let (device, audit) = entered.await.unwrap();
+            let ended = audit.iter().find(|entry| entry.action == "access.ended");
+            if let Some(ended) = ended {
+                assert_eq!((&*ended.actor, &*ended.object), ("gateway", &*id.to_string()));
+                assert_eq!(ended.detail["reason"], "certificate_revoked");
+                assert!(device.access_until.is_some_and(|until| until <= now()));
+                break;
+            }
+            assert!(begun.elapsed() < SOON, "nothing is entered");
+        }
+    });
+}
+
+#[test]
+fn a_token_lets_in_for_as_long_as_it_lasts_and_every_wrong_one_is_refused_alike() {
+    on_control_thread(async {
+        let world = World::new("token").await;
+        let device = world.user("ann", &[Factor::Token]).await;
+        world.user("bob", &[Factor::Token]).await;
+        let body = json!({ "token": world.token("ann", 600) });
+        let granted = world.access(None, body).await;
+        assert_eq!(names(&granted), ["laptop"]);
+        let until_at: Timestamp = granted.body["until"].as_str().unwrap().parse().unwrap();
+        let left = until_at.since(now());
+        assert!((500_000..=600_000).contains(&left), "no longer than the token: {left}");
+        until(|| world.is_peer(&device)).await;
+        let named = json!({ "name": "ann", "token": world.token("ann", 600) });
+        assert_eq!(world.post("/api/v1/session", None, &named).await.status, 200);
+        let cut = world.token("ann", 600);
+        let mut sources = 0;
+        for body in [
+            json!({ "name": "bob", "token": world.token("ann", 600) }),
+            json!({ "token": world.token("ann", -600) }),
+            json!({ "token": world.token("nobody-here", 600) }),
+            json!({ "token": &cut[..cut.len() - 4] }),
+            json!({ "name": "ann", "token": "x" }),
+            json!({ "name": "ann", "password": PASSWORD, "totp": code() }),
+        ] {
+            for path in ["/api/v1/session", "/api/v1/access/sign-in"] {
+                sources += 1;
+                let source = format!("127.0.8.{sources}");
+                let answer = world.curl(path, None, &body, &["--interface", &source]).await;
+                let asked = answer.body["factor"].as_str();
+                match answer.status {
+                    // Whoever names itself is asked for what the policy wants, and whom nobody
+                    // knows for what the default wants.
+                    202 => assert!(body["token"].is_null() || asked == Some("password")),
+                    _ => assert_eq!(answer.problem().1, REFUSED, "{body}"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn factors_are_asked_for_one_after_the_other_with_a_continuation_on_both_routes() {
+    on_control_thread(async {
+        let world = World::new("challenge").await;
+        world.user("ann", &[Factor::Password, Factor::Totp]).await;
+        world.user("bob", &[Factor::Certificate, Factor::Totp]).await;
+        world.authority.issue("bob", "bob");
+        let path = "/api/v1/access/sign-in";
+        let asked = world.post(path, None, &json!({ "name": "ann", "password": PASSWORD })).await;
+        assert_eq!((asked.status, &asked.body["factor"]), (202, &json!("totp")));
+        let go_on = json!({ "continuation": asked.body["continuation"], "totp": code() });
+        assert_eq!(names(&world.post(path, None, &go_on).await), ["laptop"]);
+        assert_eq!(world.post(path, None, &go_on).await.problem().1, REFUSED, "works once");
+        let path = "/api/v1/session";
+        let asked = world.post(path, Some("bob"), &json!({})).await;
+        assert_eq!((asked.status, &asked.body["factor"]), (202, &json!("totp")));
+        let wrong = json!({ "continuation": asked.body["continuation"], "totp": "000000" });
+        assert_eq!(world.post(path, None, &wrong).await.problem().1, REFUSED);
+        let asked = world.post(path, Some("bob"), &json!({ "name": "bob" })).await;
+        let go_on = json!({ "continuation": asked.body["continuation"], "totp": code() });
+        let answer = world.post(path, None, &go_on).await;
+        assert_eq!(answer.body["actor"], "user:bob", "{answer:?}");
+        // Without the certificate the one-time password is not even asked for.
+        let none = world.post(path, None, &json!({ "name": "bob", "totp": code() })).await;
+        assert_eq!(none.problem(), NONE);
+    });
+}
+
+#[test]
+fn a_policy_that_comes_to_ask_for_a_certificate_holds_for_what_is_under_way() {
+    on_control_thread(async {
+        let world = World::new("change").await;
+        let device = world.user("ann", &[Factor::Password]).await;
+        let by_password = json!({ "name": "ann", "password": PASSWORD });
+        let jar = world.folder.path().join("cookies");
+        let jar = jar.to_str().unwrap();
+        let keep = ["--cookie-jar", jar];
+        let login = world.curl("/api/v1/session", None, &by_password, &keep).await;
+        let csrf = format!("X-CSRF-Token: {}", login.body["csrf_token"].as_str().unwrap());
+        let with_login = ["--cookie", jar, "--header", &csrf];
+        let granted = world.curl("/api/v1/access", None, &json!({}), &with_login).await;
+        assert_eq!(names(&granted), ["laptop"]);
+        let ask = async |factors: &[Factor]| {
+            let patch =
+                PolicyPatch { factors: Patch::Set(factors.to_vec()), ..PolicyPatch::default() };
+            let (directory, root) = (world.directory(), Actor::local(0));
+            directory.patch_policy(&root, "for-ann", None, patch).await.unwrap();
+        };
+        ask(&[Factor::Password, Factor::Totp]).await;
+        let half = world.access(None, by_password.clone()).await;
+        assert_eq!(half.status, 202);
+        ask(&[Factor::Certificate]).await;
+        let go_on = json!({ "continuation": half.body["continuation"], "totp": code() });
+        assert_eq!(world.access(None, go_on).await.problem().1, REFUSED);
+        assert_eq!(world.access(None, by_password).await.problem(), NONE);
+        let by_login = world.curl("/api/v1/access", None, &json!({}), &with_login).await;
+        assert_eq!(by_login.problem().1, "forbidden", "the login has proved too little");
+        world.authority.issue("ann", "ann");
+        assert_eq!(names(&world.access(Some("ann"), json!({})).await), ["laptop"]);
+        assert!(world.is_peer(&device), "what was given stays until its time is over");
+    });
+}
+
+#[test]
+fn worthless_certificates_lock_nobody_out_and_do_not_tell_who_exists() {
+    on_control_thread(async {
+        let world = World::new("worthless").await;
+        world.user("ann", &[Factor::Certificate]).await;
+        world.user("off", &[Factor::Certificate]).await;
+        let (directory, root) = (world.directory(), Actor::local(0));
+        let factors = Patch::Set(vec![Factor::Certificate]);
+        let patch = PolicyPatch { factors, ..PolicyPatch::default() };
+        directory.patch_policy(&root, "default", None, patch).await.unwrap();
+        let off = crate::store::records::UserState::Disabled;
+        directory.set_user_state(&root, "off", None, off).await.unwrap();
+        world.authority.issue_for("server", "ann", "server", &[]);
+        world.authority.issue("ann", "ann");
+        for number in 1..=36 {
+            let name = ["ann", "off", "nobody-here"][number % 3];
+            let (body, source) = (json!({ "name": name }), format!("127.9.{number}.1"));
+            let from = ["--interface", &source];
+            let path = "/api/v1/access/sign-in";
+            let wrong = world.curl(path, Some("server"), &body, &from).await;
+            assert_eq!(wrong.problem(), INVALID, "{name}");
+            let none = world.curl(path, None, &body, &from).await;
+            assert_eq!(none.problem(), NONE, "{name}");
+        }
+        assert_eq!(names(&world.access(Some("ann"), json!({ "name": "ann" })).await), ["laptop"]);
+    });
+}

@@ -1,0 +1,173 @@
+//! What time does to those who signed in: keys, certificates and lists are looked after, what was
+//! revoked ends the access that it gave, and what ends soon is said while there is time.
+//!
+//! Revocations are looked for at the start, because lists may have changed while no gateway ran,
+//! and whenever the lists are new. This must not know how a certificate is judged.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::access::Out;
+use crate::api::ApiState;
+use crate::api::server::tls::Tls;
+use crate::auth::Gate;
+use crate::auth::backend::CertificateId;
+use crate::auth::certificate::{Certificates, Expiry, Kind as Ending};
+use crate::directory::Directory;
+use crate::events::{Hub, Kind};
+use crate::service::Service;
+use crate::store::Db;
+use crate::store::StoreError;
+use crate::store::query::AccessCertificate;
+use crate::store::records::{DeviceId, Timestamp};
+
+/// How often keys, certificates and lists of those who sign in are looked after. Nothing is read
+/// that has not changed.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Looks after new lists. A sign-in that the old ones judged may be entered after the first look.
+const LOOKS: u32 = 2;
+
+/// Devices that are looked at together.
+const ROWS: u32 = 1_000;
+
+/// What is there once the API is served.
+#[derive(Default)]
+pub(super) struct Reached {
+    pub(super) api: RefCell<Option<ApiState>>,
+    pub(super) tls: RefCell<Option<Arc<Tls>>>,
+}
+
+/// Who looks after it.
+pub(super) struct Upkeep {
+    pub(super) gate: Gate,
+    pub(super) service: Rc<Service>,
+    pub(super) directory: Directory,
+    pub(super) hub: Hub,
+    pub(super) reached: Rc<Reached>,
+}
+
+impl Upkeep {
+    /// Runs until dropped.
+    pub(super) async fn run(self) {
+        let mut looks = LOOKS;
+        let mut said = BTreeMap::new();
+        loop {
+            if looks > 0 {
+                match self.end_revoked().await {
+                    Ok(()) => looks -= 1,
+                    Err(why) => warn!("Whose certificate is revoked may still be in: {why}"),
+                }
+            }
+            self.say_what_ends(&mut said);
+            tokio::time::sleep(PERIOD).await;
+            if self.gate.upkeep().await {
+                info!("Certificates or lists of revoked ones have changed");
+                looks = LOOKS;
+            }
+        }
+    }
+
+    /// Ends whatever access was given by a certificate that is revoked by now.
+    pub(super) async fn end_revoked(&self) -> Result<(), String> {
+        let Some(certificates) = self.gate.certificates() else { return Ok(()) };
+        if let Some(api) = &*self.reached.api.borrow() {
+            let revoked = certificates.revoked_now(&api.login_certificates());
+            api.end_revoked_logins(&revoked);
+        }
+        let mut after = None;
+        loop {
+            let (certificates, now) = (certificates.clone(), self.service.now().steady);
+            let page = self.service.store().read(move |db| page(db, &certificates, after, now));
+            let (revoked, last) = page.await.map_err(|failure| failure.to_string())?;
+            if !revoked.is_empty() {
+                self.end(revoked).await?;
+            }
+            if last.is_none() {
+                return Ok(());
+            }
+            after = last;
+        }
+    }
+
+    /// Ends the live access first: that must not wait for the store.
+    async fn end(&self, revoked: Vec<AccessCertificate>) -> Result<(), String> {
+        let why = Out::CertificateRevoked;
+        let told: BTreeSet<DeviceId> = revoked
+            .iter()
+            .map(|one| one.device)
+            .filter(|device| self.service.end_access(*device, why))
+            .collect();
+        let now = self.service.now();
+        let ended = self.directory.end_revoked(revoked, now.steady, why.code()).await;
+        for device in ended.map_err(|refusal| refusal.to_string())? {
+            if !told.contains(&device) {
+                let detail = json!({ "reason": why.code() });
+                self.hub.publish(now.wall, Kind::AccessEnded, device.to_string(), detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says once a day what is about to end.
+    fn say_what_ends(&self, said: &mut BTreeMap<(Ending, String), i64>) {
+        let now = self.service.now().wall;
+        let ending = ending(&self.gate, &self.reached, now);
+        let near: BTreeMap<(Ending, String), i64> = ending
+            .into_iter()
+            .filter(|one| one.is_near)
+            .map(|one| ((one.kind, one.name), one.days_left))
+            .collect();
+        for ((kind, name), days_left) in &near {
+            let key = (*kind, name.clone());
+            if said.get(&key) == Some(days_left) {
+                continue;
+            }
+            let what = kind.title();
+            if *days_left < 0 {
+                warn!("The {what} \"{name}\" has ended: renew it");
+            } else {
+                warn!("The {what} \"{name}\" ends in {days_left} day(s): renew it");
+            }
+            let detail = json!({ "kind": kind.word(), "days_left": days_left });
+            self.hub.publish(now, Kind::Warning, name.clone(), detail);
+        }
+        *said = near;
+    }
+}
+
+/// When each thing ends that people sign in with, or by, the nearest end first.
+pub(super) fn ending(gate: &Gate, reached: &Reached, now: Timestamp) -> Vec<Expiry> {
+    let mut all = gate.certificates().map(|own| own.expiries(now)).unwrap_or_default();
+    if let Some(tls) = &*reached.tls.borrow() {
+        all.push(tls.expiry(now));
+    }
+    all.sort_by_key(|one| one.ends);
+    all
+}
+
+/// Of a page of devices those whose certificate is revoked, and where the next page begins.
+fn page(
+    db: &mut Db<'_>,
+    certificates: &Certificates,
+    after: Option<DeviceId>,
+    now: Timestamp,
+) -> Result<(Vec<AccessCertificate>, Option<DeviceId>), StoreError> {
+    let mut rows = db.access_certificates(after, now, ROWS)?;
+    let is_last = rows.len() < ROWS as usize;
+    let last = rows.last().map(|row| row.device).filter(|_| !is_last);
+    let id = |row: &AccessCertificate| CertificateId {
+        issuer: row.issuer.clone(),
+        serial: row.serial.clone(),
+    };
+    let live: Vec<CertificateId> = rows.iter().map(id).collect();
+    let revoked: BTreeSet<CertificateId> = certificates.revoked_now(&live).into_iter().collect();
+    rows.retain(|row| revoked.contains(&id(row)));
+    Ok((rows, last))
+}
