@@ -31,8 +31,8 @@ impl Directory {
     /// Changes a group. With `expected`, only if that is still its version.
     ///
     /// # Errors
-    /// A wrong input, a name that is taken, a policy that asks somebody of the actor's rank or above
-    /// for less, a stale version.
+    /// A wrong input, a name that is taken, a policy that asks somebody of the actor's rank or
+    /// above for less, a stale version.
     pub async fn patch_group(
         &self,
         actor: &Actor,

@@ -338,15 +338,16 @@ fn a_backup_of_a_running_store_is_one_whole_private_file() {
 fn an_erased_name_is_nowhere_in_the_file() {
     const NAME: &str = "zenobia-of-palmyra";
     let world = World::sqlite();
+    let (user, path) = (made::user(NAME), world.file().unwrap());
+    let id = user.id;
     for round in 0..30 {
         add(&world, &format!("u{round}"));
         world.write(move |db| {
-            let detail = serde_json::json!({ "name": NAME, "round": round });
-            db.append_audit(Default::default(), "local:0", "user.update", NAME, &detail)
+            let detail = serde_json::json!({ "display_name": ["", NAME], "round": round });
+            let object = id.to_string();
+            db.append_audit(Default::default(), "local:0", "user.changed", &object, &detail)
         });
     }
-    let (user, path) = (made::user(NAME), world.file().unwrap());
-    let id = user.id;
     world.write(move |db| db.insert_user(&user, &UserSecrets::default()));
     let holds = |end: &str| {
         let bytes = fs::read(beside(&path, end)).unwrap_or_default();
@@ -386,7 +387,7 @@ fn a_backup_is_checked_before_it_replaces_a_store_that_rests() {
         newer = Some(refused);
         assert_eq!(names(&open(&old).unwrap()).len(), 200);
     }
-    assert_eq!(newer, Some(StoreError::Newer { found: 9, known: 1 }));
+    assert_eq!(newer, Some(StoreError::Newer { found: 9, known: 2 }));
 
     let running = open(&old).unwrap();
     assert_eq!(names(&running).len(), 200);

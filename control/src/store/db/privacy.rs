@@ -1,8 +1,8 @@
 //! What is kept of a person: shown to them, or erased.
 //!
-//! Erasing removes every record of the user, usage and connections included. Audit entries that
-//! are about the user, its devices or its tokens (`traces.rs`) lose their content and stay in the
-//! chain (`store/audit.rs`). The identifier alone is remembered, a random number that stands for nobody
+//! Erasing removes every record of the user, usage and connections included. Audit entries that are
+//! about the user, its devices or its tokens (`traces.rs`) lose their content and stay in the chain
+//! (`store/audit.rs`). The identifier alone is remembered, a random number that stands for nobody
 //! any more, so that late usage does not bring the user back. This module must not know who may ask
 //! for this.
 

@@ -58,19 +58,14 @@ impl Traces {
         }
         let detail: Json = serde_json::from_str(&content.detail).unwrap_or_default();
         if content.object == self.id {
-            match &detail["name"] {
-                Json::String(name) if entry.action == "user.created" => {
-                    self.since = Some(moment);
-                    self.last = Some(name.clone());
-                }
-                Json::Array(change) => {
-                    if let [Json::String(before), Json::String(after)] = &change[..] {
-                        self.held(Some(before), moment);
-                        self.since = Some(moment);
-                        self.last = Some(after.clone());
-                    }
-                }
-                _ => {}
+            let name = &detail["name"];
+            if entry.action == "user.created" {
+                self.since = Some(moment);
+                self.last = name.as_str().map(str::to_owned);
+            } else if let (Some(before), Some(after)) = (name[0].as_str(), name[1].as_str()) {
+                self.held(Some(before), moment);
+                self.since = Some(moment);
+                self.last = Some(after.to_owned());
             }
         } else if detail["user"] == self.id.as_str() && content.object.parse::<DeviceId>().is_ok() {
             self.ids.insert(content.object.clone());
