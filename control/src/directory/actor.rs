@@ -19,19 +19,32 @@ pub struct Actor {
     pub role: Option<Role>,
     /// The user behind it, if there is one.
     pub user: Option<UserId>,
+    /// Whether it is a program whose token was made for some things only.
+    pub is_narrow: bool,
 }
 
 impl Actor {
     /// The gateway by itself.
     #[must_use]
     pub fn gateway() -> Self {
-        Self { name: "gateway".to_owned(), role: Some(Role::Administrator), user: None }
+        Self { name: "gateway".to_owned(), role: Some(Role::Administrator), ..Self::nobody() }
     }
 
     /// Root, or the gateway's own user, on this host.
     #[must_use]
     pub fn local(uid: u32) -> Self {
-        Self { name: format!("local:{uid}"), role: Some(Role::Administrator), user: None }
+        let name = format!("local:{uid}");
+        Self { name, role: Some(Role::Administrator), ..Self::nobody() }
+    }
+
+    /// A user about itself, whatever its role is: it is nobody's superior there.
+    #[must_use]
+    pub fn oneself(name: &str, user: UserId) -> Self {
+        Self { name: format!("user:{name}"), user: Some(user), ..Self::nobody() }
+    }
+
+    const fn nobody() -> Self {
+        Self { name: String::new(), role: None, user: None, is_narrow: false }
     }
 
     /// Whether it has at least this role.
@@ -58,13 +71,36 @@ impl Actor {
         if self.user == Some(user.id) { Ok(()) } else { self.may_change(user) }
     }
 
+    /// Refuses a program whose token was made for some things only, for `what`: by passwords,
+    /// second factors, roles and changes of those who have one, such a token would become one for
+    /// all.
+    pub(super) fn must_be_whole(&self, what: &str) -> Result<(), Refusal> {
+        if !self.is_narrow {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden(format!(
+            "A token that was made for some things only may not {what}: sign in, or use a token \
+             with the scope *"
+        )))
+    }
+
+    /// As [`Self::may_change`], for the record of a user itself.
+    pub(super) fn may_write(&self, user: &User) -> Result<(), Refusal> {
+        self.may_change(user)?;
+        if user.role.is_some() { self.must_be_whole("change a user with a role") } else { Ok(()) }
+    }
+
     /// Refuses who gives or takes a role without being an administrator.
     pub(super) fn may_set_role(
         &self,
         before: Option<Role>,
         after: Option<Role>,
     ) -> Result<(), Refusal> {
-        if before == after || self.has(Role::Administrator) {
+        if before == after {
+            return Ok(());
+        }
+        self.must_be_whole("give and take roles")?;
+        if self.has(Role::Administrator) {
             return Ok(());
         }
         Err(Refusal::Forbidden("Only an administrator gives and takes roles".to_owned()))

@@ -63,6 +63,7 @@ impl Directory {
     ) -> Result<User, Refusal> {
         let user = self.user(word).await?;
         actor.may_change_or_is(&user)?;
+        actor.must_be_whole("set a password")?;
         if actor.user == Some(user.id) && user.has_password {
             self.check_old_password(&user, old).await?;
         }
@@ -84,6 +85,7 @@ impl Directory {
     pub async fn offer_totp(&self, actor: &Actor, word: &str) -> Result<TotpOffer, Refusal> {
         let user = self.user(word).await?;
         actor.may_change_or_is(&user)?;
+        actor.must_be_whole("set a second factor")?;
         self.0.credentials.offer_totp(&user.name).map_err(Refusal::Conflict)
     }
 
@@ -100,6 +102,7 @@ impl Directory {
         secret: Zeroizing<Vec<u8>>,
         code: &str,
     ) -> Result<Vec<Secret>, Refusal> {
+        actor.must_be_whole("set a second factor")?;
         if !(16..=64).contains(&secret.len()) {
             return Err(Refusal::field(
                 "/secret",
@@ -143,6 +146,7 @@ impl Directory {
         self.change(actor, move |work| {
             let user = find::user(work.db, &word)?;
             work.actor.may_change(&user)?;
+            work.actor.must_be_whole("take a second factor away")?;
             if work.actor.user == Some(user.id) {
                 let message = "Nobody takes his own second factor away: ask somebody of the same \
                                role or above, or use the Unix socket as root";

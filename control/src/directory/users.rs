@@ -186,7 +186,7 @@ pub(super) fn write_user(
     after: User,
     expected: Option<u64>,
 ) -> Result<User, Refusal> {
-    work.actor.may_change(before)?;
+    work.actor.may_write(before)?;
     work.actor.may_set_role(before.role, after.role)?;
     expect_version("user", before.version, expected)?;
     if after == *before {
@@ -208,7 +208,7 @@ pub(super) fn removable(
     expected: Option<u64>,
 ) -> Result<User, Refusal> {
     let user = find::user(work.db, word)?;
-    work.actor.may_change(&user)?;
+    work.actor.may_write(&user)?;
     expect_version("user", user.version, expected)?;
     keep_an_administrator(work.db, &user, None)?;
     Ok(user)
