@@ -63,6 +63,7 @@ fn outcome(outcome: Outcome) -> SignInOutcome {
         Outcome::Refused(refusal) => refused(&refusal),
     }
 }
+                password_print: identity.password_print,
 
 fn refused(refusal: &Refusal) -> SignInOutcome {
     let seconds = refusal.retry_after.map(|after| after.as_secs().max(1));

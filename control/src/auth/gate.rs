@@ -111,6 +111,9 @@ pub struct Identity {
     /// What the back ends said beyond that.
     pub attributes: Attributes,
 }
+    /// The print of what the password that was proved is stored as, if one was: whatever lasts must
+    /// end when it is stored no more.
+    pub password_print: Option<[u8; 32]>,
 
 /// Why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
