@@ -108,6 +108,14 @@ impl Directory {
         if !path.is_absolute() {
             return Err(Refusal::field(
                 "/path",
+    /// Notes that an address which is stored nowhere may try again; which, is not kept either.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn note_lifted(&self, actor: &Actor) -> Result<(), Refusal> {
+        self.change(actor, move |work| work.did(Action::BanLifted, "address", json!({}))).await
+    }
+
                 "Give the path from / on: it is the gateway's host",
             ));
         }

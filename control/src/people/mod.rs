@@ -86,6 +86,7 @@ pub struct People {
 struct Running {
     service: Rc<Service>,
     directory: Directory,
+    gate: Gate,
 }
 
 impl People {
@@ -182,7 +183,7 @@ impl People {
             Rc::clone(&self.reached),
             plan.config.metrics.sessions_max as usize,
         )));
-        let running = Running { service, directory: directory.clone() };
+        let running = Running { service, directory: directory.clone(), gate: gate.clone() };
         *self.running.borrow_mut() = Some(running);
         let live = LiveGateway::new(door, about(&plan));
         self.serve_api(&plan, store, hub, gate, directory, live).await
@@ -286,6 +287,7 @@ impl People {
         if let Some(running) = &*self.running.borrow() {
             running.service.set(settings::of_service(&plan.config));
             running.directory.set_surroundings(settings::surroundings(&plan));
+            running.gate.keep_addresses(settings::keeps_addresses(&plan.config));
         }
         *self.plan.borrow_mut() = plan;
     }
