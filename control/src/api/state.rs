@@ -49,6 +49,9 @@ pub struct Allowances {
     pub per_source: Allowance,
     /// One user or token.
     pub per_caller: Allowance,
+    /// Changes that one user or token makes about itself (`/api/v1/me`): each is a write of a store
+    /// that a fleet shares, and asks for no role.
+    pub self_service: Allowance,
     /// Requests that are worked on at the same time.
     pub in_flight: usize,
     /// Readers of events at the same time.
@@ -61,6 +64,7 @@ impl Default for Allowances {
             // A page that opens asks twenty times at once; a busy script a hundred times a second.
             per_source: Allowance { per_second: 100, burst: 300 },
             per_caller: Allowance { per_second: 100, burst: 200 },
+            self_service: Allowance { per_second: 1, burst: 30 },
             in_flight: 128,
             listeners: 64,
         }
@@ -77,6 +81,7 @@ struct Inner {
     logins: Mutex<Logins>,
     sources: Mutex<Buckets<SourceKey>>,
     callers: Mutex<Buckets<CallerKey>>,
+    self_service: Mutex<Buckets<CallerKey>>,
     in_flight: Arc<tokio::sync::Semaphore>,
     listeners: Arc<tokio::sync::Semaphore>,
     needs: std::sync::OnceLock<Needs>,
@@ -112,6 +117,7 @@ impl ApiState {
             logins: Mutex::default(),
             sources: Mutex::new(Buckets::new(allowances.per_source)),
             callers: Mutex::new(Buckets::new(allowances.per_caller)),
+            self_service: Mutex::new(Buckets::new(allowances.self_service)),
             in_flight: Arc::new(tokio::sync::Semaphore::new(allowances.in_flight)),
             listeners: Arc::new(tokio::sync::Semaphore::new(allowances.listeners)),
             needs: std::sync::OnceLock::new(),
@@ -206,6 +212,11 @@ impl ApiState {
     pub(super) fn take_caller(&self, key: CallerKey) -> Result<(), u32> {
         let now = self.now();
         open(&self.0.callers).take(key, 1, now)
+    }
+
+    pub(super) fn take_self_service(&self, key: CallerKey) -> Result<(), u32> {
+        let now = self.now();
+        open(&self.0.self_service).take(key, 1, now)
     }
 
     pub(super) fn in_flight(&self) -> &Arc<tokio::sync::Semaphore> {
