@@ -125,11 +125,21 @@ impl Directory {
     /// Runs `work` on one state of the store.
     pub(super) async fn look<T: Send + 'static>(
         &self,
+        work: impl FnMut(&mut Db<'_>) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.look_within(self.0.store.deadline(), work).await
+    }
+
+    /// As [`Self::look`], for what may take as long as `deadline`.
+    pub(super) async fn look_within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
         mut work: impl FnMut(&mut Db<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let refused = Arc::new(Mutex::new(None));
         let refusal = Arc::clone(&refused);
-        let read = self.0.store.read(move |db| work(db).map_err(|why| roll_back(why, &refusal)));
+        let read = move |db: &mut Db<'_>| work(db).map_err(|why| roll_back(why, &refusal));
+        let read = self.0.store.read_within(deadline, read);
         read.await.map_err(|error| answer(error, &refused))
     }
 }
