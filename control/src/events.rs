@@ -180,6 +180,16 @@ impl Hub {
         id
     }
 
+    /// Takes the content from the events that `is_about` picks: their place stays, and what they
+    /// said of somebody is gone. Listeners may have heard it before.
+    pub fn erase(&self, is_about: impl Fn(&Event) -> bool) {
+        for event in self.ring().kept.iter_mut().filter(|event| is_about(event)) {
+            let (id, at, kind) = (event.id, event.at, event.kind);
+            let (subject, detail) = ("erased".to_owned(), serde_json::json!({ "erased": true }));
+            *event = Arc::new(Event { id, at, kind, subject, detail });
+        }
+    }
+
     /// Listens to what comes from now on.
     #[must_use]
     pub fn listen(&self) -> Listener {

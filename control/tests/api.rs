@@ -103,7 +103,12 @@ impl Host {
             hub,
             clock,
             own_uid: rustix::process::getuid().as_raw(),
-            allowances: Allowances { per_source: much, per_caller: much, ..Allowances::default() },
+            allowances: Allowances {
+                per_source: much,
+                per_caller: much,
+                self_service: much,
+                ..Allowances::default()
+            },
         });
         let (router, _) = router(&state, vec![resources::part(directory)]);
         let doors = Doors {

@@ -152,8 +152,8 @@ impl Accounts for StoreAccounts {
                 let user = administrator(name.clone(), now);
                 let password_hash = Some(hashed.clone());
                 db.insert_user(&user, &UserSecrets { password_hash, ..UserSecrets::default() })?;
-                let detail = serde_json::json!({ "role": "administrator" });
-                db.append_audit(now, "gateway", "user.create", &user.name, &detail)?;
+                let detail = serde_json::json!({ "name": user.name, "role": "administrator" });
+                db.append_audit(now, "gateway", "user.created", &user.id.to_string(), &detail)?;
                 Ok(Some(user.id))
             });
             made.await?.ok_or_else(|| {

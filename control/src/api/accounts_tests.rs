@@ -64,7 +64,9 @@ async fn the_first_administrator_signs_in_with_the_password_it_was_made_with() {
     assert_eq!(world.accounts.has_administrator().await, Ok(true));
     assert_eq!(world.make("boss2", PASSWORD).await.unwrap_err().reason, Reason::Gone);
     let name = "boss".to_owned();
-    let proved = Proved::of(vec![Factor::Password]);
+    let stored = world.accounts.by_id(id).await.unwrap().unwrap();
+    let password_print = Some(stored.password_print);
+    let proved = Proved { password_print, ..Proved::of(vec![Factor::Password]) };
     let accepted = SignInOutcome::Accepted { user: id, name, proved };
     assert_eq!(world.sign_in("boss", PASSWORD).await, accepted);
     assert_eq!(world.sign_in("boss", "correct horse").await, SignInOutcome::Refused);

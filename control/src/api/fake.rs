@@ -410,14 +410,15 @@ impl Accounts for FakeAccounts {
     }
 }
 
-/// A sign-in that compares texts; the name `challenged` is asked for one more factor.
+/// A sign-in that compares texts; `challenged` has one more factor, the code `stale` an old print.
 struct FakeSignIn(Arc<FakeAccounts>);
 
 impl SignIn for FakeSignIn {
     fn sign_in(&self, attempt: SignInAttempt) -> Later<SignInOutcome> {
-        let users = self.0.users.lock().unwrap();
-        let password = attempt.password.as_deref();
-        let proved = Proved::of(vec![Factor::Password]);
+        let (users, password) = (self.0.users.lock().unwrap(), attempt.password.as_deref());
+        let mut proved = Proved::of(vec![Factor::Password]);
+        let is_stale = attempt.totp.as_deref().is_some_and(|code| code == "stale");
+        proved.password_print = is_stale.then_some([9; 32]);
         let outcome = match attempt.name.as_deref().unwrap_or_default() {
             "challenged" if attempt.totp.is_none() => SignInOutcome::Challenge {
                 factor: Factor::Totp,
@@ -427,12 +428,11 @@ impl SignIn for FakeSignIn {
             "flooder" => SignInOutcome::TooMany { retry_after_s: 9 },
             "nobody-home" => SignInOutcome::Unavailable { retry_after_s: 3 },
             name => {
-                let mut all = users.values();
-                let found = all.find(|(user, own)| user.name == name && Some(own) == password);
-                found.map_or(SignInOutcome::Refused, |(user, _)| {
-                    let (user, name) = (user.id, user.name.clone());
-                    SignInOutcome::Accepted { user, name, proved }
-                })
+                let is = |user: &User, own| user.name == name && Some(own) == password;
+                let found = users.values().find(|(user, own)| is(user, own)).map(|found| &found.0);
+                let user = found.map(|user| (user.id, user.name.clone()));
+                let accepted = |(user, name)| SignInOutcome::Accepted { user, name, proved };
+                user.map_or(SignInOutcome::Refused, accepted)
             }
         };
         Box::pin(std::future::ready(outcome))

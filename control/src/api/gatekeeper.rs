@@ -50,6 +50,9 @@ const TOKEN_BYTES_MAX: usize = 256;
 /// asking.
 const WRONG_COST: u32 = 30;
 
+/// Routes by which users see to their own things.
+const SELF_SERVICE: &str = "/api/v1/me/";
+
 /// How often the use of a token is noted.
 const TOUCH_MS: i64 = 60_000;
 
@@ -93,7 +96,7 @@ async fn admit(state: &ApiState, request: &mut Request) -> Result<(), Problem> {
     }
     let (caller, login) = found.inspect_err(|problem| {
         if limited && problem.reason == Reason::Unauthenticated {
-            state.charge_source(source, WRONG_COST);
+            charge_wrong(state, via);
         }
     })?;
     may(&caller, need)?;
@@ -106,12 +109,22 @@ async fn admit(state: &ApiState, request: &mut Request) -> Result<(), Problem> {
     }
     if let (true, Some(key)) = (limited, key_of(&caller)) {
         state.take_caller(key).map_err(too_many)?;
+        if !method.is_safe() && need.path.starts_with(SELF_SERVICE) {
+            state.take_self_service(key).map_err(too_many)?;
+        }
     }
     request.extensions_mut().insert(caller);
     if let Some(login) = login {
         request.extensions_mut().insert(login);
     }
     Ok(())
+}
+
+/// Has whoever came with a wrong secret pay for it.
+pub(super) fn charge_wrong(state: &ApiState, via: Via) {
+    if via.door != Door::Unix {
+        state.charge_source(SourceKey::new(via.source), WRONG_COST);
+    }
 }
 
 fn too_many(seconds: u32) -> Problem {

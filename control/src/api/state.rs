@@ -50,6 +50,9 @@ pub struct Allowances {
     pub per_source: Allowance,
     /// One user or token.
     pub per_caller: Allowance,
+    /// Changes that one user or token makes about itself (`/api/v1/me`): each is a write of a store
+    /// that a fleet shares, and asks for no role.
+    pub self_service: Allowance,
     /// Requests of callers with credentials that are worked on at the same time.
     pub in_flight: usize,
     /// Those of one user, with all its tokens and browsers.
@@ -72,6 +75,7 @@ impl Default for Allowances {
             // A page that opens asks twenty times at once; a busy script a hundred times a second.
             per_source: Allowance { per_second: 100, burst: 300 },
             per_caller: Allowance { per_second: 100, burst: 200 },
+            self_service: Allowance { per_second: 1, burst: 30 },
             in_flight: 128,
             in_flight_each: 32,
             // Most of them wait for a password to be checked, which few do at a time anyway.
@@ -94,6 +98,7 @@ struct Inner {
     logins: Mutex<Logins>,
     sources: Mutex<Buckets<SourceKey>>,
     callers: Mutex<Buckets<CallerKey>>,
+    self_service: Mutex<Buckets<CallerKey>>,
     known: Places<Option<UserId>>,
     strangers: Places<SourceKey>,
     local: Places<()>,
@@ -140,6 +145,7 @@ impl ApiState {
             logins: Mutex::default(),
             sources: Mutex::new(Buckets::new(allowances.per_source)),
             callers: Mutex::new(Buckets::new(allowances.per_caller)),
+            self_service: Mutex::new(Buckets::new(allowances.self_service)),
             known: Places::new(allowances.in_flight, allowances.in_flight_each),
             strangers: Places::new(allowances.strangers, allowances.strangers_each),
             local: Places::new(allowances.local, allowances.local),
@@ -236,6 +242,11 @@ impl ApiState {
     pub(super) fn take_caller(&self, key: CallerKey) -> Result<(), u32> {
         let now = self.now();
         open(&self.0.callers).take(key, 1, now)
+    }
+
+    pub(super) fn take_self_service(&self, key: CallerKey) -> Result<(), u32> {
+        let now = self.now();
+        open(&self.0.self_service).take(key, 1, now)
     }
 
     /// A place for a request: of `caller`, or of nobody known from `source`.

@@ -100,6 +100,7 @@ pub struct Request {
 }
 
 /// What a back end says.
+#[expect(clippy::large_enum_variant, reason = "one per factor, looked at once and never stored")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The factor is proved.
@@ -131,6 +132,10 @@ pub struct Proof {
     pub user: Option<String>,
     /// What else it says.
     pub attributes: Attributes,
+    /// The print of what the password that was proved is stored as ([`password::print`]).
+    ///
+    /// [`password::print`]: super::password::print
+    pub password_print: Option<[u8; 32]>,
 }
 
 /// What a back end may say about a user beyond the name. Absent is what the policy says.

@@ -5,8 +5,9 @@
 //! zero is forgotten first when the table is full: an attacker with many addresses cannot make us
 //! forget those that failed most. A source counts alone and with its neighbourhood (see
 //! [`Source`]), so that many hosts of one site cannot share the work. Whoever is kept out again
-//! within a day is kept out twice as long. A process of this host is never kept out: it may be the
-//! administrator who lifts a ban.
+//! within a day is kept out twice as long. Root of this host is never kept out, nor is the
+//! gateway's own user: it may be the administrator who lifts a ban. Loopback addresses have no
+//! score, as a proxy may stand there for everybody: behind one, only users are locked out.
 //!
 //! Pure: time is an argument, and what must be remembered beyond a restart is returned.
 
@@ -112,7 +113,7 @@ impl Bans {
     /// Why not, and until when.
     pub fn admit(&mut self, source: Source, now: Timestamp) -> Result<(), KeptOut> {
         let host = source.prefix();
-        if host == Prefix::Local {
+        if host == Prefix::Local || source.is_shared() {
             return Ok(());
         }
         let banned = |prefix| self.sources.get(&prefix).map_or(0, |entry| entry.banned_until);
@@ -166,8 +167,11 @@ impl Bans {
                 bans.push(Ban { subject, until: Timestamp(until), score, reason });
             }
         };
-        for (prefix, limit) in [(host, settings.source_points), (host.site(), settings.site_points)]
-        {
+        let scores = [(host, settings.source_points), (host.site(), settings.site_points)];
+        // A user of this host has no neighbours.
+        let alone = if host == host.site() { 1 } else { 2 };
+        let counted = if source.is_shared() { 0 } else { alone };
+        for (prefix, limit) in scores.into_iter().take(counted) {
             let terms = (limit, settings.source_first_s, settings.source_longest_s);
             let until = self.sources.change(prefix, now, |entry| entry.fail(points, terms, now));
             ban(prefix.to_string(), until);

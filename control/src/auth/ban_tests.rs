@@ -236,3 +236,34 @@ proptest! {
         prop_assert!(bans.sources.entries.len() <= 2);
     }
 }
+
+#[test]
+fn a_user_of_this_host_who_guesses_is_kept_out_and_root_and_others_are_not() {
+    let mut bans = bans();
+    let (count, new) = guess(&mut bans, Source::Unix(1001), "ann", START);
+    assert_eq!((count, new.len(), new[0].subject.as_str()), (8, 1, "local:1001"));
+    assert!(bans.admit(Source::Unix(1001), START).is_err());
+    for other in [Source::Unix(1002), Source::Local(0), Source::Local(1001)] {
+        assert!(bans.admit(other, START).is_ok(), "{other:?}");
+    }
+    // It comes back with a restart, and an operator can lift it.
+    let mut after = self::bans();
+    after.load(&new, START);
+    assert!(after.admit(Source::Unix(1001), START).is_err());
+    assert!(after.lift("local:1001") && after.admit(Source::Unix(1001), START).is_ok());
+}
+
+#[test]
+fn behind_a_proxy_of_this_host_only_the_user_who_is_guessed_at_is_locked_out() {
+    for source in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"].map(at) {
+        let mut bans = bans();
+        let (count, new) = guess(&mut bans, source, "ann", START);
+        assert_eq!((count, new.len(), new[0].subject.as_str()), (10, 1, "user:ann"), "{source}");
+        for _ in 0..1000 {
+            assert!(bans.failed(source, None, Reason::TokenMalformed, START).is_empty());
+            assert!(bans.admit(source, START).is_ok(), "{source}");
+        }
+        assert!(bans.is_locked_out("ann", source, START));
+        assert!(!bans.is_locked_out("bob", source, START));
+    }
+}

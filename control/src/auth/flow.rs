@@ -22,6 +22,8 @@ pub struct Flow {
     /// Proved before its turn.
     early: Option<(Factor, Attributes)>,
     attributes: Attributes,
+    /// What the password that was proved is stored as.
+    password_print: Option<[u8; 32]>,
     /// What the back end of the current factor remembers.
     state: Option<Vec<u8>>,
     /// The current factor was asked for.
@@ -59,6 +61,7 @@ impl Flow {
             done: 0,
             early: None,
             attributes: Attributes::default(),
+            password_print: None,
             state: None,
             is_asked: false,
             began_at: now,
@@ -130,8 +133,15 @@ impl Flow {
         if proof.user.is_some_and(|user| user != self.name) {
             return Err(Reason::UserMismatch);
         }
+        self.password_print = proof.password_print.or(self.password_print);
         self.advance(proof.attributes);
         Ok(())
+    }
+
+    /// The print of what the password that was proved is stored as, if one was.
+    #[must_use]
+    pub const fn password_print(&self) -> Option<[u8; 32]> {
+        self.password_print
     }
 
     /// What all factors said together; none before all are proved.

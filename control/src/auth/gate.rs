@@ -11,6 +11,7 @@
 
 mod walk;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -110,6 +111,9 @@ pub struct Identity {
     pub factors: Vec<Factor>,
     /// What the back ends said beyond that.
     pub attributes: Attributes,
+    /// The print of what the password that was proved is stored as, if one was: whatever lasts must
+    /// end when it is stored no more.
+    pub password_print: Option<[u8; 32]>,
 }
 
 /// Why not.
@@ -154,6 +158,8 @@ struct Inner {
     cache: Mutex<NegativeCache>,
     stats: Stats,
     clock: Clock,
+    /// As the settings say, until somebody says otherwise.
+    keeps_addresses: AtomicBool,
 }
 
 /// A factor, who looks at it, and where.
@@ -209,6 +215,7 @@ impl Gate {
             doors: Vec::new(),
             tokens: tokens.clone(),
             certificates: certificates.clone(),
+            keeps_addresses: AtomicBool::new(settings.keeps_addresses),
             settings,
             people,
             hasher,
@@ -301,7 +308,20 @@ impl Gate {
         Ok(was_out)
     }
 
-    /// Takes over who was kept out before a restart, or by another gateway.
+    /// Whether addresses that are kept out are stored from now on.
+    pub fn keep_addresses(&self, keeps: bool) {
+        self.0.keeps_addresses.store(keeps, Ordering::Relaxed);
+    }
+
+    /// Lets an address in again that is kept out only here, as addresses are not stored. False if
+    /// they are, or if it was not kept out.
+    #[must_use]
+    pub fn lift_unstored(&self, subject: &str) -> bool {
+        !self.0.stores(subject) && self.0.bans().lift(subject)
+    }
+
+    /// Takes over who was kept out before a restart, or by another gateway. Where addresses may not
+    /// be stored any more, those of before are removed.
     ///
     /// # Errors
     ///
@@ -310,6 +330,9 @@ impl Gate {
         let now = (self.0.clock)();
         let bans = self.0.people.bans(now).await?;
         self.0.bans().load(&bans, now);
+        for ban in bans.into_iter().filter(|ban| !self.0.stores(&ban.subject)) {
+            self.0.people.remove_ban(ban.subject).await?;
+        }
         Ok(())
     }
 
@@ -399,6 +422,9 @@ impl Inner {
                 // An address.
                 tracing::debug!(subject = ban.subject, until = %ban.until, "kept out after too many failures");
             }
+            if !self.stores(&ban.subject) {
+                continue;
+            }
             // The answer does not wait for it: that would tell that this was the last try.
             let put = self.people.put_ban(ban);
             tokio::spawn(async move {
@@ -407,6 +433,12 @@ impl Inner {
                 }
             });
         }
+    }
+
+    /// Whether a ban of `subject` is stored: all are, but perhaps those of addresses.
+    fn stores(&self, subject: &str) -> bool {
+        let is_address = !subject.starts_with("user:") && !subject.starts_with("local:");
+        self.keeps_addresses.load(Ordering::Relaxed) || !is_address
     }
 
     fn bans(&self) -> MutexGuard<'_, Bans> {
@@ -440,3 +472,7 @@ fn bounded(attempt: &Attempt) -> Result<(), Reason> {
 #[cfg(test)]
 #[path = "gate_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "gate_keeping_tests.rs"]
+mod keeping_tests;

@@ -14,18 +14,18 @@ use super::super::source::Lists;
 use super::*;
 use crate::store::records::UserState;
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
-const RIGHT: &str = "three small boats";
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000_000);
+pub(super) const RIGHT: &str = "three small boats";
 const SECRET: &[u8] = b"12345678901234567890";
 
 /// A gate in memory with a clock that the test turns.
-struct World {
-    gate: Gate,
-    memory: Memory,
+pub(super) struct World {
+    pub(super) gate: Gate,
+    pub(super) memory: Memory,
     clock: Arc<AtomicI64>,
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         passwords: PasswordSettings { memory_kib: 64, passes: 1, lanes: 1, at_once: 4 },
         bans: BanSettings { source_rate: 1000, source_burst: 100_000, ..BanSettings::default() },
@@ -34,7 +34,7 @@ fn settings() -> Settings {
 }
 
 /// No bans: for tests that fail more often than anybody may.
-fn patient() -> Settings {
+pub(super) fn patient() -> Settings {
     let bans = BanSettings {
         source_points: u32::MAX,
         site_points: u32::MAX,
@@ -45,7 +45,7 @@ fn patient() -> Settings {
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Self::with(settings, |builder| builder)
     }
 
@@ -84,11 +84,11 @@ impl World {
         self.memory.put(person);
     }
 
-    fn pass(&self, ms: i64) {
+    pub(super) fn pass(&self, ms: i64) {
         self.clock.fetch_add(ms, Ordering::SeqCst);
     }
 
-    fn code(&self) -> String {
+    pub(super) fn code(&self) -> String {
         let step = self.clock.load(Ordering::SeqCst) / 30_000;
         let totp = totp_rs::TOTP::new_unchecked(
             totp_rs::Algorithm::SHA1,
@@ -106,38 +106,38 @@ impl World {
         self.gate.sign_in(attempt(user, credentials)).await
     }
 
-    async fn password(&self, user: &str, password: &str) -> Outcome {
+    pub(super) async fn password(&self, user: &str, password: &str) -> Outcome {
         self.try_in(user, with_password(password)).await
     }
 
-    fn refused(&self, reason: Reason) -> u64 {
+    pub(super) fn refused(&self, reason: Reason) -> u64 {
         self.gate.0.stats.refused(reason)
     }
 }
 
-fn at(text: &str) -> Source {
+pub(super) fn at(text: &str) -> Source {
     Source::Address(text.parse().unwrap())
 }
 
-fn attempt(user: &str, credentials: Credentials) -> Attempt {
+pub(super) fn attempt(user: &str, credentials: Credentials) -> Attempt {
     let user = (!user.is_empty()).then(|| user.to_owned());
     Attempt::new(user, credentials, at("192.0.2.1"), Protocol::API)
 }
 
-fn with_password(password: &str) -> Credentials {
+pub(super) fn with_password(password: &str) -> Credentials {
     Credentials { password: Some(Secret::new(password)), ..Credentials::default() }
 }
 
-fn with_code(code: &str) -> Credentials {
+pub(super) fn with_code(code: &str) -> Credentials {
     Credentials { code: Some(Secret::new(code)), ..Credentials::default() }
 }
 
-fn reason(outcome: Outcome) -> Reason {
+pub(super) fn reason(outcome: Outcome) -> Reason {
     let Outcome::Refused(refusal) = outcome else { panic!("{outcome:?}") };
     refusal.reason
 }
 
-fn ticket(outcome: Outcome) -> Ticket {
+pub(super) fn ticket(outcome: Outcome) -> Ticket {
     match outcome {
         Outcome::Challenge { ticket, .. } | Outcome::Pending { ticket, .. } => ticket,
         other @ (Outcome::Accepted(_) | Outcome::Refused(_)) => panic!("{other:?}"),
@@ -149,7 +149,7 @@ fn asked_for(outcome: &Outcome) -> Option<Factor> {
     Some(prompt.factor)
 }
 
-fn accepted(outcome: Outcome) -> Identity {
+pub(super) fn accepted(outcome: Outcome) -> Identity {
     let Outcome::Accepted(identity) = outcome else { panic!("{outcome:?}") };
     identity
 }

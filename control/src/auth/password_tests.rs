@@ -54,10 +54,11 @@ fn a_password_is_right_or_wrong_or_not_there() {
     let back_end = LocalPasswords::new(hasher.clone(), Arc::new(Memory::default()), None);
     let hash = hasher.hash(&Secret::new("three small boats")).unwrap();
     assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
+    let password_print = Some(print(Some(&hash)));
     let ann = with_password("ann", Some(hash));
     let none = with_password("ann", None);
     let damaged = with_password("ann", Some("$argon2id$nonsense".to_owned()));
-    let accepted = Answer::Accepted(Proof::default());
+    let accepted = Answer::Accepted(Proof { password_print, ..Proof::default() });
     assert_eq!(answer(&back_end, request(Some(&ann), "three small boats")), accepted);
     for (person, password, reason) in [
         (Some(&ann), "three small boat", Reason::PasswordWrong),
@@ -104,14 +105,12 @@ fn an_outdated_hash_is_replaced_after_a_success() {
         Some(runtime.handle().clone()),
     );
     answer(&back_end, request(Some(&ann), "wrong wrong wrong"));
-    answer(&back_end, request(Some(&ann), "three small boats"));
-    let kept = || memory.person("ann").unwrap().secrets.password_hash.unwrap();
-    runtime.block_on(async {
-        while kept() == old {
-            tokio::task::yield_now().await;
-        }
-    });
-    let checked = newer.check(&password, Some(&kept()));
+    let said = answer(&back_end, request(Some(&ann), "three small boats"));
+    let kept = memory.person("ann").unwrap().secrets.password_hash.unwrap();
+    assert_ne!(kept, old);
+    let Answer::Accepted(proof) = said else { panic!("{said:?}") };
+    assert_eq!(proof.password_print, Some(print(Some(&kept))), "what is stored was proved");
+    let checked = newer.check(&password, Some(&kept));
     assert_eq!(checked, Checked { is_right: true, is_outdated: false });
 }
 

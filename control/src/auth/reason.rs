@@ -131,7 +131,7 @@ reasons! {
     AnonymousOff Wrong Mistake "anonymous_off" "Somebody came without a name, and that is not configured.",
     // Passwords and one-time passwords.
     PasswordMissing Wrong Guess "password_missing" "The user has no password.",
-    PasswordWrong Wrong Guess "password_wrong" "The password is wrong.",
+    PasswordWrong Wrong Guess "password_wrong" "The password is wrong, or was changed before the sign-in was over.",
     CodeMissing Wrong Guess "code_missing" "The policy asks for a one-time password and the user has not enrolled one.",
     CodeWrong Wrong Guess "code_wrong" "The one-time password or recovery code is wrong.",
     CodeReused Wrong Guess "code_reused" "The one-time password was used already.",

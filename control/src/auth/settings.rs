@@ -35,6 +35,9 @@ pub struct Settings {
     /// Who somebody without a name is; the policy of that user must ask for `anonymous`. Default
     /// nobody.
     pub anonymous: Option<String>,
+    /// Whether addresses that are kept out are stored, so that a restart does not let them in.
+    /// Default yes; not where nothing may be kept of clients.
+    pub keeps_addresses: bool,
 }
 
 impl Default for Settings {
@@ -50,6 +53,7 @@ impl Default for Settings {
             issuers: Vec::new(),
             certificates: None,
             anonymous: None,
+            keeps_addresses: true,
         }
     }
 }

@@ -13,9 +13,12 @@ use ringway_proto::allowed_ips::IpNet;
 /// Where an attempt comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// A process of this host on a Unix socket, by its user id. Never limited: whoever is root
-    /// here needs no password to do harm, and must be able to lift a ban.
+    /// A process of root or of the gateway's own user on a Unix socket, by its user id. Never
+    /// limited: it needs no password to do harm, and must be able to lift a ban.
     Local(u32),
+    /// A process of another user of this host on a Unix socket: whoever is in the socket's group
+    /// may try, and no more often than somebody from elsewhere.
+    Unix(u32),
     /// An address on the network.
     Address(IpAddr),
 }
@@ -26,10 +29,22 @@ impl Source {
     pub const fn prefix(self) -> Prefix {
         match self {
             Self::Local(_) => Prefix::Local,
+            Self::Unix(uid) => Prefix::Unix(uid),
             Self::Address(address) => match address.to_canonical() {
                 IpAddr::V4(address) => Prefix::V4 { bits: address.to_bits(), len: 32 },
                 IpAddr::V6(address) => Prefix::V6 { bits: address.to_bits() & V6_HOST, len: 64 },
             },
+        }
+    }
+
+    /// Whether many may stand behind it whom nobody can tell apart: a proxy on this host, which all
+    /// of its clients come through. What one of them does must not shut out the others, so only the
+    /// user whose password is guessed is kept out then.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        match self {
+            Self::Local(_) | Self::Unix(_) => false,
+            Self::Address(address) => address.to_canonical().is_loopback(),
         }
     }
 }
@@ -37,7 +52,7 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local(uid) => write!(f, "local:{uid}"),
+            Self::Local(uid) | Self::Unix(uid) => write!(f, "local:{uid}"),
             Self::Address(address) => address.to_canonical().fmt(f),
         }
     }
@@ -52,6 +67,8 @@ const V4_SITE: u32 = !0 << 8;
 pub enum Prefix {
     /// This host.
     Local,
+    /// A user of this host who is neither root nor the gateway's own.
+    Unix(u32),
     /// A /32 or /24.
     V4 {
         /// The address, zeros behind the prefix.
@@ -73,7 +90,7 @@ impl Prefix {
     #[must_use]
     pub const fn site(self) -> Self {
         match self {
-            Self::Local => Self::Local,
+            Self::Local | Self::Unix(_) => self,
             Self::V4 { bits, .. } => Self::V4 { bits: bits & V4_SITE, len: 24 },
             Self::V6 { bits, .. } => Self::V6 { bits: bits & V6_SITE, len: 56 },
         }
@@ -82,6 +99,9 @@ impl Prefix {
     /// Reads what `Display` wrote.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(uid) = text.strip_prefix("local:") {
+            return uid.parse().ok().map(Self::Unix);
+        }
         let net: IpNet = text.parse().ok()?;
         let host = Source::Address(net.address()).prefix();
         match (net.address(), net.prefix()) {
@@ -96,6 +116,7 @@ impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Local => f.write_str("local"),
+            Self::Unix(uid) => write!(f, "local:{uid}"),
             Self::V4 { bits, len } => write!(f, "{}/{len}", Ipv4Addr::from_bits(bits)),
             Self::V6 { bits, len } => write!(f, "{}/{len}", Ipv6Addr::from_bits(bits)),
         }
@@ -172,6 +193,8 @@ mod tests {
             prop_assert_eq!(Prefix::parse(&host.to_string()), Some(host));
             let site = host.site();
             prop_assert_eq!(Prefix::parse(&site.to_string()), Some(site));
+            let uid = Source::Unix(bits as u32).prefix();
+            prop_assert_eq!(Prefix::parse(&uid.to_string()), Some(uid));
         }
 
         #[test]

@@ -30,6 +30,8 @@ pub struct Proved {
     pub until: Option<Timestamp>,
     /// The client certificate, if there was one.
     pub certificate: Option<CertificateId>,
+    /// The print of what the password is stored as, if one was proved.
+    pub password_print: Option<[u8; 32]>,
 }
 
 impl Proved {

@@ -4,6 +4,7 @@
 //! user above himself, only administrators give roles and say what sign-in asks for, and somebody
 //! who can administer always remains.
 
+use super::effective::{self, Effective};
 use super::refusal::Refusal;
 use crate::store::query::UserFilter;
 use crate::store::records::{Role, User, UserId, UserState};
@@ -18,19 +19,32 @@ pub struct Actor {
     pub role: Option<Role>,
     /// The user behind it, if there is one.
     pub user: Option<UserId>,
+    /// Whether it is a program whose token was made for some things only.
+    pub is_narrow: bool,
 }
 
 impl Actor {
     /// The gateway by itself.
     #[must_use]
     pub fn gateway() -> Self {
-        Self { name: "gateway".to_owned(), role: Some(Role::Administrator), user: None }
+        Self { name: "gateway".to_owned(), role: Some(Role::Administrator), ..Self::nobody() }
     }
 
     /// Root, or the gateway's own user, on this host.
     #[must_use]
     pub fn local(uid: u32) -> Self {
-        Self { name: format!("local:{uid}"), role: Some(Role::Administrator), user: None }
+        let name = format!("local:{uid}");
+        Self { name, role: Some(Role::Administrator), ..Self::nobody() }
+    }
+
+    /// A user about itself, whatever its role is: it is nobody's superior there.
+    #[must_use]
+    pub fn oneself(name: &str, user: UserId) -> Self {
+        Self { name: format!("user:{name}"), user: Some(user), ..Self::nobody() }
+    }
+
+    const fn nobody() -> Self {
+        Self { name: String::new(), role: None, user: None, is_narrow: false }
     }
 
     /// Whether it has at least this role.
@@ -57,13 +71,36 @@ impl Actor {
         if self.user == Some(user.id) { Ok(()) } else { self.may_change(user) }
     }
 
+    /// Refuses a program whose token was made for some things only, for `what`: by passwords,
+    /// second factors, roles and changes of those who have one, such a token would become one for
+    /// all.
+    pub(super) fn must_be_whole(&self, what: &str) -> Result<(), Refusal> {
+        if !self.is_narrow {
+            return Ok(());
+        }
+        Err(Refusal::Forbidden(format!(
+            "A token that was made for some things only may not {what}: sign in, or use a token \
+             with the scope *"
+        )))
+    }
+
+    /// As [`Self::may_change`], for the record of a user itself.
+    pub(super) fn may_write(&self, user: &User) -> Result<(), Refusal> {
+        self.may_change(user)?;
+        if user.role.is_some() { self.must_be_whole("change a user with a role") } else { Ok(()) }
+    }
+
     /// Refuses who gives or takes a role without being an administrator.
     pub(super) fn may_set_role(
         &self,
         before: Option<Role>,
         after: Option<Role>,
     ) -> Result<(), Refusal> {
-        if before == after || self.has(Role::Administrator) {
+        if before == after {
+            return Ok(());
+        }
+        self.must_be_whole("give and take roles")?;
+        if self.has(Role::Administrator) {
             return Ok(());
         }
         Err(Refusal::Forbidden("Only an administrator gives and takes roles".to_owned()))
@@ -75,6 +112,55 @@ impl Actor {
             return Ok(());
         }
         Err(Refusal::Forbidden(format!("Only an administrator may {what}")))
+    }
+}
+
+/// What holds for whoever is of the same rank or above, before a change of somebody who is no
+/// administrator. A policy, a group and a user may each decide what sign-in asks for, and where the
+/// traffic and the names of a client go: whoever could weaken that for somebody above himself would
+/// be on the way to become that somebody.
+pub(super) struct Ranks(Vec<(User, Effective)>);
+
+impl Ranks {
+    /// Nobody, if an administrator acts.
+    pub(super) fn before(db: &mut Db<'_>, actor: &Actor) -> Result<Self, Refusal> {
+        let mut ranks = Vec::new();
+        let Some(own) = actor.role.filter(|role| *role < Role::Administrator) else {
+            return Ok(Self(ranks));
+        };
+        for role in Role::ALL.iter().copied().filter(|role| *role >= own) {
+            let filter = UserFilter { role: Some(role), ..UserFilter::default() };
+            let mut page = Page::first();
+            loop {
+                let rows = db.users(&filter, &page)?;
+                for user in rows.items {
+                    let effective = effective::of(db, &user)?;
+                    ranks.push((user, effective));
+                }
+                let Some(next) = rows.next else { break };
+                page.after = Some(next);
+            }
+        }
+        Ok(Self(ranks))
+    }
+
+    /// Refuses the change if less is asked of one of them now, or if one above the actor has other
+    /// routes or DNS servers.
+    pub(super) fn after(self, db: &mut Db<'_>, actor: &Actor) -> Result<(), Refusal> {
+        for (user, before) in self.0 {
+            let stored = db.user(user.id)?;
+            let after = effective::of(db, &stored)?;
+            if before.factors.iter().any(|factor| !after.factors.contains(factor)) {
+                let what = format!("ask {} for less at sign-in", user.name);
+                return actor.must_administer(&what);
+            }
+            let is_led_elsewhere = before.routes != after.routes || before.dns != after.dns;
+            if user.role > actor.role && is_led_elsewhere {
+                let what = format!("change the routes or DNS servers of {}", user.name);
+                return actor.must_administer(&what);
+            }
+        }
+        Ok(())
     }
 }
 

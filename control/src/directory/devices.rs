@@ -136,7 +136,8 @@ impl Directory {
     /// Removes a device and gives its addresses back.
     ///
     /// # Errors
-    /// No such device, a stale version, not the actor's business.
+    /// No such device, a stale version, not the actor's business; one that is disabled and the
+    /// actor's own.
     pub async fn remove_device(
         &self,
         actor: &Actor,
@@ -146,7 +147,11 @@ impl Directory {
     ) -> Result<(), Refusal> {
         let (user, word) = (user.to_owned(), word.to_owned());
         self.change(actor, move |work| {
-            let (_, device) = own_device(work, &user, &word, expected)?;
+            let (user, device) = own_device(work, &user, &word, expected)?;
+            if !device.enabled {
+                // Its owner could add the same key again, and would have let himself in by that.
+                work.actor.may_change(&user)?;
+            }
             work.release(device.id)?;
             work.db.remove_device(device.id)?;
             work.did(Action::DeviceRemoved, device.id, whole(&device))?;

@@ -18,6 +18,10 @@ use crate::store::records::{Enrolment, EnrolmentId};
 use crate::store::{Page, Rows};
 use serde_json::json;
 
+/// Links of one user that could be used at the same time. Nobody has that many devices to add at
+/// once.
+pub(super) const OPEN_MAX: u64 = 20;
+
 /// An invitation as it is shown once.
 #[derive(Clone, Debug)]
 pub struct Invitation {
@@ -42,7 +46,8 @@ impl Directory {
     /// Makes a one-time link for a user.
     ///
     /// # Errors
-    /// A wrong input, a user who may not come in, not the actor's business.
+    /// A wrong input, a user who may not come in or has twenty links already, not the actor's
+    /// business.
     pub async fn invite(
         &self,
         actor: &Actor,
@@ -60,6 +65,13 @@ impl Directory {
             work.actor.may_change_or_is(&user)?;
             if let Some(why) = kept_out(&user, work.now) {
                 return Err(Refusal::Conflict(format!("{why}: let the user in first")));
+            }
+            if work.db.count_open_enrolments(user.id, work.now)? >= OPEN_MAX {
+                return Err(Refusal::Conflict(format!(
+                    "{} has {OPEN_MAX} links that nobody used yet: take one back, or wait until \
+                     one has expired",
+                    user.name
+                )));
             }
             let enrolment = Enrolment {
                 id,
@@ -87,10 +99,14 @@ impl Directory {
     pub async fn redeem(&self, form: Redeem) -> Result<Redeemed, Refusal> {
         let hash = secret::hash(Purpose::Enrolment, &form.secret.0).ok_or(Refusal::LinkRefused)?;
         let pair = Pair::of(Some(form.check()?));
+        // Whoever guesses must not occupy the only writer of a whole fleet.
+        let found = self.look(move |db| Ok(db.enrolment_by_hash(&hash)?));
+        let now = self.now();
+        let open = move |one: &Enrolment| one.used_by.is_none() && one.expires_at > now;
+        found.await?.filter(open).ok_or(Refusal::LinkRefused)?;
         let gateway = Actor::gateway();
         let made = self.change(&gateway, move |work| {
             let found = work.db.enrolment_by_hash(&hash)?;
-            let open = |one: &Enrolment| one.used_by.is_none() && one.expires_at > work.now;
             let enrolment = found.filter(open).ok_or(Refusal::LinkRefused)?;
             let user = work.db.user(enrolment.user)?;
             if kept_out(&user, work.now).is_some() {

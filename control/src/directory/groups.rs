@@ -1,6 +1,6 @@
 //! Groups: made, changed, listed and removed.
 
-use super::actor::Actor;
+use super::actor::{Actor, Ranks};
 use super::find::{self, changed, expect_version, whole};
 use super::input::{GroupPatch, NewGroup, Patch};
 use super::refusal::Refusal;
@@ -31,7 +31,8 @@ impl Directory {
     /// Changes a group. With `expected`, only if that is still its version.
     ///
     /// # Errors
-    /// A wrong input, a name that is taken, a stale version.
+    /// A wrong input, a name that is taken, a policy that asks somebody of the actor's rank or
+    /// above for less, a stale version.
     pub async fn patch_group(
         &self,
         actor: &Actor,
@@ -49,7 +50,9 @@ impl Directory {
             if after == before {
                 return Ok(after);
             }
+            let ranks = Ranks::before(work.db, work.actor)?;
             let stored = work.db.update_group(&after)?;
+            ranks.after(work.db, work.actor)?;
             work.did(Action::GroupChanged, &stored.name, changed(&before, &stored))?;
             work.note(Change::Group(stored.id));
             Ok(stored)

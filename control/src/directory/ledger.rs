@@ -1,6 +1,7 @@
 //! What is written down and watched over: the audit log, bans, backups.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -12,6 +13,9 @@ use super::{Action, Directory};
 use crate::store::query::AuditFilter;
 use crate::store::records::{AuditEntry, Ban};
 use crate::store::{Page, Rows};
+
+/// The whole log is read: some 100,000 entries take a second.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How the audit log is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -44,12 +48,17 @@ impl Directory {
         self.look(move |db| Ok(db.audit(&filter, &page)?)).await
     }
 
-    /// Follows the chain of the audit log from its beginning.
+    /// Follows the chain of the audit log from its beginning. It occupies a reader of the store for
+    /// as long as that takes, so one at a time may.
     ///
     /// # Errors
-    /// Those of the store; a broken chain is an answer.
+    /// Another one is at it; those of the store. A broken chain is an answer.
     pub async fn verify_audit(&self) -> Result<AuditState, Refusal> {
-        self.look(|db| {
+        let Ok(_turn) = self.0.audit_turn.try_lock() else {
+            let message = "The audit log is being verified for somebody else: wait for that";
+            return Err(Refusal::Conflict(message.to_owned()));
+        };
+        self.look_within(VERIFY_TIMEOUT, |db| {
             let head = db.audit_head()?;
             let verdict = db.verify_audit()?;
             let (head_sequence, head_hash) = (head.sequence, head.hash);
@@ -97,6 +106,14 @@ impl Directory {
             work.did(Action::BanLifted, &subject, json!({}))
         })
         .await
+    }
+
+    /// Notes that an address which is stored nowhere may try again; which, is not kept either.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn note_lifted(&self, actor: &Actor) -> Result<(), Refusal> {
+        self.change(actor, move |work| work.did(Action::BanLifted, "address", json!({}))).await
     }
 
     /// Writes a copy of the store to a file of this host that does not exist yet.

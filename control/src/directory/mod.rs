@@ -97,6 +97,8 @@ struct Inner {
     notes: broadcast::Sender<Change>,
     /// Which addresses are probably free. The store decides.
     book: Arc<Mutex<Book>>,
+    /// Whoever verifies the audit log.
+    audit_turn: tokio::sync::Mutex<()>,
 }
 
 impl Directory {
@@ -117,6 +119,7 @@ impl Directory {
             here: RwLock::new(Arc::new(here)),
             notes: broadcast::Sender::new(NOTES_MAX),
             book: Arc::default(),
+            audit_turn: tokio::sync::Mutex::default(),
         }))
     }
 

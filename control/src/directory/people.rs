@@ -63,6 +63,7 @@ impl Directory {
     ) -> Result<User, Refusal> {
         let user = self.user(word).await?;
         actor.may_change_or_is(&user)?;
+        actor.must_be_whole("set a password")?;
         if actor.user == Some(user.id) && user.has_password {
             self.check_old_password(&user, old).await?;
         }
@@ -84,6 +85,7 @@ impl Directory {
     pub async fn offer_totp(&self, actor: &Actor, word: &str) -> Result<TotpOffer, Refusal> {
         let user = self.user(word).await?;
         actor.may_change_or_is(&user)?;
+        actor.must_be_whole("set a second factor")?;
         self.0.credentials.offer_totp(&user.name).map_err(Refusal::Conflict)
     }
 
@@ -100,6 +102,7 @@ impl Directory {
         secret: Zeroizing<Vec<u8>>,
         code: &str,
     ) -> Result<Vec<Secret>, Refusal> {
+        actor.must_be_whole("set a second factor")?;
         if !(16..=64).contains(&secret.len()) {
             return Err(Refusal::field(
                 "/secret",
@@ -132,16 +135,23 @@ impl Directory {
         Ok(codes)
     }
 
-    /// Takes the second factor away. A user cannot do it by himself with the password alone: then
-    /// it would be none; somebody of the same role or above does it.
+    /// Takes the second factor away. Nobody does it for himself, whatever his role: with the
+    /// password alone it would be none. Somebody else of the same role or above does it, or root on
+    /// the gateway's host.
     ///
     /// # Errors
-    /// No such user, not the actor's business.
+    /// No such user, not the actor's business, the actor itself.
     pub async fn remove_totp(&self, actor: &Actor, word: &str) -> Result<User, Refusal> {
         let word = word.to_owned();
         self.change(actor, move |work| {
             let user = find::user(work.db, &word)?;
             work.actor.may_change(&user)?;
+            work.actor.must_be_whole("take a second factor away")?;
+            if work.actor.user == Some(user.id) {
+                let message = "Nobody takes his own second factor away: ask somebody of the same \
+                               role or above, or use the Unix socket as root";
+                return Err(Refusal::Forbidden(message.to_owned()));
+            }
             if !user.has_totp {
                 return Err(Refusal::missing("second factor of", &user.name));
             }

@@ -1,9 +1,9 @@
 //! Policies: made, changed, listed and removed.
 //!
 //! What sign-in asks for is changed by administrators only: whoever can weaken it for others could
-//! become them.
+//! become them. Where an administrator's traffic and names go is nobody else's business either.
 
-use super::actor::Actor;
+use super::actor::{Actor, Ranks};
 use super::find::{self, DEFAULT, changed, expect_version, whole};
 use super::input::{NewPolicy, Patch, PolicyPatch};
 use super::refusal::Refusal;
@@ -37,8 +37,8 @@ impl Directory {
     /// Changes a policy. With `expected`, only if that is still its version.
     ///
     /// # Errors
-    /// A wrong input, a name that is taken, factors changed by somebody who is no administrator, a
-    /// stale version.
+    /// A wrong input, a name that is taken, factors changed by somebody who is no administrator,
+    /// routes or DNS servers of somebody above the actor, a stale version.
     pub async fn patch_policy(
         &self,
         actor: &Actor,
@@ -62,7 +62,9 @@ impl Directory {
             if after == before {
                 return Ok(after);
             }
+            let ranks = Ranks::before(work.db, work.actor)?;
             let stored = work.db.update_policy(&after)?;
+            ranks.after(work.db, work.actor)?;
             work.did(Action::PolicyChanged, &stored.name, changed(&before, &stored))?;
             work.note(Change::Policy(stored.id));
             Ok(stored)

@@ -144,7 +144,8 @@ pub fn forgive(
     Ok(bytes)
 }
 
-fn key(user: UserId) -> String {
+/// Under which name the store keeps what a reset forgave.
+pub(super) fn key(user: UserId) -> String {
     format!("quota-reset/{user}")
 }
 

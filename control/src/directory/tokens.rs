@@ -23,6 +23,9 @@ pub struct MadeToken {
     pub secret: Secret,
 }
 
+/// Tokens of one user: one for each program, and nobody runs that many.
+pub(super) const TOKENS_MAX: u64 = 50;
+
 /// `last_used_at` is kept to the minute, so that a busy program does not write all the time.
 const TOUCH_MS: i64 = 60_000;
 
@@ -30,7 +33,8 @@ impl Directory {
     /// Makes a token for a user.
     ///
     /// # Errors
-    /// A wrong input, scopes beyond the user's role, not the actor's business.
+    /// A wrong input, scopes beyond the user's role, fifty tokens already, not the actor's
+    /// business.
     pub async fn create_token(
         &self,
         actor: &Actor,
@@ -46,6 +50,12 @@ impl Directory {
             let user = find::user(work.db, &user)?;
             may_handle(work.actor, &user)?;
             form.check(user.role, work.now)?;
+            if work.db.count_tokens(user.id)? >= TOKENS_MAX {
+                return Err(Refusal::Conflict(format!(
+                    "{} has {TOKENS_MAX} tokens: revoke one that is not used any more",
+                    user.name
+                )));
+            }
             let token = Token {
                 id,
                 user: user.id,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::actor::{Actor, keep_an_administrator};
+use super::actor::{Actor, Ranks, keep_an_administrator};
 use super::effective::{self, Effective};
 use super::find::{self, changed, expect_version, whole};
 use super::input::{NewUser, UserPatch};
@@ -11,6 +11,7 @@ use super::quota::{self, Standing};
 use super::refusal::Refusal;
 use super::work::Work;
 use super::{Action, Change, Directory};
+use crate::auth::recovery_setting;
 use crate::store::query::UserFilter;
 use crate::store::records::{Role, User, UserId, UserSecrets, UserState};
 use crate::store::{Page, Rows};
@@ -59,7 +60,8 @@ impl Directory {
     /// Changes a user. With `expected`, only if that is still its version.
     ///
     /// # Errors
-    /// A wrong input, a user above the actor, the last administrator, a stale version.
+    /// A wrong input, a user above the actor, the last administrator, a group or policy that asks
+    /// somebody of the actor's rank for less, a stale version.
     pub async fn patch_user(
         &self,
         actor: &Actor,
@@ -106,7 +108,7 @@ impl Directory {
         let word = word.to_owned();
         self.change(actor, move |work| {
             let user = removable(work, &word, expected)?;
-            release_leases(work, &user)?;
+            release(work, &user)?;
             work.db.remove_user(user.id)?;
             work.did(Action::UserRemoved, user.id, whole(&user))?;
             work.note(Change::User(user.id));
@@ -184,14 +186,16 @@ pub(super) fn write_user(
     after: User,
     expected: Option<u64>,
 ) -> Result<User, Refusal> {
-    work.actor.may_change(before)?;
+    work.actor.may_write(before)?;
     work.actor.may_set_role(before.role, after.role)?;
     expect_version("user", before.version, expected)?;
     if after == *before {
         return Ok(after);
     }
     keep_an_administrator(work.db, before, Some(&after))?;
+    let ranks = Ranks::before(work.db, work.actor)?;
     let stored = work.db.update_user(&after)?;
+    ranks.after(work.db, work.actor)?;
     work.did(Action::UserChanged, stored.id, changed(before, &stored))?;
     work.note(Change::User(stored.id));
     Ok(stored)
@@ -204,16 +208,19 @@ pub(super) fn removable(
     expected: Option<u64>,
 ) -> Result<User, Refusal> {
     let user = find::user(work.db, word)?;
-    work.actor.may_change(&user)?;
+    work.actor.may_write(&user)?;
     expect_version("user", user.version, expected)?;
     keep_an_administrator(work.db, &user, None)?;
     Ok(user)
 }
 
-/// Notes that the addresses of a user's devices become free.
-pub(super) fn release_leases(work: &mut Work<'_, '_>, user: &User) -> Result<(), Refusal> {
+/// Lets go of what hangs on a user and has no table that knows whose it is: addresses of its
+/// devices, recovery codes, what a reset of its quota forgave.
+pub(super) fn release(work: &mut Work<'_, '_>, user: &User) -> Result<(), Refusal> {
     for device in work.db.devices_of(user.id)? {
         work.release(device.id)?;
     }
+    work.db.remove_setting(&recovery_setting(user.id))?;
+    work.db.remove_setting(&quota::key(user.id))?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! not know what is changed.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -73,13 +74,23 @@ impl Directory {
     pub(super) async fn change<T: Send + 'static>(
         &self,
         actor: &Actor,
+        work: impl FnMut(&mut Work<'_, '_>) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.change_within(self.0.store.deadline(), actor, work).await
+    }
+
+    /// As [`Self::change`], for what may take as long as `deadline`.
+    pub(super) async fn change_within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        actor: &Actor,
         mut work: impl FnMut(&mut Work<'_, '_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (actor, now, here) = (actor.clone(), self.now(), self.surroundings());
         let book = Arc::clone(&self.0.book);
         let refused = Arc::new(Mutex::new(None));
         let refusal = Arc::clone(&refused);
-        let kept = self.0.store.write(move |db| {
+        let kept = self.0.store.write_within(deadline, move |db| {
             let (taken, news, notes) = (Vec::new(), Vec::new(), Vec::new());
             let (actor, here, book) = (&actor, &*here, &*book);
             let mut one = Work { db, actor, now, here, book, taken, news, notes };
@@ -114,11 +125,21 @@ impl Directory {
     /// Runs `work` on one state of the store.
     pub(super) async fn look<T: Send + 'static>(
         &self,
+        work: impl FnMut(&mut Db<'_>) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.look_within(self.0.store.deadline(), work).await
+    }
+
+    /// As [`Self::look`], for what may take as long as `deadline`.
+    pub(super) async fn look_within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
         mut work: impl FnMut(&mut Db<'_>) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let refused = Arc::new(Mutex::new(None));
         let refusal = Arc::clone(&refused);
-        let read = self.0.store.read(move |db| work(db).map_err(|why| roll_back(why, &refusal)));
+        let read = move |db: &mut Db<'_>| work(db).map_err(|why| roll_back(why, &refusal));
+        let read = self.0.store.read_within(deadline, read);
         read.await.map_err(|error| answer(error, &refused))
     }
 }

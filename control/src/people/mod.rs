@@ -97,6 +97,7 @@ struct ApiParts {
 struct Running {
     service: Rc<Service>,
     directory: Directory,
+    gate: Gate,
 }
 
 impl People {
@@ -200,7 +201,8 @@ impl People {
             Rc::clone(&self.reached),
             plan.config.metrics.sessions_max as usize,
         )));
-        *self.running.borrow_mut() = Some(Running { service, directory: directory.clone() });
+        let running = Running { service, directory: directory.clone(), gate: gate.clone() };
+        *self.running.borrow_mut() = Some(running);
         LiveGateway::new(door, about(&plan))
     }
 
@@ -282,6 +284,7 @@ impl People {
         if let Some(running) = &*self.running.borrow() {
             running.service.set(settings::of_service(&plan.config));
             running.directory.set_surroundings(settings::surroundings(&plan));
+            running.gate.keep_addresses(settings::keeps_addresses(&plan.config));
         }
         *self.plan.borrow_mut() = plan;
     }

@@ -56,6 +56,11 @@ pub(crate) fn privacy(config: &Config) -> Privacy {
     Privacy { mode, retention_days, ..Privacy::default() }
 }
 
+/// Whether addresses that are kept out may be stored.
+pub(super) fn keeps_addresses(config: &Config) -> bool {
+    privacy(config).mode != Mode::NoLog
+}
+
 /// How people sign in.
 pub(super) fn of_gate(config: &Config) -> Result<auth::Settings, String> {
     let sign_in = &config.sign_in;
@@ -71,6 +76,7 @@ pub(super) fn of_gate(config: &Config) -> Result<auth::Settings, String> {
         lists: Lists { allow: sign_in.allow.clone(), deny: sign_in.deny.clone() },
         issuers: config.issuers.iter().map(issuer).collect::<Result<_, String>>()?,
         certificates,
+        keeps_addresses: keeps_addresses(config),
         ..auth::Settings::default()
     })
 }

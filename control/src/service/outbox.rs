@@ -224,6 +224,7 @@ impl Service {
         };
         let purged = self.store.write(move |db| {
             db.purge_enrolments(before)?;
+            db.purge_bans(now)?;
             db.purge_connections(before)
         });
         match purged.await {

@@ -198,6 +198,12 @@ impl Store {
         self.ask(Mode::Write, deadline, work).await
     }
 
+    /// Longest time that a request without a deadline of its own may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.shared.options.deadline
+    }
+
     /// How it does.
     #[must_use]
     pub fn health(&self) -> Health {

@@ -28,7 +28,7 @@ mod sqlite;
 mod sqlite_file;
 pub mod url;
 
-pub use db::Db;
+pub use db::{Db, Erased};
 pub use error::StoreError;
 pub use handle::{Store, StoreOptions};
 pub use health::{Health, LATENCY_BOUNDS_US};

@@ -8,6 +8,9 @@ use serde_json::json;
 use crate::made;
 use crate::world::World;
 
+/// Entries about each of two people; one more is about something else that is called the same.
+const ABOUT: usize = 10;
+
 /// Two people with everything that may be kept of one.
 fn fill(world: &World) -> [User; 2] {
     world.write(|db| {
@@ -46,14 +49,26 @@ fn fill_one(db: &mut Db<'_>, user: &User, device: &Device, pool: &Pool) -> Resul
         score: 1,
         reason: "bad_password".to_owned(),
     })?;
-    let at = Timestamp(1);
-    db.append_audit(at, "local:0", "user.insert", &user.name, &json!({ "id": user.id }))?;
-    db.append_audit(at, &format!("user:{}", user.name), "policy.update", "default", &json!({}))?;
-    db.append_audit(at, "local:0", "device.update", &device.id.to_string(), &json!({}))?;
-    db.append_audit(at, &format!("token:{}", token.id), "pool.update", "p", &json!({}))?;
-    let detail = json!({ "members": ["zoe", { "x": user.name }] });
-    db.append_audit(at, "local:0", "group.update", "staff", &detail)?;
-    db.append_audit(at, "local:0", "group.update", "staff", &json!({ "note": "nobody" }))?;
+    let (at, id, author) = (user.created_at, user.id.to_string(), format!("user:{}", user.name));
+    let renamed = format!("{}-before", user.name);
+    let made = json!({ "name": renamed });
+    db.append_audit(at, "local:0", "user.created", &id, &made)?;
+    db.append_audit(at, &format!("user:{renamed}"), "group.changed", "staff", &json!({}))?;
+    db.append_audit(at, "local:0", "user.changed", &id, &json!({ "name": [renamed, user.name] }))?;
+    db.append_audit(at, &author, "policy.changed", "default", &json!({}))?;
+    db.append_audit(at, "local:0", "device.changed", &device.id.to_string(), &json!({}))?;
+    db.append_audit(at, &format!("token:{}", token.id), "pool.changed", "p", &json!({}))?;
+    let gone = DeviceId::fresh().to_string();
+    let detail = json!({ "user": user.id, "name": "phone", "public_key": format!("key-{id}") });
+    db.append_audit(at, "local:0", "device.created", &gone, &detail)?;
+    db.append_audit(at, "local:0", "device.removed", &gone, &json!({}))?;
+    let kill = json!({ "session": 7, "by_key": format!("key-{id}") });
+    db.append_audit(at, "local:0", "session.kill", &format!("{}/phone", user.name), &kill)?;
+    let detail = json!({ "members": ["zoe", { "x": author }] });
+    db.append_audit(at, "local:0", "group.changed", "staff", &detail)?;
+    // The same word where it means something else, and the name as somebody else will have it.
+    let detail = json!({ "note": "nobody", "word": user.name, "name": [user.name, "x"] });
+    db.append_audit(at, "local:0", "group.changed", &user.name, &detail)?;
     Ok(())
 }
 
@@ -69,7 +84,7 @@ pub(crate) fn export(world: &World) {
         ("usage", 1),
         ("connections", 1),
         ("bans", 1),
-        ("audit", 5),
+        ("audit", ABOUT),
     ] {
         assert_eq!(shown[part].as_array().map(Vec::len), Some(count), "{part}: {shown}");
     }
@@ -85,15 +100,18 @@ pub(crate) fn erasure(world: &World) {
     let (id, other) = (alice.id, bob.id);
     let head = world.read(|db| db.audit_head());
     world.write(move |db| db.erase_user(id, Timestamp(77), "user:alice"));
-    assert_eq!(world.read(|db| db.verify_audit()), Ok(13));
-    assert_eq!(world.read(move |db| db.verify_audit_since(&head)), Ok(13));
+    assert_eq!(world.read(|db| db.verify_audit()), Ok(23));
+    assert_eq!(world.read(move |db| db.verify_audit_since(&head)), Ok(23));
     let entries = world.read(|db| db.audit(&AuditFilter::default(), &Page::first())).items;
-    let shown = format!("{entries:?}");
+    let other_word = entries.iter().find(|entry| entry.object == "alice").unwrap();
+    assert_eq!(other_word.detail["word"], "alice", "a word that means something else stays");
+    let about = |entry: &&AuditEntry| entry.sequence != other_word.sequence;
+    let shown = format!("{:?}", entries.iter().filter(about).collect::<Vec<_>>());
     assert!(!shown.contains("alice") && !shown.contains(&id.to_string()), "{shown}");
     assert!(shown.contains("bob") && shown.contains("nobody"), "others keep theirs: {shown}");
     let note = entries.last().unwrap();
     assert_eq!((note.action.as_str(), note.actor.as_str()), ("audit.erased", "user:erased"));
-    assert_eq!(note.detail, json!({ "entries": [[1, 5]] }));
+    assert_eq!(note.detail, json!({ "entries": [[1, 10]] }));
 
     // Late usage of a session that was still open does not bring anything back.
     let device = DeviceId::fresh();
@@ -113,11 +131,11 @@ pub(crate) fn erasure(world: &World) {
     });
     assert_eq!(left, (None, 0, 0, 1, 3));
     let shown = world.read(move |db| db.export_user(other));
-    assert_eq!(shown["audit"].as_array().map(Vec::len), Some(5));
+    assert_eq!(shown["audit"].as_array().map(Vec::len), Some(ABOUT));
     // An erasure on the quiet is found although another one was noted before.
     world.raw(
         "UPDATE audit SET salt = NULL, actor = NULL, object = NULL, detail = NULL \
-         WHERE sequence = 8",
+         WHERE sequence = 15",
     );
-    assert_eq!(world.read(|db| db.verify_audit()).unwrap_err().sequence, 8);
+    assert_eq!(world.read(|db| db.verify_audit()).unwrap_err().sequence, 15);
 }

@@ -338,15 +338,16 @@ fn a_backup_of_a_running_store_is_one_whole_private_file() {
 fn an_erased_name_is_nowhere_in_the_file() {
     const NAME: &str = "zenobia-of-palmyra";
     let world = World::sqlite();
+    let (user, path) = (made::user(NAME), world.file().unwrap());
+    let id = user.id;
     for round in 0..30 {
         add(&world, &format!("u{round}"));
         world.write(move |db| {
-            let detail = serde_json::json!({ "name": NAME, "round": round });
-            db.append_audit(Default::default(), "local:0", "user.update", NAME, &detail)
+            let detail = serde_json::json!({ "display_name": ["", NAME], "round": round });
+            let object = id.to_string();
+            db.append_audit(Default::default(), "local:0", "user.changed", &object, &detail)
         });
     }
-    let (user, path) = (made::user(NAME), world.file().unwrap());
-    let id = user.id;
     world.write(move |db| db.insert_user(&user, &UserSecrets::default()));
     let holds = |end: &str| {
         let bytes = fs::read(beside(&path, end)).unwrap_or_default();

@@ -139,7 +139,7 @@ async fn sign_in_for_access(
             return Ok((StatusCode::ACCEPTED, Json(challenge)).into_response());
         }
     };
-    let actor = Actor { name: format!("user:{name}"), role: None, user: Some(user) };
+    let actor = Actor::oneself(&name, user);
     let granted = directory.grant_signed_in(&actor, &user.to_string(), form.device, proved).await?;
     state.hub().publish(state.now(), Kind::SignInAccepted, name, json!({ "by": BY }));
     Ok(Json(granted).into_response())

@@ -1,5 +1,6 @@
 //! `/api/v1/bans`: who is kept out for a while after too many failures.
 
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
@@ -23,7 +24,8 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list_bans)).routes(routes!(lift_ban))
 }
 
-/// Lists who is kept out now, and until when.
+/// Lists who is kept out now, and until when. In mode `no-log` addresses are not listed: nothing
+/// keeps them.
 #[utoipa::path(get, path = "/api/v1/bans", operation_id = "listBans", tag = TAG,
     responses((status = 200, body = Vec<Ban>), Refusals))]
 async fn list_bans(Extension(directory): Extension<Directory>) -> Result<Json<Vec<Ban>>, Problem> {
@@ -36,10 +38,15 @@ async fn list_bans(Extension(directory): Extension<Directory>) -> Result<Json<Ve
         description = "As the list shows it; the slash of a prefix is written %2F")),
     responses((status = 204, description = "It is lifted."), Refusals))]
 async fn lift_ban(
+    State(state): State<ApiState>,
     Extension(directory): Extension<Directory>,
     caller: Caller,
     At(subject): At<String>,
 ) -> Result<StatusCode, Problem> {
-    directory.lift_ban(&actor(&caller), &subject).await?;
+    if state.sign_in().lift_unstored(&subject) {
+        directory.note_lifted(&actor(&caller)).await?;
+    } else {
+        directory.lift_ban(&actor(&caller), &subject).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -18,9 +19,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::refusals::Refusals;
+use crate::api::gatekeeper::{Via, charge_wrong};
 use crate::api::{ApiState, Need, Problem, StrictJson, Who};
 use crate::directory::input::Redeem;
-use crate::directory::{DeviceView, Directory};
+use crate::directory::{DeviceView, Directory, Refusal};
 
 const TAG: &str = "enrol";
 
@@ -52,10 +54,16 @@ struct RedeemedView {
             description = "The link was used, is too old, or never was."), Refusals),
     security(()))]
 async fn redeem(
+    State(state): State<ApiState>,
     Extension(directory): Extension<Directory>,
+    Extension(via): Extension<Via>,
     StrictJson(form): StrictJson<Redeem>,
 ) -> Result<(StatusCode, Json<RedeemedView>), Problem> {
-    let redeemed = directory.redeem(form).await?;
+    let redeemed = directory.redeem(form).await.inspect_err(|refusal| {
+        if matches!(refusal, Refusal::LinkRefused) {
+            charge_wrong(&state, via);
+        }
+    })?;
     let client_file = redeemed.file.text.to_string();
     Ok((StatusCode::CREATED, Json(RedeemedView { device: redeemed.view, client_file })))
 }

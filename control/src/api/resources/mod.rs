@@ -78,9 +78,13 @@ fn needs() -> &'static [Need] {
     })
 }
 
+/// The scope of a token that was made for everything. No route asks for it by name.
+const ALL: &str = "*";
+
 /// The caller as the directory knows it.
 fn actor(caller: &Caller) -> Actor {
-    Actor { name: caller.actor(), role: caller.role, user: caller.user() }
+    let is_narrow = !caller.covers(ALL);
+    Actor { name: caller.actor(), role: caller.role, user: caller.user(), is_narrow }
 }
 
 /// As [`actor`], for what a user does about itself: whatever its role is, it is nobody's superior

@@ -1,4 +1,8 @@
 //! `/api/v1/users`: who may come in.
+//!
+//! A token for `users` is for programs that keep a list of customers. Roles, passwords, second
+//! factors and users with a role are not for it (`directory/actor.rs`): they ask for a session, or
+//! for a token for everything.
 
 use axum::Extension;
 use axum::Json;
@@ -112,7 +116,8 @@ async fn show_user(
     Ok(Versioned::ok(view.user.version, view))
 }
 
-/// Changes a user by a merge patch: what is absent stays, what is null is taken away.
+/// Changes a user by a merge patch: what is absent stays, what is null is taken away. Roles, and
+/// users with a role, are changed in a session or by a token that was made for everything (`*`).
 #[utoipa::path(patch, path = "/api/v1/users/{user}", operation_id = "patchUser", tag = TAG,
     params(("user" = String, Path, description = "Name or identifier"),
         ("If-Match" = Option<String>, Header, description = "ETag that must still hold")),
@@ -179,7 +184,7 @@ struct NewPassword {
     new: Secret,
 }
 
-/// Gives a user a new password.
+/// Gives a user a new password. A token must have been made for everything (`*`).
 #[utoipa::path(put, path = "/api/v1/users/{user}/password", operation_id = "setUserPassword",
     tag = TAG, params(("user" = String, Path, description = "Name or identifier")),
     request_body = NewPassword, responses((status = 204, description = "It holds now."), Refusals))]
@@ -195,7 +200,8 @@ async fn set_user_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes the second factor of a user away, for one who lost it.
+/// Takes the second factor of another user away, for one who lost it. A token must have been made
+/// for everything (`*`).
 #[utoipa::path(delete, path = "/api/v1/users/{user}/totp", operation_id = "removeUserTotp",
     tag = TAG, params(("user" = String, Path, description = "Name or identifier")),
     responses((status = 204, description = "It is gone."), Refusals))]

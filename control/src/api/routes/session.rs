@@ -104,7 +104,12 @@ async fn begin(
         }
     };
     let account = state.accounts().by_id(user).await?;
-    let account = account.filter(|account| account.may_enter(state.now()));
+    // The login is bound to the password that was proved, whatever is stored by now.
+    let print = proved.password_print;
+    let account = account.filter(|account| {
+        let is_stored = print.is_none_or(|print| print == account.password_print);
+        is_stored && account.may_enter(state.now())
+    });
     let Some(account) = account else {
         return Err(refused(&state, name, BY, Reason::SignInRefused));
     };

@@ -227,3 +227,15 @@ async fn guessing_the_secret_of_the_first_start_is_limited() {
     assert_eq!(said.iter().filter(|status| **status == 401).count(), 10);
     assert_eq!(said.iter().filter(|status| **status == 429).count(), 20);
 }
+
+#[tokio::test]
+async fn a_password_that_was_changed_meanwhile_opens_no_session() {
+    let world = World::new("sign_stale").await;
+    let (name, password) = ("root", "password of root");
+    let body = json!({ "name": name, "password": password });
+    assert_eq!(world.send(Ask::post(SESSION).json(&body)).await.status, 200);
+    let body = json!({ "name": name, "password": password, "totp": "stale" });
+    let answer = world.send(Ask::post(SESSION).json(&body)).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (401, "sign-in-refused"));
+    assert!(!answer.headers.contains_key("set-cookie"));
+}

@@ -84,7 +84,7 @@ pub(super) fn read(
         valid_until: Some(Timestamp(end.saturating_mul(1000))),
         ..Attributes::default()
     };
-    Ok(Proof { user: Some(user), attributes })
+    Ok(Proof { user: Some(user), attributes, password_print: None })
 }
 
 fn policies(

@@ -11,6 +11,7 @@ use crate::auth::challenges::Ticket;
 use crate::auth::flow::{Flow, Next};
 use crate::auth::lane::Place;
 use crate::auth::name;
+use crate::auth::password;
 use crate::auth::people::{Found, Person};
 use crate::auth::reason::{Reason, Told};
 use crate::store::records::{Factor, Timestamp, UserState};
@@ -65,7 +66,7 @@ impl Walker<'_> {
             let factor = match flow.next(&attempt.credentials) {
                 Next::Try(factor) => factor,
                 Next::Refuse(reason) => return Err(reason.into()),
-                Next::Through => return self.through(flow, person.as_deref()),
+                Next::Through => return self.through(flow).await,
                 Next::Ask(factor) => return self.ask(flow, prompt(factor)),
             };
             let state = flow.take_state();
@@ -256,21 +257,29 @@ impl Walker<'_> {
     }
 
     /// All is proved. Looks once more whether the user may come in: a credential that said who
-    /// comes was looked at before that was known.
-    fn through(&self, flow: Flow, person: Option<&Person>) -> Result<Outcome, Refusal> {
+    /// comes was looked at before that was known, and since the first factor the password may have
+    /// been changed by somebody who had reason to.
+    async fn through(&self, flow: Flow) -> Result<Outcome, Refusal> {
         let Self { inner, attempt, now, .. } = *self;
+        let found = self.find(flow.name()).await?;
+        let person = found.person.as_ref();
         let is_locked_out = inner.bans().is_locked_out(flow.name(), attempt.source, now);
         if let Some(reason) = standing(person, is_locked_out, now) {
             return Err(reason.into());
         }
         let person = person.ok_or(Reason::UserUnknown)?;
+        let password_print = flow.password_print();
+        let stored = password::print(person.secrets.password_hash.as_deref());
+        if password_print.is_some_and(|proved| proved != stored) {
+            return Err(Reason::PasswordWrong.into());
+        }
         let (factors, attributes) = flow.finish().ok_or(Reason::CredentialMissing)?;
         if person.factors.iter().any(|factor| !factors.contains(factor)) {
             // The policy has come to ask for more while this was half done.
             return Err(Reason::ChallengeUnknown.into());
         }
         let (user, name) = (person.id, person.name.clone());
-        Ok(Outcome::Accepted(Identity { user, name, factors, attributes }))
+        Ok(Outcome::Accepted(Identity { user, name, factors, attributes, password_print }))
     }
 }
 

@@ -16,6 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 
+use sha2::{Digest as _, Sha256};
+
 use super::backend::{Answer, BackEnd, Proof, Request, Secret, Work};
 use super::people::People;
 use super::reason::Reason;
@@ -170,6 +172,13 @@ fn hash(argon2: &Argon2<'_>, password: &[u8]) -> Result<String, HashError> {
     hash.map(|hash| hash.to_string()).map_err(|error| HashError::Parameters(error.to_string()))
 }
 
+/// What tells two stored passwords apart without showing either: SHA-256 of the stored hash, of
+/// nothing if there is none.
+#[must_use]
+pub fn print(stored: Option<&str>) -> [u8; 32] {
+    Sha256::digest(stored.unwrap_or_default()).into()
+}
+
 /// A hash and its parameters, unless these are beyond any bound.
 fn readable(hash: &str) -> Option<(PasswordHash<'_>, Params)> {
     let hash = PasswordHash::new(hash).ok()?;
@@ -178,6 +187,10 @@ fn readable(hash: &str) -> Option<(PasswordHash<'_>, Params)> {
         && params.t_cost() <= PASSES_MAX
         && params.p_cost() <= LANES_MAX;
     is_bounded.then_some((hash, params))
+}
+
+fn proved(print: [u8; 32]) -> Answer {
+    Answer::Accepted(Proof { password_print: Some(print), ..Proof::default() })
 }
 
 /// The back end of local passwords.
@@ -194,8 +207,8 @@ impl std::fmt::Debug for LocalPasswords {
 }
 
 impl LocalPasswords {
-    /// Checks against the hashes that `people` keeps. On `runtime`, outdated hashes are replaced
-    /// after a success; without one they stay.
+    /// Checks against the hashes that `people` keeps. With `runtime`, outdated hashes are replaced
+    /// before a success is told, so that what was proved is what is stored; without one they stay.
     #[must_use]
     pub fn new(
         hasher: Hasher,
@@ -234,16 +247,20 @@ impl BackEnd for LocalPasswords {
                 (Some(person), Some(stored)) if checked.is_outdated => {
                     if let (Some(runtime), Ok(new)) = (runtime, hasher.hash(password)) {
                         let (user, old) = (person.id, stored.to_owned());
-                        runtime.spawn(async move {
-                            if let Err(error) = people.rehash(user, old, new).await {
+                        let renewed = print(Some(&new));
+                        match runtime.block_on(people.rehash(user, old, new)) {
+                            // Unless the password was changed meanwhile: then neither is stored.
+                            Ok(()) => return proved(renewed),
+                            Err(error) => {
                                 tracing::warn!(%user, %error, "password hash stays as it was");
                             }
-                        });
+                        }
                     }
                 }
                 (Some(_), Some(_)) => {}
             }
-            Answer::Accepted(Proof::default())
+            // Only now: for who is refused it would take a time that depends on what is stored.
+            proved(print(stored))
         })
     }
 }

@@ -318,7 +318,7 @@ impl Parsed {
             valid_until: Some(Timestamp((expires * 1000.0) as i64)),
             ..Attributes::default()
         };
-        Ok(Proof { user: Some(user), attributes })
+        Ok(Proof { user: Some(user), attributes, password_print: None })
     }
 
     /// A moment in seconds since the epoch.

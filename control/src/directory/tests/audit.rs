@@ -126,3 +126,13 @@ async fn a_refused_change_leaves_no_entry_no_event_and_no_note() {
     assert!(notes.try_recv().is_err());
     assert_eq!(events.try_next(), None);
 }
+
+#[tokio::test]
+async fn one_at_a_time_verifies_the_audit_log() {
+    let desk = Desk::new("audit_turn").await;
+    let turn = desk.directory.0.audit_turn.lock().await;
+    let refusal = desk.directory.verify_audit().await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal:?}");
+    drop(turn);
+    assert!(desk.directory.verify_audit().await.unwrap().intact);
+}

@@ -177,3 +177,19 @@ async fn access_lasts_as_long_as_the_policy_says_and_is_renewed_without_a_new_ke
     let late = directory.grant_access(&mine, "ada", None).await.unwrap_err();
     assert_eq!(late.reason(), "forbidden");
 }
+
+#[tokio::test]
+async fn the_owner_of_a_disabled_device_does_not_bring_its_key_back() {
+    let desk = Desk::new("device_disabled").await;
+    let (d, me) = (&desk.directory, as_user(&desk.user("ada", None).await));
+    let form = || NewDevice { public_key: Some(key(1)), ..new_device("phone") };
+    d.add_device(&me, "ada", form()).await.unwrap();
+    let off = DevicePatch { enabled: Patch::Set(false), ..Default::default() };
+    d.patch_device(&root(), "ada", "phone", None, off).await.unwrap();
+    let refusal = d.remove_device(&me, "ada", "phone", None).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Forbidden(_)), "{refusal:?}");
+    let again = NewDevice { name: "other".to_owned(), ..form() };
+    let refusal = d.add_device(&me, "ada", again).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Taken { .. }), "{refusal:?}");
+    d.remove_device(&root(), "ada", "phone", None).await.unwrap();
+}

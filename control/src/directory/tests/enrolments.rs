@@ -113,3 +113,34 @@ fn of_eight_who_come_at_the_same_time_one_gets_the_device() {
         assert_eq!(devices.len(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_user_has_so_many_open_links_and_tokens_and_no_more() {
+    use crate::directory::input::NewToken;
+    let desk = Desk::new("enrol_many").await;
+    let (d, ada) = (&desk.directory, as_user(&desk.user("ada", None).await));
+    let mut made = Vec::new();
+    for _ in 0..crate::directory::enrolments::OPEN_MAX {
+        made.push(d.invite(&ada, "ada", invitation(None)).await.unwrap());
+    }
+    let refusal = d.invite(&root(), "ada", invitation(None)).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal:?}");
+    // One that is used, taken back or over makes room.
+    d.redeem(redeem(&made[0].secret.0, 1)).await.unwrap();
+    d.invite(&ada, "ada", invitation(None)).await.unwrap();
+    d.invite(&ada, "ada", invitation(None)).await.unwrap_err();
+    d.remove_enrolment(&ada, made[1].enrolment.id).await.unwrap();
+    d.invite(&ada, "ada", invitation(None)).await.unwrap();
+    d.invite(&ada, "ada", invitation(None)).await.unwrap_err();
+    desk.pass_ms(86_400_000);
+    d.invite(&ada, "ada", invitation(None)).await.unwrap();
+    let form =
+        || NewToken { name: "t".to_owned(), scopes: vec!["me:read".to_owned()], expires_at: None };
+    for _ in 0..tokens::TOKENS_MAX {
+        d.create_token(&ada, "ada", form()).await.unwrap();
+    }
+    let refusal = d.create_token(&ada, "ada", form()).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal:?}");
+    desk.user("bob", None).await;
+    d.create_token(&root(), "bob", form()).await.unwrap();
+}

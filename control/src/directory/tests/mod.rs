@@ -3,8 +3,10 @@
 mod audit;
 mod devices;
 mod enrolments;
+mod erasing;
 mod leases;
 mod pools;
+mod ranks;
 mod rules;
 mod scale;
 mod users;
@@ -108,7 +110,7 @@ pub(crate) fn root() -> Actor {
 }
 
 pub(crate) fn as_user(user: &User) -> Actor {
-    Actor { name: format!("user:{}", user.name), role: user.role, user: Some(user.id) }
+    Actor { role: user.role, ..Actor::oneself(&user.name, user.id) }
 }
 
 pub(crate) fn new_user(name: &str) -> NewUser {

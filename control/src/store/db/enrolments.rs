@@ -91,6 +91,21 @@ impl Db<'_> {
         self.page(list, page, read, |enrolment| enrolment.id.to_string())
     }
 
+    /// How many invitations of a user could still be used at `now`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn count_open_enrolments(
+        &mut self,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM enrolments WHERE user_id = $1 AND used_by IS NULL \
+                   AND expires_at > $2";
+        let row = self.first("enrolments", sql, &[user.into(), now.into()])?;
+        row.map_or(Ok(0), |mut row| row.count())
+    }
+
     /// Removes an invitation.
     ///
     /// # Errors

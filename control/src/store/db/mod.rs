@@ -25,6 +25,7 @@ mod pools;
 mod privacy;
 mod settings;
 mod tokens;
+mod traces;
 mod usage;
 mod users;
 
@@ -34,6 +35,7 @@ use super::engine::{Engine, Mode, Row, Value};
 use super::error::StoreError;
 use columns::Columns;
 pub(crate) use policies::first as first_policy;
+pub use privacy::Erased;
 
 /// A transaction of the store.
 pub struct Db<'a> {

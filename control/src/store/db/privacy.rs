@@ -1,7 +1,7 @@
 //! What is kept of a person: shown to them, or erased.
 //!
-//! Erasing removes every record of the user, usage and connections included. Audit entries that
-//! name the user, its devices or its tokens lose their content and stay in the chain
+//! Erasing removes every record of the user, usage and connections included. Audit entries that are
+//! about the user, its devices or its tokens (`traces.rs`) lose their content and stay in the chain
 //! (`store/audit.rs`). The identifier alone is remembered, a random number that stands for nobody
 //! any more, so that late usage does not bring the user back. This module must not know who may ask
 //! for this.
@@ -10,12 +10,25 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value as Json, json};
 
-use super::super::audit::{ERASED, Stored};
+use super::super::audit::ERASED;
 use super::super::engine::Value;
 use super::super::error::StoreError;
 use super::super::query::{ConnectionFilter, Page, Rows};
 use super::super::records::{AuditEntry, ConnectionEntry, Timestamp, User, UserId};
 use super::Db;
+use super::traces::Traces;
+
+/// Who did something and was erased.
+const NOBODY: &str = "user:erased";
+
+/// What stood for a user who is erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// Identifiers and keys of the user and of what was theirs, gone before or with them.
+    pub ids: BTreeSet<String>,
+    /// The names that the user had.
+    pub names: BTreeSet<String>,
+}
 
 impl Db<'_> {
     /// Everything that is kept of a user, without secrets.
@@ -38,8 +51,8 @@ impl Db<'_> {
         let bans = self.bans(Timestamp(i64::MIN))?;
         let subject = format!("user:{}", user.name);
         let bans: Vec<_> = bans.into_iter().filter(|ban| ban.subject == subject).collect();
-        let names = self.names_of(&user)?;
-        let audit = self.audit_about(&names)?;
+        let traces = self.traces_of(&user)?;
+        let audit = self.audit_about(&traces)?;
         Ok(json!({
             "user": user,
             "group": group.map(|group| group.name),
@@ -55,12 +68,19 @@ impl Db<'_> {
     }
 
     /// Erases everything that is kept of a user, and notes in the audit log that `actor` did so.
+    /// Returns what stood for the user, for whoever has it in memory.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], and those of the store.
-    pub fn erase_user(&mut self, id: UserId, at: Timestamp, actor: &str) -> Result<(), StoreError> {
+    pub fn erase_user(
+        &mut self,
+        id: UserId,
+        at: Timestamp,
+        actor: &str,
+    ) -> Result<Erased, StoreError> {
         let user = self.user(id)?;
-        let names = self.names_of(&user)?;
+        let traces = self.traces_of(&user)?;
+        let sequences = self.sequences_about(&traces)?;
         let whose = [Value::from(id)];
         self.remove_user(id)?;
         self.execute("DELETE FROM usage WHERE user_id = $1", &whose)?;
@@ -68,49 +88,63 @@ impl Db<'_> {
         self.remove_ban(&format!("user:{}", user.name))?;
         let erased = "INSERT INTO erased (user_id, at) VALUES ($1, $2)";
         self.execute(erased, &[id.into(), at.into()])?;
-        let mut sequences = Vec::new();
-        self.each_audit(|entry| {
-            sequences.extend(is_about(entry, &names).then_some(entry.sequence));
-            Ok(true)
-        })?;
+        self.erase_author(&traces)?;
         let detail = self.erase_audit(&sequences)?;
         // Whoever erases themselves must not leave their name behind in doing so.
-        let actor = if names.contains(actor) { "user:erased" } else { actor };
+        let actor = if traces.is_now(actor) { NOBODY } else { actor };
         self.append_audit(at, actor, ERASED, "user", &detail)?;
         self.erases = true;
+        let names = traces.names().iter().map(|held| held.name.clone()).collect();
+        Ok(Erased { ids: traces.ids().clone(), names })
+    }
+
+    /// Takes the user's name from the configurations that they put in force.
+    fn erase_author(&mut self, traces: &Traces) -> Result<(), StoreError> {
+        for held in traces.names() {
+            let sql = "UPDATE configs SET actor = $1 WHERE actor = $2 AND at >= $3 AND at <= $4";
+            let actor = format!("user:{}", held.name);
+            let values = [NOBODY.into(), actor.into(), held.from.1.into(), held.until.1.into()];
+            self.execute(sql, &values)?;
+        }
+        for id in traces.ids() {
+            let sql = "UPDATE configs SET actor = $1 WHERE actor = $2";
+            self.execute(sql, &[NOBODY.into(), format!("token:{id}").into()])?;
+        }
         Ok(())
     }
 
     /// What stands for a user in the audit log.
-    fn names_of(&mut self, user: &User) -> Result<BTreeSet<String>, StoreError> {
-        let mut names = BTreeSet::from([
-            user.name.clone(),
-            format!("user:{}", user.name),
-            user.id.to_string(),
-            format!("user:{}", user.id),
-        ]);
+    fn traces_of(&mut self, user: &User) -> Result<Traces, StoreError> {
+        let mut ids = Vec::new();
         for device in self.devices_of(user.id)? {
-            names.insert(device.id.to_string());
-            names.insert(crate::keys::show_public(&device.public_key));
+            ids.push(device.id.to_string());
+            ids.push(crate::keys::show_public(&device.public_key));
         }
-        for token in whole(|page| self.tokens(Some(user.id), page))? {
-            names.insert(token.id.to_string());
-            names.insert(format!("token:{}", token.id));
-        }
-        for enrolment in whole(|page| self.enrolments(Some(user.id), page))? {
-            names.insert(enrolment.id.to_string());
-        }
-        Ok(names)
-    }
-
-    fn audit_about(&mut self, names: &BTreeSet<String>) -> Result<Vec<AuditEntry>, StoreError> {
-        let mut sequences = Vec::new();
+        let tokens = whole(|page| self.tokens(Some(user.id), page))?;
+        ids.extend(tokens.iter().map(|token| token.id.to_string()));
+        let enrolments = whole(|page| self.enrolments(Some(user.id), page))?;
+        ids.extend(enrolments.iter().map(|enrolment| enrolment.id.to_string()));
+        let mut traces = Traces::new(user, ids);
         self.each_audit(|entry| {
-            sequences.extend(is_about(entry, names).then_some(entry.sequence));
+            traces.learn(entry);
             Ok(true)
         })?;
+        traces.learned(&user.name);
+        Ok(traces)
+    }
+
+    fn sequences_about(&mut self, traces: &Traces) -> Result<Vec<u64>, StoreError> {
+        let mut sequences = Vec::new();
+        self.each_audit(|entry| {
+            sequences.extend(traces.is_about(entry).then_some(entry.sequence));
+            Ok(true)
+        })?;
+        Ok(sequences)
+    }
+
+    fn audit_about(&mut self, traces: &Traces) -> Result<Vec<AuditEntry>, StoreError> {
         let mut entries = Vec::new();
-        for sequence in sequences {
+        for sequence in self.sequences_about(traces)? {
             let page = Page { after: Some((sequence - 1).to_string()), limit: 1 };
             entries.extend(self.audit(&Default::default(), &page)?.items);
         }
@@ -130,26 +164,5 @@ fn whole<T>(
             return Ok(items);
         }
         page.after = rows.next;
-    }
-}
-
-/// Whether an entry names one of `names`, as a whole text anywhere in it.
-fn is_about(entry: &Stored, names: &BTreeSet<String>) -> bool {
-    let Some(content) = &entry.content else { return false };
-    if entry.action == ERASED {
-        return false;
-    }
-    let detail = serde_json::from_str(&content.detail).unwrap_or(Json::Null);
-    names.contains(&content.actor) || names.contains(&content.object) || mentions(&detail, names)
-}
-
-fn mentions(detail: &Json, names: &BTreeSet<String>) -> bool {
-    match detail {
-        Json::String(text) => names.contains(text),
-        Json::Array(items) => items.iter().any(|item| mentions(item, names)),
-        Json::Object(fields) => {
-            fields.iter().any(|(name, value)| names.contains(name) || mentions(value, names))
-        }
-        Json::Null | Json::Bool(_) | Json::Number(_) => false,
     }
 }

@@ -25,4 +25,13 @@ impl Db<'_> {
         self.execute(sql, &[name.into(), value.into()])?;
         Ok(())
     }
+
+    /// Forgets what is under `name`, if anything is.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn remove_setting(&mut self, name: &str) -> Result<(), StoreError> {
+        self.execute("DELETE FROM settings WHERE name = $1", &[name.into()])?;
+        Ok(())
+    }
 }

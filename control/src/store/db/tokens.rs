@@ -81,6 +81,16 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// How many tokens a user has.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn count_tokens(&mut self, user: UserId) -> Result<u64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM tokens WHERE user_id = $1";
+        let row = self.first("tokens", sql, &[user.into()])?;
+        row.map_or(Ok(0), |mut row| row.count())
+    }
+
     /// Removes a token.
     ///
     /// # Errors

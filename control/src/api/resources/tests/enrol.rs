@@ -54,3 +54,36 @@ async fn the_page_loads_nothing_and_runs_exactly_its_own_script() {
     }
     assert_eq!(page.headers["referrer-policy"], "no-referrer");
 }
+
+#[tokio::test]
+async fn guessing_links_costs_as_much_as_guessing_tokens() {
+    let few = crate::api::rate::Allowance { per_second: 1, burst: 100 };
+    let office = Office::with("enrol_guess", Allowances { per_source: few, ..generous() }).await;
+    let mut said = Vec::new();
+    for number in 0..6 {
+        let body = json!({"secret": format!("re_{number}"), "public_key": key(number)});
+        let ask = Ask::post("/api/v1/enrol").json(&body).from("192.0.2.1");
+        said.push(office.world.send(ask).await.status.as_u16());
+    }
+    assert_eq!(said, [410, 410, 410, 410, 429, 429]);
+    let body = json!({"secret": "re_1", "public_key": key(1)});
+    let other = office.world.send(Ask::post("/api/v1/enrol").json(&body).from("192.0.2.2")).await;
+    assert_eq!(other.status.as_u16(), 410);
+}
+
+#[tokio::test]
+async fn what_users_change_about_themselves_is_slower_than_what_they_look_at() {
+    let few = crate::api::rate::Allowance { per_second: 1, burst: 3 };
+    let office = Office::with("me_slow", Allowances { self_service: few, ..generous() }).await;
+    let mut said = Vec::new();
+    for number in 0..5 {
+        let form = json!({"device_name": format!("d{number}")});
+        let answer = office.tell("nora", "POST", "/api/v1/me/enrolments", form).await;
+        said.push(answer.status.as_u16());
+    }
+    assert_eq!(said, [201, 201, 201, 429, 429]);
+    assert_eq!(office.ask("nora", "GET", "/api/v1/me/devices").await.status, StatusCode::OK);
+    let form = json!({"device_name": "d"});
+    let other = office.tell("olga", "POST", "/api/v1/me/enrolments", form).await;
+    assert_eq!(other.status, StatusCode::CREATED, "{other:?}");
+}

@@ -43,6 +43,10 @@ const PEOPLE: [(&str, Option<Role>); 4] = [
 
 impl Office {
     async fn new(name: &str) -> Self {
+        Self::with(name, generous()).await
+    }
+
+    async fn with(name: &str, allowances: Allowances) -> Self {
         let desk = Desk::new(&format!("api_{name}")).await;
         let mut tokens = Vec::new();
         for (name, role) in PEOPLE {
@@ -75,7 +79,7 @@ impl Office {
             hub: desk.hub.clone(),
             clock,
             own_uid: 4242,
-            allowances: generous(),
+            allowances,
         });
         (world.router, world.document) = router(&state, vec![part(desk.directory.clone())]);
         world.state = state;
@@ -125,7 +129,12 @@ fn password_of(name: &str) -> String {
 
 fn generous() -> Allowances {
     let plenty = crate::api::rate::Allowance { per_second: 100_000, burst: 100_000 };
-    Allowances { per_source: plenty, per_caller: plenty, ..Allowances::default() }
+    Allowances {
+        per_source: plenty,
+        per_caller: plenty,
+        self_service: plenty,
+        ..Allowances::default()
+    }
 }
 
 /// Refuses with this status, this reason, and these places.

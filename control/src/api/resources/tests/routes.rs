@@ -103,3 +103,42 @@ async fn whoever_may_call_a_route_may_have_a_token_for_it_unless_it_takes_more()
         assert_eq!(made.status, StatusCode::CREATED, "{need:?}: {made:?}");
     }
 }
+
+#[tokio::test]
+async fn a_token_for_users_does_not_become_one_for_everything() {
+    let office = Office::new("routes_narrow").await;
+    let form =
+        NewToken { name: "crm".into(), scopes: vec!["users:write".into()], expires_at: None };
+    let made = office.desk.directory.create_token(&root(), "chief", form).await.unwrap();
+    let crm = made.secret.0.to_string();
+    let user = json!({"name": "customer", "password": "a sentence for one only"});
+    let made = office.world.send(Ask::post("/api/v1/users").token(&crm).json(&user)).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let chief = json!({"name": "other", "role": "administrator"});
+    for (method, path, body) in [
+        ("POST", "/api/v1/users", chief),
+        ("PATCH", "/api/v1/users/vera", json!({"role": "administrator"})),
+        ("PATCH", "/api/v1/users/vera", json!({"display_name": "V"})),
+        ("PATCH", "/api/v1/users/customer", json!({"role": "viewer"})),
+        ("PUT", "/api/v1/users/vera/state", json!({"state": "disabled"})),
+        ("PUT", "/api/v1/users/vera/password", json!({"new": "a sentence for one only"})),
+        ("PUT", "/api/v1/users/customer/password", json!({"new": "a sentence for one only"})),
+        ("DELETE", "/api/v1/users/vera/totp", json!(null)),
+        ("DELETE", "/api/v1/users/vera", json!(null)),
+        ("POST", "/api/v1/users/vera/erase", json!(null)),
+    ] {
+        let ask = Ask::new(method, path).token(&crm);
+        let ask = if body.is_null() { ask } else { ask.json(&body) };
+        refused(&office.world.send(ask).await, 403, "forbidden", &[]);
+    }
+    for (method, path, body) in [
+        ("PATCH", "/api/v1/users/customer", json!({"display_name": "C"})),
+        ("PUT", "/api/v1/users/customer/state", json!({"state": "disabled"})),
+    ] {
+        let answer = office.world.send(Ask::new(method, path).token(&crm).json(&body)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    let new = json!({"new": "a sentence for one only"});
+    let answer = office.tell("chief", "PUT", "/api/v1/users/vera/password", new).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT, "a token for everything may: {answer:?}");
+}
