@@ -1,10 +1,10 @@
 //! The first start: how the first administrator comes to be.
 //!
 //! There is no default password. While nobody is an administrator, the gateway has a one-time
-//! secret: kept in a file that only its owner can read, shown on a terminal, and worth only one thing:
-//! `POST /api/v1/setup`. It is gone as soon as there is an administrator. Wrong tries are limited,
-//! for all sources together, which is enough against 128 random bits and cannot lock anybody out
-//! for long.
+//! secret: kept in a file that only its owner can read, shown on a terminal, and worth only one
+//! thing: `POST /api/v1/setup`. It is gone as soon as there is an administrator. Wrong tries are
+//! limited, for all sources together, which is enough against 128 random bits and cannot lock
+//! anybody out for long.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! Configurations that were in force, of each gateway by itself. This module must not know what they
-//! say.
+//! Configurations that were in force, of each gateway by itself. This module must not know what
+//! they say.
 
 use super::super::error::StoreError;
 use super::super::query::{Page, Rows};
