@@ -106,7 +106,7 @@ async fn begin(
     let account = state.accounts().by_id(user).await?;
     let account = account.filter(|account| account.may_enter(state.now()));
     let Some(account) = account else {
-        return Err(refused(&state, name, BY, Reason::SignInRefused));
+        return Err(refused(&state, name, BY, Reason::SignInRefused).await);
     };
     let (secret, csrf) = (random()?, random()?);
     let begun = state
