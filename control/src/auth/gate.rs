@@ -9,6 +9,7 @@
 //! The gate waits and never blocks; it may be called from any runtime. It must not know what a back
 //! end does.
 
+mod kept;
 mod walk;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,7 @@ use super::source::Source;
 use super::stats::{Snapshot, Stats};
 use super::token::{TOKEN_BYTES_MAX, Tokens};
 use super::totp::OneTimePasswords;
+use kept::Kept;
 use walk::Walker;
 
 /// Bytes of a user name as it comes; what the store has is shorter, and what is longer is no
@@ -154,6 +156,8 @@ struct Inner {
     cache: Mutex<NegativeCache>,
     stats: Stats,
     clock: Clock,
+    kept: Kept,
+    on_ban: Box<dyn Fn(&Ban) + Send + Sync>,
 }
 
 /// A factor, who looks at it, and where.
@@ -213,6 +217,8 @@ impl Gate {
             people,
             hasher,
             clock,
+            kept: Kept::default(),
+            on_ban: Box::new(|_| ()),
         };
         let mut builder = Builder { inner }
             .back_end(Factor::Password, Arc::new(passwords), lane)
@@ -297,6 +303,7 @@ impl Gate {
     /// The store did not take it; here it is lifted, and comes back with a restart.
     pub async fn lift(&self, subject: &str) -> Result<bool, Trouble> {
         let was_out = self.0.bans().lift(subject);
+        self.0.kept.forget(subject);
         self.0.people.remove_ban(subject.to_owned()).await?;
         Ok(was_out)
     }
@@ -310,6 +317,7 @@ impl Gate {
         let now = (self.0.clock)();
         let bans = self.0.people.bans(now).await?;
         self.0.bans().load(&bans, now);
+        bans.into_iter().for_each(|ban| self.0.kept.add(ban.subject));
         Ok(())
     }
 
@@ -317,6 +325,7 @@ impl Gate {
     /// changed. True if revocations may be new: then ask [`Certificates::revoked_now`].
     pub async fn upkeep(&self) -> bool {
         let now = (self.0.clock)();
+        self.forget_ended();
         if let Some(tokens) = &self.0.tokens {
             tokens.refresh(now).await;
         }
@@ -344,6 +353,14 @@ impl Builder {
         let lane = Lane::new(back_end.name(), lane);
         self.inner.doors.retain(|door| door.factor != factor);
         self.inner.doors.push(Door { factor, back_end, lane });
+        self
+    }
+
+    /// Tells `hear` of each ban when it begins. It is called on the way of a sign-in and must not
+    /// wait for anything.
+    #[must_use]
+    pub fn on_ban(mut self, hear: impl Fn(&Ban) + Send + Sync + 'static) -> Self {
+        self.inner.on_ban = Box::new(hear);
         self
     }
 
@@ -399,11 +416,14 @@ impl Inner {
                 // An address.
                 tracing::debug!(subject = ban.subject, until = %ban.until, "kept out after too many failures");
             }
+            (self.on_ban)(&ban);
             // The answer does not wait for it: that would tell that this was the last try.
+            let (kept, subject) = (self.kept.clone(), ban.subject.clone());
             let put = self.people.put_ban(ban);
             tokio::spawn(async move {
-                if let Err(error) = put.await {
-                    tracing::warn!(%error, "a ban is not kept beyond a restart");
+                match put.await {
+                    Ok(()) => kept.add(subject),
+                    Err(error) => tracing::warn!(%error, "a ban is not kept beyond a restart"),
                 }
             });
         }
