@@ -91,7 +91,7 @@ kinds! {
     AccessEnded "access.ended" "A device's access ended.",
     QuotaReached "quota.reached" "A user's quota is used up.",
     QuotaReset "quota.reset" "A user's quota began anew.",
-    BanSet "ban.set" "Somebody is kept out for a while.",
+    BanSet "ban.set" "Somebody is kept out for a while; without an address in mode no-log.",
     BanLifted "ban.lifted" "A ban was lifted.",
     ConfigApplied "config.applied" "A configuration took effect.",
     ConfigRolledBack "config.rolled-back" "An earlier configuration took effect again.",

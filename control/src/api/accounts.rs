@@ -42,6 +42,9 @@ pub trait Accounts: Send + Sync {
     /// A user.
     fn by_id(&self, user: UserId) -> Later<Result<Option<Account>, StoreError>>;
 
+    /// Whether a user has this name.
+    fn has_user(&self, name: String) -> Later<Result<bool, StoreError>>;
+
     /// Whether anybody has the role administrator.
     fn has_administrator(&self) -> Later<Result<bool, StoreError>>;
 
@@ -92,6 +95,11 @@ impl StoreAccounts {
 }
 
 impl Accounts for StoreAccounts {
+    fn has_user(&self, name: String) -> Later<Result<bool, StoreError>> {
+        let store = self.store.clone();
+        Box::pin(async move { store.read(move |db| Ok(db.user_by_name(&name)?.is_some())).await })
+    }
+
     fn by_token(&self, secret_hash: [u8; 32]) -> Later<Result<Option<(Token, User)>, StoreError>> {
         let store = self.store.clone();
         Box::pin(async move {

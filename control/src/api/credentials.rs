@@ -33,7 +33,8 @@ const TOTP_BYTES_MAX: usize = 64;
 const TOKEN_BYTES_MAX: usize = 8192;
 const CONTINUATION_BYTES_MAX: usize = 512;
 
-/// Whom an event is about if nobody said a name. No user can have this one.
+/// Whom an event is about if nobody said a name, or one that no user has. No user can have this
+/// one.
 const NOBODY: &str = "?";
 
 /// The certificates that the client of this connection presented to TLS, its own first; empty if
@@ -98,19 +99,22 @@ impl Given {
             continuation: self.continuation,
             source,
         };
-        let refused = |reason| Err(refused(state, subject, by, reason));
+        let refused = async |reason| Err(refused(state, subject, by, reason).await);
         match state.sign_in().sign_in(attempt).await {
             SignInOutcome::Accepted { user, name, proved } => Ok(Judged::In { user, name, proved }),
             SignInOutcome::Challenge { factor, prompt, continuation } => {
                 let factor = factor.word();
                 Ok(Judged::Challenge(ChallengeState { factor, prompt, continuation }))
             }
-            SignInOutcome::Refused => refused(Reason::SignInRefused),
-            SignInOutcome::Certificate(fault) => refused(match fault {
-                CertificateFault::Missing => Reason::CertificateMissing,
-                CertificateFault::Invalid => Reason::CertificateInvalid,
-                CertificateFault::Revoked => Reason::CertificateRevoked,
-            }),
+            SignInOutcome::Refused => refused(Reason::SignInRefused).await,
+            SignInOutcome::Certificate(fault) => {
+                refused(match fault {
+                    CertificateFault::Missing => Reason::CertificateMissing,
+                    CertificateFault::Invalid => Reason::CertificateInvalid,
+                    CertificateFault::Revoked => Reason::CertificateRevoked,
+                })
+                .await
+            }
             SignInOutcome::TooMany { retry_after_s } => {
                 let problem = Problem::new(Reason::TooManyRequests, "Too many attempts: wait");
                 Err(problem.retry_after(retry_after_s))
@@ -144,13 +148,17 @@ impl Given {
 }
 
 /// Says that somebody was refused, and makes the problem. Its detail is the same for everybody who
-/// is refused for this reason.
-pub(super) fn refused(
+/// is refused for this reason. Whatever is no name of a user stays out of the event: people type
+/// their password into the field for the name.
+pub(super) async fn refused(
     state: &ApiState,
     subject: String,
     by: &'static str,
     reason: Reason,
 ) -> Problem {
+    // Without the store nobody knows, and the event says of nobody.
+    let is_user = state.accounts().has_user(subject.clone()).await.unwrap_or(false);
+    let subject = if is_user { subject } else { NOBODY.to_owned() };
     state.hub().publish(state.now(), Kind::SignInRefused, subject, json!({ "by": by }));
     Problem::new(reason, reason.title())
 }

@@ -352,6 +352,10 @@ impl FakeAccounts {
 }
 
 impl Accounts for FakeAccounts {
+    fn has_user(&self, name: String) -> Later<Result<bool, StoreError>> {
+        self.answer(|| self.users.lock().unwrap().values().any(|(user, _)| user.name == name))
+    }
+
     fn by_token(&self, secret_hash: [u8; 32]) -> Later<Result<Option<(Token, User)>, StoreError>> {
         self.answer(|| {
             let token = self.tokens.lock().unwrap().get(&secret_hash).cloned()?;

@@ -9,6 +9,7 @@
 //! The gate waits and never blocks; it may be called from any runtime. It must not know what a back
 //! end does.
 
+mod kept;
 mod walk;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,7 @@ use super::source::Source;
 use super::stats::{Snapshot, Stats};
 use super::token::{TOKEN_BYTES_MAX, Tokens};
 use super::totp::OneTimePasswords;
+use kept::Kept;
 use walk::Walker;
 
 /// Bytes of a user name as it comes; what the store has is shorter, and what is longer is no
@@ -160,6 +162,8 @@ struct Inner {
     clock: Clock,
     /// As the settings say, until somebody says otherwise.
     keeps_addresses: AtomicBool,
+    kept: Kept,
+    on_ban: Box<dyn Fn(&Ban) + Send + Sync>,
 }
 
 /// A factor, who looks at it, and where.
@@ -220,6 +224,8 @@ impl Gate {
             people,
             hasher,
             clock,
+            kept: Kept::default(),
+            on_ban: Box::new(|_| ()),
         };
         let mut builder = Builder { inner }
             .back_end(Factor::Password, Arc::new(passwords), lane)
@@ -304,6 +310,7 @@ impl Gate {
     /// The store did not take it; here it is lifted, and comes back with a restart.
     pub async fn lift(&self, subject: &str) -> Result<bool, Trouble> {
         let was_out = self.0.bans().lift(subject);
+        self.0.kept.forget(subject);
         self.0.people.remove_ban(subject.to_owned()).await?;
         Ok(was_out)
     }
@@ -330,8 +337,12 @@ impl Gate {
         let now = (self.0.clock)();
         let bans = self.0.people.bans(now).await?;
         self.0.bans().load(&bans, now);
-        for ban in bans.into_iter().filter(|ban| !self.0.stores(&ban.subject)) {
-            self.0.people.remove_ban(ban.subject).await?;
+        for ban in bans {
+            if self.0.stores(&ban.subject) {
+                self.0.kept.add(ban.subject);
+            } else {
+                self.0.people.remove_ban(ban.subject).await?;
+            }
         }
         Ok(())
     }
@@ -340,6 +351,7 @@ impl Gate {
     /// changed. True if revocations may be new: then ask [`Certificates::revoked_now`].
     pub async fn upkeep(&self) -> bool {
         let now = (self.0.clock)();
+        self.forget_ended();
         if let Some(tokens) = &self.0.tokens {
             tokens.refresh(now).await;
         }
@@ -367,6 +379,14 @@ impl Builder {
         let lane = Lane::new(back_end.name(), lane);
         self.inner.doors.retain(|door| door.factor != factor);
         self.inner.doors.push(Door { factor, back_end, lane });
+        self
+    }
+
+    /// Tells `hear` of each ban when it begins. It is called on the way of a sign-in and must not
+    /// wait for anything.
+    #[must_use]
+    pub fn on_ban(mut self, hear: impl Fn(&Ban) + Send + Sync + 'static) -> Self {
+        self.inner.on_ban = Box::new(hear);
         self
     }
 
@@ -422,14 +442,18 @@ impl Inner {
                 // An address.
                 tracing::debug!(subject = ban.subject, until = %ban.until, "kept out after too many failures");
             }
+            // What is told of is remembered for those who listen later, as is what is stored.
             if !self.stores(&ban.subject) {
                 continue;
             }
+            (self.on_ban)(&ban);
             // The answer does not wait for it: that would tell that this was the last try.
+            let (kept, subject) = (self.kept.clone(), ban.subject.clone());
             let put = self.people.put_ban(ban);
             tokio::spawn(async move {
-                if let Err(error) = put.await {
-                    tracing::warn!(%error, "a ban is not kept beyond a restart");
+                match put.await {
+                    Ok(()) => kept.add(subject),
+                    Err(error) => tracing::warn!(%error, "a ban is not kept beyond a restart"),
                 }
             });
         }

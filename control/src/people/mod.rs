@@ -42,10 +42,11 @@ use crate::events::{Heard, Hub, Kind, Listener};
 use crate::failure::{Failure, Status};
 use crate::gateway::desk::Desk;
 use crate::keys::{self, SystemRandom};
+use crate::logs::privacy::Mode;
 use crate::service::live::{About, LiveGateway};
 use crate::service::{self, Service, door};
 use crate::stats::serve::ReloadRequest;
-use crate::store::records::Timestamp;
+use crate::store::records::{Ban, Timestamp};
 use crate::store::{Store, StoreOptions};
 
 /// How long to wait before the store or the API is tried again, at first and at most.
@@ -153,7 +154,7 @@ impl People {
     async fn prepare(&self, store: &Store) -> Result<(Gate, Directory, Hub), Failure> {
         let plan = self.plan.borrow().clone();
         let hub = Hub::default();
-        let gate = self.gate(&plan, store).await?;
+        let gate = self.gate(&plan, store, &hub).await?;
         let credentials = Arc::new(LocalCredentials::new(gate.hasher().clone(), ISSUER));
         let here = settings::surroundings(&plan);
         let directory =
@@ -207,13 +208,15 @@ impl People {
     }
 
     /// The gate computes a hash and reads files: on a thread that may take its time.
-    async fn gate(&self, plan: &Plan, store: &Store) -> Result<Gate, Failure> {
+    async fn gate(&self, plan: &Plan, store: &Store, hub: &Hub) -> Result<Gate, Failure> {
         let wanted = settings::of_gate(&plan.config).map_err(|why| {
             Failure::new(Status::Config, format!("[sign_in] or [[issuer]]: {why}"))
         })?;
         let people = Arc::new(store.clone());
+        let (hub, mode) = (hub.clone(), privacy(&plan.config).mode);
         let built = tokio::task::spawn_blocking(move || {
-            Gate::builder(wanted, people).map(crate::auth::gate::Builder::build)
+            let tell = move |ban: &Ban| tell_ban(&hub, mode, ban);
+            Gate::builder(wanted, people).map(|builder| builder.on_ban(tell).build())
         });
         let gate = built
             .await
@@ -385,10 +388,28 @@ async fn ring(mut changes: broadcast::Receiver<Change>, service: Rc<Service>, ga
     }
 }
 
+/// Says that somebody is kept out. An address is no news where none is kept.
+fn tell_ban(hub: &Hub, mode: Mode, ban: &Ban) {
+    if mode == Mode::NoLog && !ban.subject.starts_with("user:") {
+        return;
+    }
+    let detail = serde_json::json!({ "until": ban.until, "reason": ban.reason });
+    hub.publish(now(), Kind::BanSet, ban.subject.clone(), detail);
+}
+
 /// Has the gate let in again whom an operator lets in.
 async fn lift(mut listener: Listener, gate: Gate) {
     while let Some(heard) = listener.next().await {
-        let Heard::Event(event) = heard else { continue };
+        let event = match heard {
+            Heard::Event(event) => event,
+            Heard::Lagged(_) => {
+                // Somebody may have been let in among what was missed.
+                if let Err(trouble) = gate.reconcile().await {
+                    warn!("Whoever was let in again may be kept out here: {}", trouble.0);
+                }
+                continue;
+            }
+        };
         if event.kind == Kind::BanLifted
             && let Err(trouble) = gate.lift(&event.subject).await
         {

@@ -111,7 +111,7 @@ async fn begin(
         is_stored && account.may_enter(state.now())
     });
     let Some(account) = account else {
-        return Err(refused(&state, name, BY, Reason::SignInRefused));
+        return Err(refused(&state, name, BY, Reason::SignInRefused).await);
     };
     let (secret, csrf) = (random()?, random()?);
     let begun = state

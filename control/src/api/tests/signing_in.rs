@@ -155,6 +155,18 @@ async fn every_refusal_at_sign_in_looks_the_same() {
 }
 
 #[tokio::test]
+async fn the_event_of_a_refusal_has_names_of_users_and_nothing_else_that_was_typed() {
+    let world = World::new("sign_typed").await;
+    let mut events = world.state.hub().listen();
+    for (name, subject) in [("vera", "vera"), ("password of vera", "?"), ("", "?")] {
+        let body = json!({ "name": name, "password": "wrong" });
+        assert_eq!(world.send(Ask::post(SESSION).json(&body)).await.status, 401);
+        let Some(Heard::Event(event)) = events.try_next() else { panic!("nothing was told") };
+        assert_eq!((event.kind, &*event.subject), (Kind::SignInRefused, subject));
+    }
+}
+
+#[tokio::test]
 async fn what_the_authentication_says_reaches_the_client() {
     let world = World::new("sign_outcomes").await;
     let ask = |name: &str| Ask::post(SESSION).json(&json!({ "name": name, "password": "x" }));

@@ -99,8 +99,11 @@ async fn signing_in_lets_the_devices_of_a_person_in() {
     let renewed = office.world.send(Ask::post(path).json(&given)).await;
     assert_eq!(renewed.status, StatusCode::OK, "{renewed:?}");
     assert!(renewed.json()["until"].as_str() > until.as_str());
+    let mut events = office.world.state.hub().listen();
     let wrong = office.world.send(Ask::post(path).json(&credentials("wrong"))).await;
     refused(&wrong, 401, "sign-in-refused", &[]);
+    assert!(matches!(events.try_next(), Some(crate::events::Heard::Event(event))
+        if event.kind == crate::events::Kind::SignInRefused && event.detail["by"] == "access"));
     let long = office.world.send(Ask::post(path).json(&credentials(&"x".repeat(1025)))).await;
     refused(&long, 422, "invalid", &["/password"]);
     let ended = office.ask("nora", "DELETE", "/api/v1/access").await;
