@@ -190,7 +190,7 @@ async fn what_the_document_promises_holds_for_thousands_of_requests() {
     // A text that is too long may make a body that is too large, and that is said of it then.
     let refusals = "[400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, \"5xx\"]";
     let config = format!("[checks]\nnegative_data_rejection.expected-statuses = {refusals}\n");
-    std::fs::write(host.folder.0.join("schemathesis.toml"), config).unwrap();
+    fs::write(host.folder.0.join("schemathesis.toml"), config).unwrap();
     let mut program = tool("schemathesis");
     program
         .args(["run", &host.url("/api/v1/openapi.json")])

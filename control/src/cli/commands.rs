@@ -3,9 +3,11 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
+use std::net::IpAddr;
 use std::path::Path;
 
 use clap::CommandFactory as _;
+use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PrivateKey, Random as _};
 use zeroize::Zeroizing;
 
@@ -13,6 +15,8 @@ use super::args::{
     CheckArgs, Cli, CompletionArgs, DoctorArgs, ImportArgs, PeerAddArgs, PeerRemoveArgs, RunArgs,
     StatsArgs, UpgradeArgs, WgArgs, Where,
 };
+use super::client::target::Target;
+use super::client::{Client, path};
 use super::{print, say};
 use crate::config::{Config, Overrides, values};
 use crate::failure::{Failure, Status};
@@ -172,6 +176,7 @@ pub(super) fn peer_add(args: PeerAddArgs) -> Result<Status, Failure> {
         allowed_ips: args.allowed_ips,
         keepalive_s: args.keepalive,
         public_key: args.public_key,
+        leased: leased(&before),
     };
     let added = peers::add(&places.config, request, &mut SystemRandom)?;
     for note in &added.notes {
@@ -185,6 +190,32 @@ pub(super) fn peer_add(args: PeerAddArgs) -> Result<Status, Failure> {
     }
     say(&format!("Added the peer \"{}\" to {}", added.client.name, places.config.display()));
     apply(&added.config)
+}
+
+/// What devices of users lease from the gateway, if it runs.
+fn leased(config: &Config) -> Vec<IpNet> {
+    let Some(socket) = config.api.socket.as_ref().filter(|socket| socket.exists()) else {
+        return Vec::new();
+    };
+    let ask = || -> Result<Vec<IpNet>, Failure> {
+        let client = Client::new(Target::of_socket(socket))?;
+        let pools = client.pages("/api/v1/pools", &[])?;
+        let mut nets = Vec::new();
+        for name in pools["items"].as_array().into_iter().flatten() {
+            let pool = name["name"].as_str().unwrap_or_default();
+            let leases = client.pages(&path(&["pools", pool, "leases"]), &[])?;
+            let leases = leases["items"].as_array().into_iter().flatten();
+            let addresses = leases.flat_map(|lease| [&lease["address4"], &lease["address6"]]);
+            let addresses = addresses.filter_map(serde_json::Value::as_str);
+            let addresses = addresses.filter_map(|text| text.parse::<IpAddr>().ok());
+            nets.extend(addresses.map(IpNet::host));
+        }
+        Ok(nets)
+    };
+    ask().unwrap_or_else(|failure| {
+        say(&format!("What users lease is not known, so the file chooses the address: {failure}"));
+        Vec::new()
+    })
 }
 
 pub(super) fn peer_list(place: Where) -> Result<Status, Failure> {

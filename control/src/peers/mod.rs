@@ -35,6 +35,8 @@ pub struct AddRequest {
     pub keepalive_s: Option<u16>,
     /// The client's public key, if the client keeps its private key.
     pub public_key: Option<PublicKey>,
+    /// Addresses that devices of users lease: they are not free, though the file does not say so.
+    pub leased: Vec<IpNet>,
 }
 
 /// A peer that has been added to the file.
@@ -65,8 +67,8 @@ pub fn add(path: &Path, request: AddRequest, random: &mut dyn Random) -> Result<
     }
     let gateway = key_file.private.public();
     let endpoint = endpoint(&before, request.endpoint, &mut notes)?;
-    let taken: Vec<IpNet> =
-        before.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied()).collect();
+    let of_peers = before.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied());
+    let taken: Vec<IpNet> = of_peers.chain(request.leased.iter().copied()).collect();
     let addresses = ipam::allocate(&before.interface, &taken)
         .map_err(|error| Failure::new(Status::Config, error.to_string()))?;
     let (private, public, preshared) = draw_keys(request.public_key, random);
@@ -259,6 +261,15 @@ mod tests {
         let key = keys::read_private(&folder.path().join("private.key")).unwrap();
         assert_eq!(added.client.gateway, key.private.public());
         assert!(fs::read_to_string(&path).unwrap().contains("# quad"));
+    }
+
+    #[test]
+    fn a_peer_of_the_file_gets_no_address_that_a_user_leases() {
+        let folder = Scratch::new("peer_add_leased");
+        let path = gateway(&folder, "[interface]\npools = [\"10.9.0.0/24\"]\n");
+        let leased = vec!["10.9.0.2/32".parse().unwrap(), "10.9.0.3/32".parse().unwrap()];
+        let added = add(&path, AddRequest { leased, ..request("a") }, &mut SystemRandom).unwrap();
+        assert_eq!(added.client.addresses, ["10.9.0.4/32".parse().unwrap()]);
     }
 
     #[test]

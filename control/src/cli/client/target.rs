@@ -8,7 +8,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use zeroize::Zeroizing;
@@ -72,6 +72,18 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The Unix socket at this path, for root and the gateway's own user.
+    pub(in crate::cli) fn of_socket(path: &Path) -> Self {
+        Self {
+            socket: Some(path.to_owned()),
+            base: "http://localhost".to_owned(),
+            place: path.display().to_string(),
+            token: None,
+            authority: None,
+            identity: None,
+        }
+    }
+
     /// Whether nothing leaves this host.
     pub(super) fn is_local(&self) -> bool {
         self.socket.is_some() || self.base.starts_with("http://")
