@@ -80,7 +80,7 @@ pub fn start(
     let addresses = open.addresses();
     let (stop, stopped) = watch::channel(false);
     let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name("ringway-api".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             // File work, hashes of passwords: few at a time.
