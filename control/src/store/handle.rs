@@ -141,12 +141,12 @@ impl Store {
             record: Record::new(url.engine()),
         });
         let shared = Shared { url: url.clone(), options: options.clone(), desk };
-        shared.start("ringway-store-w".to_owned(), Mode::Write, false)?;
+        shared.start("store-w".to_owned(), Mode::Write, false)?;
         let store = Self { shared: Arc::new(shared) };
         // Connects, checks and migrates.
         store.write(|_| Ok(())).await?;
         for reader in 0..options.readers.max(1) {
-            store.shared.start(format!("ringway-store-{reader}"), Mode::Read, true)?;
+            store.shared.start(format!("store-{reader}"), Mode::Read, true)?;
         }
         Ok(store)
     }
