@@ -52,7 +52,8 @@ fn privileged_as_many_edits_as_the_store_takes_cost_another_session_nothing() {
     println!("{edits} edits, {rate:.0} in a second");
     nothing_lost(flows, "edits");
     assert!(client.peers().unwrap()[0].handshake_s.abs_diff(handshake) <= 1);
-    assert!(rate > 50.0, "the store took only {rate} edits in a second");
+    // Alone it is 1,600; three other tests run beside this one.
+    assert!(rate > 200.0, "the store took only {rate} edits in a second");
     let verified = house.api.get("/api/v1/audit/verify");
     println!("{verified}");
 }
