@@ -22,7 +22,12 @@ const SECRET: &str = "preshared_key";
 /// The text without its secrets.
 #[must_use]
 pub fn redact(text: &str) -> String {
-    let Ok(mut document) = text.parse::<DocumentMut>() else { return mask(text) };
+    let Ok(mut document) = text.parse::<DocumentMut>() else {
+        let masked = mask(text);
+        // Without the lines that were masked it may be TOML, with a key in it that is written in
+        // another way.
+        return if masked.parse::<DocumentMut>().is_ok() { redact(&masked) } else { masked };
+    };
     let mut touched = false;
     each_peer(&mut document, |peer| {
         if let Some(value) = peer.get_mut(SECRET).and_then(Item::as_value_mut) {
@@ -177,22 +182,23 @@ fn mask(text: &str) -> String {
         let is_public = line.contains("public_key") && line.matches('=').count() <= 2;
         if is_public { line.to_owned() } else { mask_keys(line) }
     };
-    text.lines().map(|text| line(text) + "\n").collect()
+    text.lines().map(|text| line(text.trim_end_matches('\r')) + "\n").collect()
 }
 
 /// Runs of 40 and more of the letters of base64 could be keys.
 fn mask_keys(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut run = String::new();
-    for letter in line.chars().chain(['\0']) {
-        if letter.is_ascii_alphanumeric() || matches!(letter, '+' | '/' | '=') {
-            run.push(letter);
-            continue;
-        }
-        out.push_str(if run.len() >= 40 { REDACTED } else { &run });
-        run.clear();
-        if letter != '\0' {
-            out.push(letter);
+    for letter in line.chars().map(Some).chain([None]) {
+        match letter {
+            Some(letter) if letter.is_ascii_alphanumeric() || "+/=".contains(letter) => {
+                run.push(letter);
+            }
+            Some(_) | None => {
+                out.push_str(if run.len() >= 40 { REDACTED } else { &run });
+                run.clear();
+                out.extend(letter);
+            }
         }
     }
     out
@@ -292,6 +298,19 @@ mod tests {
         ] {
             let shown = redact(&text);
             assert!(!shown.contains("hunter2"), "{text}\n{shown}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_toml_is_shown_the_same_when_it_is_masked_again() {
+        for text in [
+            "p\0reshared_key = \"short\"\nbroken =\n",
+            "a = 1\r\r\nbroken =\n",
+            "[[peer]]\n\"\\u0070reshared_key\" = \"short\"\npassword\n",
+        ] {
+            let shown = redact(text);
+            assert_eq!(redact(&shown), shown);
+            assert!(!text.contains("u0070") || !shown.contains("short"), "{shown}");
         }
     }
 
