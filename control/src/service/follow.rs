@@ -100,6 +100,7 @@ impl Service {
             self.adopt(&everything);
         }
         let first = !self.loaded.replace(true);
+        self.count_everybody(now);
         self.put_everything(everything, now);
         if first {
             self.remove_unknown_peers().await;
@@ -215,8 +216,11 @@ impl Service {
         }
         if !news.is_empty() {
             let _still = self.stand_still().await?;
-            let found = self.store.read(move |db| Found::of_all(db, &news, now));
-            found.await?.iter().for_each(|found| self.put_user(found));
+            let theirs = news.clone();
+            let found = self.store.read(move |db| Found::of_all(db, &theirs, now)).await?;
+            // Only now: what passes from here on is what the cores may exceed a new quota by.
+            self.count_users(&news, self.now());
+            found.iter().for_each(|found| self.put_user(found));
         }
         self.steps.notify_one();
         // Whoever lost access is told without waiting for the next tick.

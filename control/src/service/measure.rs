@@ -3,7 +3,7 @@
 //! The pages are exact at any moment and outlive the process; the ledger enters each byte once. A
 //! tick looks at some devices only, so that a hundred thousand of them are seen once a second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_link::usage::{Usage as Words, UsageReader};
 use tracing::info;
@@ -175,6 +175,23 @@ impl Service {
         for number in numbers {
             self.count_device(number, now);
         }
+    }
+
+    /// Looks at all counters of these users now, not with the next tick: what a quota leaves is
+    /// reckoned from it.
+    pub(super) fn count_users(&self, users: &BTreeSet<UserId>, now: Moment) {
+        let numbers: Vec<Number> = {
+            let measure = self.measure.borrow();
+            let theirs = measure.devices.iter().filter(|(_, device)| users.contains(&device.user));
+            theirs.map(|(number, _)| *number).collect()
+        };
+        numbers.into_iter().for_each(|number| self.count_device(number, now));
+    }
+
+    /// As [`Self::count_users`], of everybody.
+    pub(super) fn count_everybody(&self, now: Moment) {
+        let numbers: Vec<Number> = self.measure.borrow().devices.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.count_device(number, now));
     }
 
     fn count_device(&self, number: Number, now: Moment) {

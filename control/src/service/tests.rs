@@ -272,6 +272,27 @@ fn a_quota_that_is_used_up_ends_the_session_also_for_the_next_process_until_it_i
 }
 
 #[test]
+fn a_quota_that_comes_while_bytes_move_leaves_out_what_no_tick_has_counted_yet() {
+    on_control_thread(async {
+        let folder = Scratch::new("service_quota_moving");
+        let bench = Bench::new(&folder).await;
+        let (user, device) = bench.user(1, None).await;
+        until(|| bench.is_peer(&device)).await;
+        let account = bench.told.accounts.borrow()[&device.public_key];
+        let above = bench.told.limits.borrow()[&account].parent.unwrap();
+        let limited = User { quota: quota(10_000, QuotaAction::Disconnect), ..user };
+        bench.store.write(move |db| db.update_user(&limited)).await.unwrap();
+        // No tick comes between this and the news.
+        bench.moves(&device, 0, 3_000);
+        bench.service.bell().notify_one();
+        let volume = || bench.told.limits.borrow()[&above].volume;
+        until(|| matches!(volume(), VolumeChange::Begin(_))).await;
+        let VolumeChange::Begin(volume) = volume() else { panic!("no volume") };
+        assert_eq!(volume.bytes, 7_000);
+    });
+}
+
+#[test]
 fn a_killed_session_stays_ended_for_the_next_process_and_is_in_the_log() {
     on_control_thread(async {
         let folder = Scratch::new("service_kill");
