@@ -12,6 +12,8 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::forget;
+
 /// mimalloc as a global allocator; the same library the session heaps come from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mimalloc;
@@ -195,6 +197,30 @@ fn remember_culprit() {
     COUNTS.set(counts);
 }
 
+impl<A: GlobalAlloc> Counting<A> {
+    /// As `realloc`, but the old block is wiped: mimalloc would not, where it moves one.
+    ///
+    /// # Safety
+    /// As that of [`GlobalAlloc::realloc`].
+    #[cold]
+    unsafe fn move_and_wipe(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller promises that the new size, rounded up to the alignment, is a
+        // layout's.
+        let fresh = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        // SAFETY: the layout has a size, as the caller promises.
+        let moved = unsafe { self.0.alloc(fresh) };
+        if !moved.is_null() {
+            // SAFETY: both have that many bytes, and a new block is nobody else's.
+            unsafe { block.copy_to_nonoverlapping(moved, layout.size().min(new_size)) };
+            // SAFETY: the block has that many bytes, and the caller gives them up.
+            unsafe { block.write_bytes(0, layout.size()) };
+            // SAFETY: the caller got it with this layout.
+            unsafe { self.0.dealloc(block, layout) };
+        }
+        moved
+    }
+}
+
 // SAFETY: every request goes unchanged to `A`, which keeps the allocator's promises.
 unsafe impl<A: GlobalAlloc + Rounding> GlobalAlloc for Counting<A> {
     #[inline]
@@ -222,6 +248,10 @@ unsafe impl<A: GlobalAlloc + Rounding> GlobalAlloc for Counting<A> {
         note_free();
         went(block);
         LIVE_BYTES.0.fetch_sub(A::rounded(layout.size()), Ordering::Relaxed);
+        if forget::is_on() {
+            // SAFETY: the block has that many bytes, and the caller gives them up.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
         // SAFETY: the caller's promise about `block` and `layout`.
         unsafe { self.0.dealloc(block, layout) };
     }
@@ -231,8 +261,13 @@ unsafe impl<A: GlobalAlloc + Rounding> GlobalAlloc for Counting<A> {
         note_alloc(new_size);
         LIVE_BYTES.0.fetch_add(A::rounded(new_size), Ordering::Relaxed);
         LIVE_BYTES.0.fetch_sub(A::rounded(layout.size()), Ordering::Relaxed);
-        // SAFETY: the caller's promise about `block`, `layout` and `new_size`.
-        let moved = unsafe { self.0.realloc(block, layout, new_size) };
+        let moved = if forget::is_on() {
+            // SAFETY: the caller's promise about `block`, `layout` and `new_size`.
+            unsafe { self.move_and_wipe(block, layout, new_size) }
+        } else {
+            // SAFETY: the caller's promise about `block`, `layout` and `new_size`.
+            unsafe { self.0.realloc(block, layout, new_size) }
+        };
         went(block);
         came(moved, new_size);
         moved

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::forget;
+
 /// The allocator hands out what is larger than its size classes in spans of this many bytes. Where
 /// huge pages are used, the unused end of a span is resident too.
 const SPAN_BYTES: usize = 64 << 10;
@@ -254,10 +256,15 @@ impl<T> Chunk<T> {
             return None;
         }
         entry.generation = entry.generation.wrapping_add(1);
-        let vacant = Content::Free { next: self.free };
+        let next = self.free;
+        let vacant = Content::Free { next };
         self.free = Some(offset as u32);
         self.live -= 1;
-        match std::mem::replace(&mut entry.content, vacant) {
+        let was = std::mem::replace(&mut entry.content, vacant);
+        if forget::is_on() {
+            forget::wipe_value(&mut entry.content, Content::Free { next });
+        }
+        match was {
             Content::Live(value) => Some(value),
             Content::Free { .. } => unreachable!("looked at above"),
         }

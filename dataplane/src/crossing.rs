@@ -28,7 +28,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringway_alloc::{Arena, Buf};
+use ringway_alloc::{Arena, Buf, forget};
 use ringway_link::mesh;
 use ringway_proto::limits::{COMPLETIONS_PER_TURN_MAX, PACKET_UNITS};
 use ringway_proto::wireguard::{OpenedInitiation, UNDER_LOAD_FOR};
@@ -252,6 +252,14 @@ impl Crossing {
             open: (0..port.cores()).map(|_| None).collect(),
             port,
             strays,
+        }
+    }
+
+    /// Wipes who sent what was carried between cores.
+    pub(crate) fn forget(&mut self) {
+        for parcel in &mut self.pool {
+            forget::wipe_list(&mut parcel.items);
+            forget::wipe_list(&mut parcel.initiations);
         }
     }
 

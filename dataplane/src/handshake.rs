@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use ringway_alloc::forget;
 use ringway_flow::Policy;
 use ringway_proto::crypto::Random;
 use ringway_proto::limits::{
@@ -121,6 +122,12 @@ impl HandshakeQueue {
         self.claims.clear();
         self.cookies = identity.map(CookieChecker::new);
         stale
+    }
+
+    /// Wipes who sent what waits no more.
+    pub(crate) fn forget(&mut self) {
+        forget::wipe_queue(&mut self.queue);
+        forget::wipe_queue(&mut self.claims);
     }
 
     /// How many wait.

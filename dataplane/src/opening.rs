@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use ringway_alloc::forget;
 use ringway_proto::crypto::AeadKey;
 use ringway_proto::limits::RUN_MAX;
 use ringway_proto::wireguard::{Datagram, Message, Outcome, open_batch};
@@ -70,6 +71,11 @@ impl Opening {
             groups: Vec::with_capacity(RUN_MAX),
             datagrams: 0,
         }
+    }
+
+    /// Wipes who sent what has been opened.
+    pub(crate) fn forget(&mut self) {
+        forget::wipe_list(&mut self.buffers);
     }
 
     fn has_room(&self, datagrams: usize) -> bool {

@@ -175,6 +175,16 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// Wipes what is kept of senders without need: after their datagrams were carried, lists and
+    /// buffers still have who they were. Not on the packet path.
+    pub fn forget(&mut self) {
+        self.driver.forget();
+        self.opening.forget();
+        self.handshakes.forget();
+        self.crossing.forget();
+        self.fairness.forget();
+    }
+
     /// One turn. The driver has collected completions; what is committed here leaves with its next
     /// turn.
     pub fn turn(&mut self, now: Now) -> Turn {

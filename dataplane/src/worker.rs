@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use ringway_alloc::Arena;
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
+use ringway_alloc::{Arena, forget};
 use ringway_flow::Policy;
 use ringway_link::page::{PageReader, PageWriter};
 use ringway_link::spsc;
@@ -313,6 +313,10 @@ fn drive<B: Backend>(mut shard: Shard<B>, mut link: LoopLink) -> io::Result<()> 
             let stats = *shard.driver_mut().stats();
             page::publish(shard.counters_mut(), &stats, &mut words);
             link.page.publish(&words);
+            if forget::is_on() {
+                shard.forget();
+                forget::scrub_stack();
+            }
             if let Some(address) = stats.source_lost_last
                 && std::mem::replace(&mut sources_lost, stats.source_lost) != stats.source_lost
             {

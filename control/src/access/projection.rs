@@ -291,7 +291,7 @@ impl Projection {
         if place.stand == Stand::In {
             self.expel(client);
             if let Some(session) = self.sessions.end(&client.public) {
-                self.notes.push(Note::Disconnected(Box::new(session), Some(why)));
+                self.notes.push(Note::Disconnected(session, Some(why)));
             }
             let ends_access = why.ends_access();
             self.notes.push(Note::Out { user, device: client.id, why, ends_access });

@@ -142,7 +142,8 @@ pub struct Session {
 /// All sessions.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    by_key: BTreeMap<PublicKey, Session>,
+    /// Each in a block of its own, which can be wiped: a map keeps the bytes of what was removed.
+    by_key: BTreeMap<PublicKey, Box<Session>>,
     by_id: BTreeMap<u64, PublicKey>,
     last_id: u64,
     /// What was moved under keys whose session has not been seen yet: it is seen up to a second
@@ -180,7 +181,7 @@ impl Sessions {
             moved: self.early.remove(&public).unwrap_or_default(),
             speed: (0, 0),
         };
-        self.by_key.entry(public).or_insert(session)
+        self.by_key.entry(public).or_insert_with(|| Box::new(session))
     }
 
     /// Takes in what a core says of a session.
@@ -220,7 +221,7 @@ impl Sessions {
     }
 
     /// Ends the session of a key, if it has one.
-    pub fn end(&mut self, public: &PublicKey) -> Option<Session> {
+    pub fn end(&mut self, public: &PublicKey) -> Option<Box<Session>> {
         let session = self.by_key.remove(public)?;
         self.by_id.remove(&session.id);
         Some(session)
@@ -244,13 +245,13 @@ impl Sessions {
     /// The session of a key.
     #[must_use]
     pub fn of(&self, public: &PublicKey) -> Option<&Session> {
-        self.by_key.get(public)
+        self.by_key.get(public).map(AsRef::as_ref)
     }
 
     /// The session with this number.
     #[must_use]
     pub fn by_id(&self, id: u64) -> Option<&Session> {
-        self.by_key.get(self.by_id.get(&id)?)
+        self.of(self.by_id.get(&id)?)
     }
 
     /// All of them, oldest first, after this one.
@@ -258,7 +259,7 @@ impl Sessions {
         use std::ops::Bound;
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
         let ids = self.by_id.range((from, Bound::Unbounded));
-        ids.filter_map(|(_, public)| self.by_key.get(public))
+        ids.filter_map(|(_, public)| self.of(public))
     }
 
     /// How many there are.

@@ -97,7 +97,7 @@ mod tests {
         sessions.begin(key, owner, seen, Timestamp(2_000));
         let moved = Counted { up_bytes: 7, down_bytes: 9, ..Counted::default() };
         sessions.count(&key, moved, 1000, Timestamp(3_000));
-        sessions.end(&key).unwrap()
+        *sessions.end(&key).unwrap()
     }
 
     const NO_LOG: Privacy = Privacy { mode: Mode::NoLog, show_live: true, retention_days: 30 };

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ringway_alloc::forget;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
@@ -229,6 +230,7 @@ impl Service {
             self.projection.borrow_mut().tick(now);
             self.drain_is_over(now);
             self.take_notes(now);
+            forget::scrub_stack();
         }
     }
 }

@@ -271,6 +271,9 @@ pub trait Driver {
     /// Gives an unused reservation back.
     fn cancel_tun(&mut self, write: Box<TunWrite>);
 
+    /// Wipes what it no longer needs of those it received from and sent to. Not on the packet path.
+    fn forget(&mut self) {}
+
     /// Stops receiving from sockets and TUN, or goes on. What came before is still handed out; what
     /// comes meanwhile waits in the kernel. Sends and writes go on, and new sockets are not
     /// received from.

@@ -120,6 +120,11 @@ impl Inbound {
         }
     }
 
+    /// As [`ReadyQueue::forget`].
+    pub(crate) fn forget(&mut self) {
+        self.ready.forget();
+    }
+
     /// The next thing received, made sense of.
     #[inline]
     pub(crate) fn next(&mut self, stats: &mut DriverStats) -> Option<Received> {

@@ -4,6 +4,8 @@
 //! generation of that slot. A completion whose generation is not the slot's own is late and is told
 //! apart from the slot's current work. This file must not know what an operation does.
 
+use ringway_alloc::forget;
+
 use crate::failures::Failures;
 
 /// What a completion is about.
@@ -111,6 +113,13 @@ impl<T> Slots<T> {
         slot.generation = slot.generation.wrapping_add(1);
         // Within the capacity reserved at construction: this never allocates.
         self.free.push(token.slot);
+    }
+
+    /// Makes anew what no operation uses, and wipes what was there.
+    pub(crate) fn renew_idle(&mut self, mut make: impl FnMut() -> T) {
+        for slot in self.slots.iter_mut().filter(|slot| !slot.busy) {
+            forget::wipe_value(&mut slot.content, make());
+        }
     }
 
     pub(crate) const fn in_flight(&self) -> usize {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use ringway_alloc::Buf;
+use ringway_alloc::{Buf, forget};
 
 use crate::driver::{Inside, Outside, Received, VNET_HEADER_BYTES};
 use crate::stats::DriverStats;
@@ -102,6 +102,12 @@ impl ReadyQueue {
     pub(crate) fn clear(&mut self) {
         self.data.clear();
         self.initiations.clear();
+    }
+
+    /// Wipes who sent what is no longer here.
+    pub(crate) fn forget(&mut self) {
+        forget::wipe_queue(&mut self.data);
+        forget::wipe_queue(&mut self.initiations);
     }
 
     /// The next thing received, made sense of: data first, then as many initiations as a turn may

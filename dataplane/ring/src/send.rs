@@ -208,6 +208,12 @@ impl Outbound {
         give_up(std::mem::replace(&mut self.slots, empty));
     }
 
+    /// Wipes where trains went that have left.
+    pub(crate) fn forget(&mut self) {
+        self.slots.renew_idle(TrainSlot::new);
+        self.singles.message = Message::new();
+    }
+
     /// Trains to `to` are lost without being refused.
     pub(crate) fn suspect(&mut self, to: IpAddr, stats: &mut DriverStats) {
         self.cutter.suspect(to, stats);

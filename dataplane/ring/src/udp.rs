@@ -64,7 +64,8 @@ pub(crate) fn note(buf: &mut Buf, header: &libc::msghdr, len: u32) -> u32 {
 /// whole datagram from a readable address in it; the buffer then goes back. Also how many datagrams
 /// its socket had dropped when it arrived, if any.
 #[inline]
-pub(crate) fn parse(buf: Buf, used: usize) -> Option<(Outside, Option<u32>)> {
+pub(crate) fn parse(mut buf: Buf, used: usize) -> Option<(Outside, Option<u32>)> {
+    let name = take_name(&mut buf);
     let filled = buf.get(..used)?;
     let header: &[u8; HEADER_BYTES] = filled.first_chunk()?;
     let word = |at: usize| {
@@ -80,14 +81,22 @@ pub(crate) fn parse(buf: Buf, used: usize) -> Option<(Outside, Option<u32>)> {
     if len == 0 {
         return None;
     }
-    let name = &filled[HEADER_BYTES..][..(name_bytes as usize).min(NAME_IN_BYTES)];
-    let from = parse_name(name)?;
+    let from = parse_name(&name[..(name_bytes as usize).min(NAME_IN_BYTES)])?;
     let control = &filled[CONTROL_AT..][..(control_bytes as usize).min(CONTROL_IN_BYTES)];
     let facts = cmsg::parse(control);
     let stride = facts.segment_bytes.map_or(len, |size| size.min(len));
     let outside =
         Outside { start: OUTSIDE_START, len, stride, from, to: facts.to, ecn: facts.ecn, buf };
     Some((outside, facts.dropped))
+}
+
+/// Who sent it, which is no longer in the buffer then: that goes back as it is and may lie there
+/// for long, when nobody may know any more who was here.
+#[inline]
+fn take_name(buf: &mut Buf) -> [u8; NAME_IN_BYTES] {
+    let name: &mut [u8; NAME_IN_BYTES] =
+        buf[HEADER_BYTES..].first_chunk_mut().expect("a buffer has room for what it begins with");
+    std::mem::replace(name, [0; NAME_IN_BYTES])
 }
 
 #[cfg(test)]

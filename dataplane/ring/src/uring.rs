@@ -224,6 +224,11 @@ impl Driver for UringDriver {
     }
 
     #[inline]
+    fn forget(&mut self) {
+        self.inbound.forget();
+        self.outbound.forget();
+    }
+
     fn next(&mut self) -> Option<Received> {
         self.inbound.next(&mut self.stats)
     }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ringway_alloc::forget;
 use ringway_proto::limits::{TURN_UNITS_MAX, WAITING_INSIDE_MAX, WAITING_OUTSIDE_MAX};
 use ringway_proto::{Instant, PeerId};
 use ringway_ring::Received;
@@ -114,6 +115,11 @@ pub(crate) struct Fairness {
 }
 
 impl Fairness {
+    /// Wipes what waited and does no more.
+    pub(crate) fn forget(&mut self) {
+        forget::wipe_queue(&mut self.waiting);
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             pressed: false,

@@ -42,7 +42,7 @@ impl Projection {
     pub fn gone(&mut self, public: &PublicKey, now: Moment) {
         let Some(session) = self.sessions.end(public) else { return };
         let owner = session.owner;
-        self.notes.push(Note::Disconnected(Box::new(session), None));
+        self.notes.push(Note::Disconnected(session, None));
         if let Some((user, _)) = owner {
             self.release_held(user, now);
         }

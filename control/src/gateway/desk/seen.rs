@@ -7,12 +7,13 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use ringway_alloc::forget;
 use ringway_dataplane::command::PeerPage;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Desk;
 use crate::logs;
-use crate::logs::privacy::Privacy;
+use crate::logs::privacy::{Mode, Privacy};
 use crate::stats::history::{History, Point, Totals};
 use crate::stats::openmetrics;
 use crate::stats::recent::{Recent, STEP};
@@ -43,6 +44,9 @@ impl Desk {
 
     /// What may be shown of clients from now on.
     pub fn keep_private(&self, privacy: Privacy) {
+        if privacy.mode == Mode::NoLog {
+            forget::begin();
+        }
         self.seen.borrow_mut().privacy = privacy;
     }
 

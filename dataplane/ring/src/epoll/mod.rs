@@ -238,6 +238,11 @@ impl Driver for EpollDriver {
     }
 
     #[inline]
+    fn forget(&mut self) {
+        self.ready.forget();
+        self.outbound.forget();
+    }
+
     fn next(&mut self) -> Option<Received> {
         self.ready.next(&mut self.stats)
     }

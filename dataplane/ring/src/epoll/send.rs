@@ -13,6 +13,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use ringway_alloc::forget;
+
 use crate::cut::Cutter;
 use crate::driver::{Local, Train};
 use crate::message::{self, Message, is_lost_source};
@@ -91,6 +93,13 @@ impl Outbound {
         }
         let queue = &mut self.queues[family(&train)];
         queue.waiting.push_back(Waiting { train, taken: 0, apart, source: SourceUse::Given });
+    }
+
+    /// Wipes where trains went that have left.
+    pub(super) fn forget(&mut self) {
+        self.queues.iter_mut().for_each(|queue| forget::wipe_queue(&mut queue.waiting));
+        // Those of trains that wait are described anew when they are tried again.
+        self.messages.fill_with(Message::new);
     }
 
     /// Trains to `to` are lost without being refused.
