@@ -5,6 +5,7 @@
 
 mod authority;
 mod command;
+mod patience;
 mod signing_in;
 
 use std::net::{TcpListener, TcpStream};
