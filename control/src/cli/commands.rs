@@ -18,11 +18,11 @@ use super::args::{
 use super::client::target::Target;
 use super::client::{Client, path};
 use super::{print, say};
-use crate::config::{Config, Overrides, values};
+use crate::config::{Config, Overrides, StoreChoice, values};
 use crate::failure::{Failure, Status};
 use crate::import::{self, Imported};
 use crate::keys::{self, SystemRandom};
-use crate::peers::{self, AddRequest, qr};
+use crate::peers::{self, AddRequest, Change, Removed, qr};
 use crate::place::Places;
 use crate::stats;
 use crate::upgrade::new;
@@ -89,8 +89,9 @@ pub(super) fn stats(args: &StatsArgs) -> Result<Status, Failure> {
 pub(super) fn reload(place: Where) -> Result<Status, Failure> {
     let config = place.places().load(&Overrides::default())?;
     match ask_to_reload(&config)? {
-        Some(done) => print(&format!("{done}\n"))?,
-        None => return Err(not_running(&config.stats.socket)),
+        Reloaded::Done(done) => print(&format!("{done}\n"))?,
+        Reloaded::NotRunning => return Err(not_running(&config.stats.socket)),
+        Reloaded::Refused(failure) | Reloaded::Unclear(failure) => return Err(failure),
     }
     Ok(Status::Done)
 }
@@ -176,7 +177,7 @@ pub(super) fn peer_add(args: PeerAddArgs) -> Result<Status, Failure> {
         allowed_ips: args.allowed_ips,
         keepalive_s: args.keepalive,
         public_key: args.public_key,
-        leased: leased(&before),
+        leased: leased(&before, &places),
     };
     let added = peers::add(&places.config, request, &mut SystemRandom)?;
     for note in &added.notes {
@@ -184,17 +185,30 @@ pub(super) fn peer_add(args: PeerAddArgs) -> Result<Status, Failure> {
     }
     let text = added.client.text();
     let drawn = if args.qr { Some(draw(&text)?) } else { None };
+    say(&format!("Added the peer \"{}\" to {}", added.client.name, places.config.display()));
+    // Before it is printed: a file for a client that there is not would only mislead.
+    apply(&added.config, added.change, &places.config)?;
     print(&text)?;
     if let Some(drawn) = drawn {
         say(&drawn);
     }
-    say(&format!("Added the peer \"{}\" to {}", added.client.name, places.config.display()));
-    apply(&added.config)
+    Ok(Status::Done)
 }
 
-/// What devices of users lease from the gateway, if it runs.
-fn leased(config: &Config) -> Vec<IpNet> {
+/// What devices of users lease from the gateway, if it runs and has any. If it does not run, that
+/// is said: its records are not opened beside it.
+fn leased(config: &Config, places: &Places) -> Vec<IpNet> {
+    let may_lease = match &config.store {
+        StoreChoice::Off => false,
+        // Before the first start there are no records.
+        StoreChoice::Sqlite(file) => places.state_dir.join(file).exists(),
+        StoreChoice::Postgresql(_) => true,
+    };
     let Some(socket) = config.api.socket.as_ref().filter(|socket| socket.exists()) else {
+        if may_lease {
+            say("warning: what users lease was not looked at, because the API of the gateway is \
+                 not there; the file alone chooses the address");
+        }
         return Vec::new();
     };
     let ask = || -> Result<Vec<IpNet>, Failure> {
@@ -226,38 +240,69 @@ pub(super) fn peer_list(place: Where) -> Result<Status, Failure> {
 pub(super) fn peer_remove(args: PeerRemoveArgs) -> Result<Status, Failure> {
     let places = args.place.places();
     places.load(&Overrides::default())?;
-    let (peer, config) = peers::remove(&places.config, &args.name_or_key)?;
+    let Removed { peer, config, change } = peers::remove(&places.config, &args.name_or_key)?;
     let name = if peer.name.is_empty() { keys::show_public(&peer.public) } else { peer.name };
     say(&format!("Removed the peer \"{name}\" from {}", places.config.display()));
-    apply(&config)
-}
-
-/// Makes the running gateway take the changed file, if one is running.
-fn apply(config: &Config) -> Result<Status, Failure> {
-    match ask_to_reload(config)? {
-        Some(done) => say(&format!("Applied to the running gateway: {done}")),
-        None => say("No gateway is running; the next \"ringway run\" will use it"),
-    }
+    apply(&config, change, &places.config)?;
     Ok(Status::Done)
 }
 
-/// Asks for a reload; `None` if nobody is there to be asked.
-fn ask_to_reload(config: &Config) -> Result<Option<String>, Failure> {
+/// Makes the running gateway take the changed file at `path`, if one is running. If it refuses, the
+/// file becomes what it was.
+fn apply(config: &Config, change: Change, path: &Path) -> Result<(), Failure> {
+    let failure = match ask_to_reload(config)? {
+        Reloaded::Done(done) => {
+            say(&format!("Applied to the running gateway: {done}"));
+            return Ok(());
+        }
+        Reloaded::NotRunning => {
+            say("No gateway is running; the next \"ringway run\" will use it");
+            return Ok(());
+        }
+        Reloaded::Unclear(failure) => return Err(failure),
+        Reloaded::Refused(failure) => failure,
+    };
+    let path_shown = path.display();
+    let left = match change.take_back(path) {
+        Ok(true) => format!("{path_shown} is again as it was before"),
+        Ok(false) => format!("{path_shown} keeps the change, as somebody has edited it since"),
+        Err(trouble) => format!("{path_shown} keeps the change: {trouble}"),
+    };
+    Err(Failure::new(failure.status, format!("{}; {left}", failure.message)))
+}
+
+/// What came of a request to read the file again.
+enum Reloaded {
+    /// What the gateway did.
+    Done(String),
+    /// Nobody is there to be asked.
+    NotRunning,
+    /// The gateway goes on as before.
+    Refused(Failure),
+    /// It ended, or something else answered: whoever is the gateway may take the file.
+    Unclear(Failure),
+}
+
+fn ask_to_reload(config: &Config) -> Result<Reloaded, Failure> {
     let answer = match ask(&config.stats.socket, "reload") {
-        Err(failure) if failure.status == Status::NotRunning => return Ok(None),
+        Err(failure) if failure.status == Status::NotRunning => return Ok(Reloaded::NotRunning),
         other => other?,
     };
     let answer = answer.trim();
-    match answer.strip_prefix("Done:") {
-        Some(done) => Ok(Some(done.trim().to_owned())),
-        None => {
-            let why = answer.strip_prefix("Refused:").unwrap_or(answer).trim();
-            let message = format!(
-                "The running gateway did not take the configuration and goes on as before: {why}"
-            );
-            Err(Failure::new(Status::Refused, message))
-        }
+    if let Some(done) = answer.strip_prefix("Done:") {
+        return Ok(Reloaded::Done(done.trim().to_owned()));
     }
+    let refused = |message| Failure::new(Status::Refused, message);
+    Ok(match answer.strip_prefix("Refused:") {
+        Some(why) => Reloaded::Refused(refused(format!(
+            "The running gateway did not take the configuration and goes on as before: {}",
+            why.trim()
+        ))),
+        None => Reloaded::Unclear(refused(format!(
+            "Whether the running gateway took the configuration is not known: {}",
+            if answer.is_empty() { "it did not answer" } else { answer }
+        ))),
+    })
 }
 
 /// Sends one query to the gateway at `socket`.
