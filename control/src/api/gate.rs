@@ -63,6 +63,7 @@ fn outcome(outcome: Outcome) -> SignInOutcome {
                 seconds: identity.attributes.session_timeout_s,
                 until: identity.attributes.valid_until,
                 certificate: identity.attributes.certificate,
+                groups: identity.attributes.groups,
                 password_print: identity.password_print,
             };
             SignInOutcome::Accepted { user: identity.user, name: identity.name, proved }

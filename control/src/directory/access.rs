@@ -30,6 +30,8 @@ pub struct Proved {
     pub until: Option<Timestamp>,
     /// The client certificate, if there was one.
     pub certificate: Option<CertificateId>,
+    /// The groups that it names.
+    pub groups: Vec<String>,
     /// The print of what the password is stored as, if one was proved.
     pub password_print: Option<[u8; 32]>,
 }
@@ -79,7 +81,8 @@ impl Directory {
         self.grant(actor, user, device, None).await
     }
 
-    /// As [`Self::grant_access`], for a user who signed in and proved this.
+    /// As [`Self::grant_access`], for a user who signed in and proved this. What it says of groups
+    /// holds first, also if access is refused then.
     ///
     /// # Errors
     /// As there; also a policy that asks for more by now, and a credential that has ended.
@@ -90,6 +93,7 @@ impl Directory {
         device: Option<String>,
         proved: Proved,
     ) -> Result<Granted, Refusal> {
+        self.join(user, &proved.groups).await?;
         self.grant(actor, user, device, Some(proved)).await
     }
 

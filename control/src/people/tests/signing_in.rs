@@ -137,6 +137,25 @@ fn a_revocation_ends_the_access_that_the_certificate_gave_and_no_other() {
 }
 
 #[test]
+fn a_group_that_a_certificate_names_is_joined_where_the_configuration_says_so() {
+    on_control_thread(async {
+        let world = World::new("groups").await;
+        world.user("ann", &[Factor::Certificate]).await;
+        let (directory, root) = (world.directory(), Actor::local(0));
+        let form = serde_json::from_value(json!({ "name": "crew" })).unwrap();
+        let crew = directory.create_group(&root, form).await.unwrap().id;
+        world.authority.issue("ann", "ann/OU=Crew");
+        assert_eq!(names(&world.access(Some("ann"), json!({})).await), ["laptop"]);
+        assert_eq!(directory.user("ann").await.unwrap().group, None);
+        let mut plan = world.people.plan.borrow().clone();
+        plan.config.sign_in.groups_from_credentials = true;
+        world.people.reloaded(plan);
+        assert_eq!(names(&world.access(Some("ann"), json!({})).await), ["laptop"]);
+        assert_eq!(directory.user("ann").await.unwrap().group, Some(crew));
+    });
+}
+
+#[test]
 fn a_token_lets_in_for_as_long_as_it_lasts_and_every_wrong_one_is_refused_alike() {
     on_control_thread(async {
         let world = World::new("token").await;
