@@ -137,6 +137,37 @@ fn a_revocation_ends_the_access_that_the_certificate_gave_and_no_other() {
 }
 
 #[test]
+fn the_revocation_of_an_authority_ends_what_certificates_below_it_gave() {
+    on_control_thread(async {
+        let world = World::new("branch").await;
+        let (ann, bob) = (
+            world.user("ann", &[Factor::Certificate]).await,
+            world.user("bob", &[Factor::Certificate]).await,
+        );
+        world.authority.issue_below(&world.branch, "ann", "ann");
+        world.authority.issue("bob", "bob");
+        for name in ["ann", "bob"] {
+            assert_eq!(names(&world.access(Some(name), json!({})).await), ["laptop"]);
+        }
+        let jar = world.folder.path().join("cookies");
+        let jar = jar.to_str().unwrap();
+        let keep = ["--cookie-jar", jar];
+        let login = world.curl("/api/v1/session", Some("ann"), &json!({}), &keep).await;
+        let csrf = format!("X-CSRF-Token: {}", login.body["csrf_token"].as_str().unwrap());
+        until(|| [&ann, &bob].iter().all(|device| world.is_peer(device))).await;
+        world.authority.revoke("branch/ca");
+        world.authority.publish();
+        until(|| !world.is_peer(&ann)).await;
+        assert_eq!(world.service().stand(ann.id), Some(Stand::Out(Out::CertificateRevoked)));
+        assert!(world.is_peer(&bob), "its certificate is from above");
+        let with_login = ["--cookie", jar, "--header", &csrf];
+        let again = world.curl("/api/v1/access", None, &json!({}), &with_login).await;
+        assert_eq!(again.problem().1, "unauthenticated", "the login is over too");
+        assert_eq!(world.access(Some("ann"), json!({})).await.problem(), REVOKED);
+    });
+}
+
+#[test]
 fn a_group_that_a_certificate_names_is_joined_where_the_configuration_says_so() {
     on_control_thread(async {
         let world = World::new("groups").await;
