@@ -207,9 +207,11 @@ fn what_the_running_gateway_refuses_is_taken_back_from_the_file() {
     let unclear = ringway(&add, "");
     gateway.join().unwrap();
     assert_eq!(code(&unclear), 9);
-    assert!(err(&unclear).contains("is not known"), "{}", err(&unclear));
+    let said = err(&unclear);
+    assert!(said.contains("is not known") && said.contains("keeps the change"), "{said}");
     let with_phone = read(&path);
     assert!(with_phone.contains("phone"));
+    assert!(out(&unclear).contains("PrivateKey"), "nobody else has the client's key");
 
     let remove = [["peer", "remove", "phone"].as_slice(), &config].concat();
     let gateway = answering(&socket, "Refused: not today\n", || {});

@@ -89,7 +89,7 @@ pub(super) fn stats(args: &StatsArgs) -> Result<Status, Failure> {
 
 pub(super) fn reload(place: Where) -> Result<Status, Failure> {
     let config = place.places().load(&Overrides::default())?;
-    match ask_to_reload(&config)? {
+    match ask_to_reload(&config) {
         Reloaded::Done(done) => print(&format!("{done}\n"))?,
         Reloaded::NotRunning => return Err(not_running(&config.stats.socket)),
         Reloaded::Refused(failure) | Reloaded::Unclear(failure) => return Err(failure),
@@ -187,13 +187,16 @@ pub(super) fn peer_add(args: PeerAddArgs) -> Result<Status, Failure> {
     let text = added.client.text();
     let drawn = if args.qr { Some(draw(&text)?) } else { None };
     say(&format!("Added the peer \"{}\" to {}", added.client.name, places.config.display()));
-    // Before it is printed: a file for a client that there is not would only mislead.
-    apply(&added.config, added.change, &places.config)?;
-    print(&text)?;
-    if let Some(drawn) = drawn {
-        say(&drawn);
+    let applied = apply(&added.config, added.change, &places.config);
+    // A file for a client that there is not would only mislead; of one that there may be, this is
+    // the only one.
+    if applied.as_ref().err().is_none_or(|not| not.is_kept) {
+        print(&text)?;
+        if let Some(drawn) = drawn {
+            say(&drawn);
+        }
     }
-    Ok(Status::Done)
+    applied.map(|()| Status::Done).map_err(|not| not.failure)
 }
 
 /// What devices of users lease from the gateway, if it runs and has any. If it does not run, that
@@ -244,14 +247,22 @@ pub(super) fn peer_remove(args: PeerRemoveArgs) -> Result<Status, Failure> {
     let Removed { peer, config, change } = peers::remove(&places.config, &args.name_or_key)?;
     let name = if peer.name.is_empty() { keys::show_public(&peer.public) } else { peer.name };
     say(&format!("Removed the peer \"{name}\" from {}", places.config.display()));
-    apply(&config, change, &places.config)?;
-    Ok(Status::Done)
+    let applied = apply(&config, change, &places.config);
+    applied.map(|()| Status::Done).map_err(|not| not.failure)
+}
+
+/// A change of the file that the running gateway did not take.
+struct NotApplied {
+    failure: Failure,
+    /// Whether the file keeps it all the same.
+    is_kept: bool,
 }
 
 /// Makes the running gateway take the changed file at `path`, if one is running. If it refuses, the
 /// file becomes what it was.
-fn apply(config: &Config, change: Change, path: &Path) -> Result<(), Failure> {
-    let failure = match ask_to_reload(config)? {
+fn apply(config: &Config, change: Change, path: &Path) -> Result<(), NotApplied> {
+    let path_shown = path.display();
+    let (failure, is_kept, left) = match ask_to_reload(config) {
         Reloaded::Done(done) => {
             say(&format!("Applied to the running gateway: {done}"));
             return Ok(());
@@ -260,16 +271,17 @@ fn apply(config: &Config, change: Change, path: &Path) -> Result<(), Failure> {
             say("No gateway is running; the next \"ringway run\" will use it");
             return Ok(());
         }
-        Reloaded::Unclear(failure) => return Err(failure),
-        Reloaded::Refused(failure) => failure,
+        Reloaded::Unclear(failure) => (failure, true, "keeps the change".to_owned()),
+        Reloaded::Refused(failure) => match change.take_back(path) {
+            Ok(true) => (failure, false, "is again as it was before".to_owned()),
+            Ok(false) => {
+                (failure, true, "keeps the change, as somebody has edited it since".to_owned())
+            }
+            Err(trouble) => (failure, true, format!("keeps the change: {trouble}")),
+        },
     };
-    let path_shown = path.display();
-    let left = match change.take_back(path) {
-        Ok(true) => format!("{path_shown} is again as it was before"),
-        Ok(false) => format!("{path_shown} keeps the change, as somebody has edited it since"),
-        Err(trouble) => format!("{path_shown} keeps the change: {trouble}"),
-    };
-    Err(Failure::new(failure.status, format!("{}; {left}", failure.message)))
+    let message = format!("{}; {path_shown} {left}", failure.message);
+    Err(NotApplied { failure: Failure::new(failure.status, message), is_kept })
 }
 
 /// What came of a request to read the file again.
@@ -284,17 +296,18 @@ enum Reloaded {
     Unclear(Failure),
 }
 
-fn ask_to_reload(config: &Config) -> Result<Reloaded, Failure> {
+fn ask_to_reload(config: &Config) -> Reloaded {
     let answer = match ask(&config.stats.socket, "reload") {
-        Err(failure) if failure.status == Status::NotRunning => return Ok(Reloaded::NotRunning),
-        other => other?,
+        Ok(answer) => answer,
+        Err(failure) if failure.status == Status::NotRunning => return Reloaded::NotRunning,
+        Err(failure) => return Reloaded::Unclear(failure),
     };
     let answer = answer.trim();
     if let Some(done) = answer.strip_prefix("Done:") {
-        return Ok(Reloaded::Done(done.trim().to_owned()));
+        return Reloaded::Done(done.trim().to_owned());
     }
     let refused = |message| Failure::new(Status::Refused, message);
-    Ok(match answer.strip_prefix("Refused:") {
+    match answer.strip_prefix("Refused:") {
         Some(why) => Reloaded::Refused(refused(format!(
             "The running gateway did not take the configuration and goes on as before: {}",
             why.trim()
@@ -303,7 +316,7 @@ fn ask_to_reload(config: &Config) -> Result<Reloaded, Failure> {
             "Whether the running gateway took the configuration is not known: {}",
             if answer.is_empty() { "it did not answer" } else { answer }
         ))),
-    })
+    }
 }
 
 /// Sends one query to the gateway at `socket`.

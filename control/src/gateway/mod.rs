@@ -297,11 +297,12 @@ async fn serve(
             Some(request) = reloads.recv() => {
                 let ends = endings.next(started);
                 let (outcome, ended) = requests::reload(desk, role, people, ends).await;
-                // The client may have gone.
-                let _ = request.send(outcome);
                 if let Some(why) = ended {
+                    // Not refused: who comes next may have read the file.
                     break info!("{why}");
                 }
+                // The client may have gone.
+                let _ = request.send(outcome);
             }
             Some(request) = upgrades.recv() => {
                 match hand_over(request, started, role, people, &mut endings).await? {
