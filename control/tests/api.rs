@@ -139,6 +139,7 @@ fn surroundings() -> Surroundings {
         dns: Vec::new(),
         keepalive_s: 25,
         portal: Some("https://vpn.example.org".to_owned()),
+        groups_from_credentials: false,
     }
 }
 

@@ -165,6 +165,88 @@ fn a_peer_lives_from_add_to_remove_and_its_file_is_clean() {
     assert!(left.starts_with("# mine\n") && !left.contains("phone"), "{left}");
 }
 
+/// A gateway that answers one reload with this, after it did something.
+fn answering(
+    socket: &Path,
+    answer: &'static str,
+    before: impl FnOnce() + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    let _ = fs::remove_file(socket);
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut asked = String::new();
+        client.read_to_string(&mut asked).unwrap();
+        assert_eq!(asked, "reload\n");
+        before();
+        client.write_all(answer.as_bytes()).unwrap();
+    })
+}
+
+#[test]
+fn what_the_running_gateway_refuses_is_taken_back_from_the_file() {
+    let folder = Folder::new("take_back");
+    let socket = folder.0.join("a.stats");
+    let text = format!("# mine\n[api]\nsocket = \"off\"\n[stats]\nsocket = {socket:?}\n");
+    let path = folder.file("a.toml", &text);
+    let config = ["--config", path.to_str().unwrap()];
+    let add = ["peer", "add", "phone", "--endpoint", "vpn.example.org"];
+    let add = [add.as_slice(), &config].concat();
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+
+    let gateway = answering(&socket, "Refused: not today\n", || {});
+    let refused = ringway(&add, "");
+    gateway.join().unwrap();
+    assert_eq!((code(&refused), out(&refused).as_str()), (9, ""), "no file for nobody");
+    let said = err(&refused);
+    assert!(said.contains("not today") && said.contains("again as it was before"), "{said}");
+    assert_eq!(read(&path), text);
+
+    // Nobody knows what the gateway does: the file keeps what was asked for.
+    let gateway = answering(&socket, "", || {});
+    let unclear = ringway(&add, "");
+    gateway.join().unwrap();
+    assert_eq!(code(&unclear), 9);
+    let said = err(&unclear);
+    assert!(said.contains("is not known") && said.contains("keeps the change"), "{said}");
+    let with_phone = read(&path);
+    assert!(with_phone.contains("phone"));
+    assert!(out(&unclear).contains("PrivateKey"), "nobody else has the client's key");
+
+    let remove = [["peer", "remove", "phone"].as_slice(), &config].concat();
+    let gateway = answering(&socket, "Refused: not today\n", || {});
+    assert_eq!(code(&ringway(&remove, "")), 9);
+    gateway.join().unwrap();
+    assert_eq!(read(&path), with_phone);
+
+    // What somebody else wrote meanwhile is not overwritten.
+    let theirs = path.clone();
+    let edit = move || fs::write(theirs, "# theirs\n").unwrap();
+    let gateway = answering(&socket, "Refused: not today\n", edit);
+    let edited = ringway(&remove, "");
+    gateway.join().unwrap();
+    assert!(err(&edited).contains("somebody has edited it since"), "{}", err(&edited));
+    assert_eq!(read(&path), "# theirs\n");
+}
+
+#[test]
+fn a_peer_that_is_added_while_the_gateway_rests_may_meet_leases_and_that_is_said() {
+    let folder = Folder::new("leases");
+    let text = "[stats]\nsocket = \"/nowhere/a.stats\"\n[api]\nsocket = \"/nowhere/a.api\"\n";
+    let path = folder.file("a.toml", text);
+    let state = folder.0.to_str().unwrap();
+    let add = |name| {
+        let add = ["peer", "add", name, "--endpoint", "vpn.example.org", "--state-dir", state];
+        let added = ringway(&[add.as_slice(), &["--config", path.to_str().unwrap()]].concat(), "");
+        assert_eq!(code(&added), 0, "{}", err(&added));
+        err(&added)
+    };
+    let said = "what users lease was not looked at";
+    assert!(!add("first").contains(said), "there are no records yet");
+    folder.file("ringway.db", "");
+    assert!(add("second").contains(said));
+}
+
 #[test]
 fn doctor_speaks_to_people_and_programs() {
     let folder = Folder::new("doctor");

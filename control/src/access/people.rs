@@ -90,7 +90,8 @@ pub enum Out {
     Displaced,
     /// An administrator ended its session.
     Killed,
-    /// The client certificate that gave the access was revoked.
+    /// The client certificate that gave the access was revoked, or one between it and the authority
+    /// that is trusted.
     CertificateRevoked,
     /// The gateway was drained.
     Drained,

@@ -62,7 +62,8 @@ fn outcome(outcome: Outcome) -> SignInOutcome {
                 factors: identity.factors,
                 seconds: identity.attributes.session_timeout_s,
                 until: identity.attributes.valid_until,
-                certificate: identity.attributes.certificate,
+                certificates: identity.attributes.certificates,
+                groups: identity.attributes.groups,
                 password_print: identity.password_print,
             };
             SignInOutcome::Accepted { user: identity.user, name: identity.name, proved }

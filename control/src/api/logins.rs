@@ -143,18 +143,17 @@ impl Logins {
         self.by_hash.retain(|_, login| login.user != user);
     }
 
-    /// The client certificates that logins were made with.
+    /// The client certificates that logins were made with, and those above them.
     #[must_use]
     pub fn certificates(&self) -> Vec<CertificateId> {
-        let all = self.by_hash.values().filter_map(|login| login.proved.certificate.clone());
+        let all = self.by_hash.values().flat_map(|login| login.proved.certificates.iter().cloned());
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Ends the logins that were made with one of these.
     pub fn end_revoked(&mut self, revoked: &[CertificateId]) {
-        self.by_hash.retain(|_, login| {
-            !login.proved.certificate.as_ref().is_some_and(|own| revoked.contains(own))
-        });
+        self.by_hash
+            .retain(|_, login| !login.proved.certificates.iter().any(|one| revoked.contains(one)));
     }
 
     /// How many there are, some perhaps over.

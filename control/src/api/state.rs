@@ -214,7 +214,7 @@ impl ApiState {
         self.logins().end_all(user);
     }
 
-    /// The client certificates that browser logins were made with.
+    /// The client certificates that browser logins were made with, and those above them.
     #[must_use]
     pub fn login_certificates(&self) -> Vec<CertificateId> {
         self.logins().certificates()

@@ -100,7 +100,6 @@ pub struct Request {
 }
 
 /// What a back end says.
-#[expect(clippy::large_enum_variant, reason = "one per factor, looked at once and never stored")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The factor is proved.
@@ -155,8 +154,9 @@ pub struct Attributes {
     pub session_timeout_s: Option<u32>,
     /// No access beyond this moment: the credential itself ends.
     pub valid_until: Option<Timestamp>,
-    /// By which certificate the user came, so that its revocation can end the session.
-    pub certificate: Option<CertificateId>,
+    /// By which certificate the user came, and above it those of the authorities in between, so
+    /// that the revocation of each can end the session.
+    pub certificates: Vec<CertificateId>,
 }
 
 impl Attributes {
@@ -180,7 +180,9 @@ impl Attributes {
         }
         self.session_timeout_s = later.session_timeout_s.or(self.session_timeout_s);
         self.valid_until = sooner(self.valid_until, later.valid_until);
-        self.certificate = later.certificate.or_else(|| self.certificate.take());
+        if !later.certificates.is_empty() {
+            self.certificates = later.certificates;
+        }
     }
 }
 

@@ -121,7 +121,7 @@ fn a_certificate_says_who_it_is() {
         assert_eq!(proof.user.as_deref(), Some(user));
         assert_eq!(proof.attributes.groups, ["crew"]);
         assert_eq!(proof.attributes.permissions, ["dial"]);
-        assert_eq!(proof.attributes.certificate.unwrap().serial, [5]);
+        assert_eq!(proof.attributes.certificates[0].serial, [5]);
         assert_eq!(proof.attributes.valid_until.unwrap().to_string(), "2028-01-01T00:00:00.000Z");
     }
     assert_eq!(days_left(&chain[0], NOW), Some(350));
@@ -248,7 +248,7 @@ fn a_new_list_ends_live_sessions_and_half_a_list_changes_nothing() {
     let chains = [5_u64, 6].map(|serial| [issue(client_params("ann", serial), &ca)]);
     let live: Vec<CertificateId> = chains
         .iter()
-        .map(|chain| certificates.verify(chain, NOW).unwrap().attributes.certificate.unwrap())
+        .flat_map(|chain| certificates.verify(chain, NOW).unwrap().attributes.certificates)
         .collect();
     assert!(certificates.revoked_now(&live).is_empty());
     assert_eq!(certificates.reload(), Ok(false));

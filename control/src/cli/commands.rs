@@ -17,12 +17,13 @@ use super::args::{
 };
 use super::client::target::Target;
 use super::client::{Client, path};
+use super::show::lines;
 use super::{print, say};
-use crate::config::{Config, Overrides, values};
+use crate::config::{Config, Overrides, StoreChoice, values};
 use crate::failure::{Failure, Status};
 use crate::import::{self, Imported};
 use crate::keys::{self, SystemRandom};
-use crate::peers::{self, AddRequest, qr};
+use crate::peers::{self, AddRequest, Change, Removed, qr};
 use crate::place::Places;
 use crate::stats;
 use crate::upgrade::new;
@@ -54,7 +55,7 @@ pub(super) fn check(args: CheckArgs) -> Result<Status, Failure> {
     let places = args.place.places();
     let config = places.load(&args.workers.overrides())?;
     let file = places.config.display();
-    print(&format!("# Effective configuration of {file}\n\n{}", config.explain()))?;
+    print(&lines(&format!("# Effective configuration of {file}\n\n{}", config.explain())))?;
     for line in config.show_warnings(&file.to_string()) {
         say(&line);
     }
@@ -88,9 +89,10 @@ pub(super) fn stats(args: &StatsArgs) -> Result<Status, Failure> {
 
 pub(super) fn reload(place: Where) -> Result<Status, Failure> {
     let config = place.places().load(&Overrides::default())?;
-    match ask_to_reload(&config)? {
-        Some(done) => print(&format!("{done}\n"))?,
-        None => return Err(not_running(&config.stats.socket)),
+    match ask_to_reload(&config) {
+        Reloaded::Done(done) => print(&format!("{done}\n"))?,
+        Reloaded::NotRunning => return Err(not_running(&config.stats.socket)),
+        Reloaded::Refused(failure) | Reloaded::Unclear(failure) => return Err(failure),
     }
     Ok(Status::Done)
 }
@@ -176,7 +178,7 @@ pub(super) fn peer_add(args: PeerAddArgs) -> Result<Status, Failure> {
         allowed_ips: args.allowed_ips,
         keepalive_s: args.keepalive,
         public_key: args.public_key,
-        leased: leased(&before),
+        leased: leased(&before, &places),
     };
     let added = peers::add(&places.config, request, &mut SystemRandom)?;
     for note in &added.notes {
@@ -184,17 +186,33 @@ pub(super) fn peer_add(args: PeerAddArgs) -> Result<Status, Failure> {
     }
     let text = added.client.text();
     let drawn = if args.qr { Some(draw(&text)?) } else { None };
-    print(&text)?;
-    if let Some(drawn) = drawn {
-        say(&drawn);
-    }
     say(&format!("Added the peer \"{}\" to {}", added.client.name, places.config.display()));
-    apply(&added.config)
+    let applied = apply(&added.config, added.change, &places.config);
+    // A file for a client that there is not would only mislead; of one that there may be, this is
+    // the only one.
+    if applied.as_ref().err().is_none_or(|not| not.is_kept) {
+        print(&text)?;
+        if let Some(drawn) = drawn {
+            say(&drawn);
+        }
+    }
+    applied.map(|()| Status::Done).map_err(|not| not.failure)
 }
 
-/// What devices of users lease from the gateway, if it runs.
-fn leased(config: &Config) -> Vec<IpNet> {
+/// What devices of users lease from the gateway, if it runs and has any. If it does not run, that
+/// is said: its records are not opened beside it.
+fn leased(config: &Config, places: &Places) -> Vec<IpNet> {
+    let may_lease = match &config.store {
+        StoreChoice::Off => false,
+        // Before the first start there are no records.
+        StoreChoice::Sqlite(file) => places.state_dir.join(file).exists(),
+        StoreChoice::Postgresql(_) => true,
+    };
     let Some(socket) = config.api.socket.as_ref().filter(|socket| socket.exists()) else {
+        if may_lease {
+            say("warning: what users lease was not looked at, because the API of the gateway is \
+                 not there; the file alone chooses the address");
+        }
         return Vec::new();
     };
     let ask = || -> Result<Vec<IpNet>, Failure> {
@@ -226,37 +244,78 @@ pub(super) fn peer_list(place: Where) -> Result<Status, Failure> {
 pub(super) fn peer_remove(args: PeerRemoveArgs) -> Result<Status, Failure> {
     let places = args.place.places();
     places.load(&Overrides::default())?;
-    let (peer, config) = peers::remove(&places.config, &args.name_or_key)?;
+    let Removed { peer, config, change } = peers::remove(&places.config, &args.name_or_key)?;
     let name = if peer.name.is_empty() { keys::show_public(&peer.public) } else { peer.name };
     say(&format!("Removed the peer \"{name}\" from {}", places.config.display()));
-    apply(&config)
+    let applied = apply(&config, change, &places.config);
+    applied.map(|()| Status::Done).map_err(|not| not.failure)
 }
 
-/// Makes the running gateway take the changed file, if one is running.
-fn apply(config: &Config) -> Result<Status, Failure> {
-    match ask_to_reload(config)? {
-        Some(done) => say(&format!("Applied to the running gateway: {done}")),
-        None => say("No gateway is running; the next \"ringway run\" will use it"),
-    }
-    Ok(Status::Done)
+/// A change of the file that the running gateway did not take.
+struct NotApplied {
+    failure: Failure,
+    /// Whether the file keeps it all the same.
+    is_kept: bool,
 }
 
-/// Asks for a reload; `None` if nobody is there to be asked.
-fn ask_to_reload(config: &Config) -> Result<Option<String>, Failure> {
+/// Makes the running gateway take the changed file at `path`, if one is running. If it refuses, the
+/// file becomes what it was.
+fn apply(config: &Config, change: Change, path: &Path) -> Result<(), NotApplied> {
+    let path_shown = path.display();
+    let (failure, is_kept, left) = match ask_to_reload(config) {
+        Reloaded::Done(done) => {
+            say(&format!("Applied to the running gateway: {done}"));
+            return Ok(());
+        }
+        Reloaded::NotRunning => {
+            say("No gateway is running; the next \"ringway run\" will use it");
+            return Ok(());
+        }
+        Reloaded::Unclear(failure) => (failure, true, "keeps the change".to_owned()),
+        Reloaded::Refused(failure) => match change.take_back(path) {
+            Ok(true) => (failure, false, "is again as it was before".to_owned()),
+            Ok(false) => {
+                (failure, true, "keeps the change, as somebody has edited it since".to_owned())
+            }
+            Err(trouble) => (failure, true, format!("keeps the change: {trouble}")),
+        },
+    };
+    let message = format!("{}; {path_shown} {left}", failure.message);
+    Err(NotApplied { failure: Failure::new(failure.status, message), is_kept })
+}
+
+/// What came of a request to read the file again.
+enum Reloaded {
+    /// What the gateway did.
+    Done(String),
+    /// Nobody is there to be asked.
+    NotRunning,
+    /// The gateway goes on as before.
+    Refused(Failure),
+    /// It ended, or something else answered: whoever is the gateway may take the file.
+    Unclear(Failure),
+}
+
+fn ask_to_reload(config: &Config) -> Reloaded {
     let answer = match ask(&config.stats.socket, "reload") {
-        Err(failure) if failure.status == Status::NotRunning => return Ok(None),
-        other => other?,
+        Ok(answer) => answer,
+        Err(failure) if failure.status == Status::NotRunning => return Reloaded::NotRunning,
+        Err(failure) => return Reloaded::Unclear(failure),
     };
     let answer = answer.trim();
-    match answer.strip_prefix("Done:") {
-        Some(done) => Ok(Some(done.trim().to_owned())),
-        None => {
-            let why = answer.strip_prefix("Refused:").unwrap_or(answer).trim();
-            let message = format!(
-                "The running gateway did not take the configuration and goes on as before: {why}"
-            );
-            Err(Failure::new(Status::Refused, message))
-        }
+    if let Some(done) = answer.strip_prefix("Done:") {
+        return Reloaded::Done(done.trim().to_owned());
+    }
+    let refused = |message| Failure::new(Status::Refused, message);
+    match answer.strip_prefix("Refused:") {
+        Some(why) => Reloaded::Refused(refused(format!(
+            "The running gateway did not take the configuration and goes on as before: {}",
+            why.trim()
+        ))),
+        None => Reloaded::Unclear(refused(format!(
+            "Whether the running gateway took the configuration is not known: {}",
+            if answer.is_empty() { "it did not answer" } else { answer }
+        ))),
     }
 }
 

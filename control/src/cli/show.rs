@@ -3,6 +3,7 @@
 //! Bits are decimal and per second, bytes are binary, times are UTC, as everywhere in Ringway. What
 //! comes from outside cannot command the terminal ([`plain`]). Pure.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,6 +22,26 @@ pub(crate) fn plain(text: &str) -> String {
         if c.is_control() || turns(c) { c.escape_default().to_string() } else { c.to_string() }
     };
     text.chars().map(shown).collect()
+}
+
+/// Text of several lines without anything else that a terminal obeys. What is not shown as it is
+/// stands as TOML escapes it, so that quoted text of a configuration means the same.
+pub(crate) fn lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\n' | '\t' => out.push(letter),
+            // An end of line as others write it.
+            '\r' if letters.peek() == Some(&'\n') => out.push(letter),
+            // All of them are in the first plane.
+            _ if letter.is_control() || turns(letter) => {
+                let _ = write!(out, "\\u{:04x}", u32::from(letter));
+            }
+            _ => out.push(letter),
+        }
+    }
+    out
 }
 
 /// Whether a letter turns the direction of text, or breaks lines unseen.
@@ -252,7 +273,36 @@ mod tests {
         assert_eq!(both_rates(&user, "/none"), "-");
     }
 
+    #[test]
+    fn a_configuration_is_shown_as_it_is_but_for_what_a_terminal_obeys() {
+        let text = "# é 日本\r\n[a]\n\tb = \"\\u001b[2J\" # ok\n";
+        assert_eq!(lines(text), text);
+        let evil = "# \u{1b}]0;x\u{7}\rb = 1\r\n# \u{9b}2J\u{202e}\u{7f}\r";
+        assert_eq!(
+            lines(evil),
+            "# \\u001b]0;x\\u0007\\u000db = 1\r\n# \\u009b2J\\u202e\\u007f\\u000d"
+        );
+    }
+
     proptest! {
+        #[test]
+        fn a_shown_configuration_means_the_same_and_commands_nobody(text in any::<String>()) {
+            let noise = "\u{9b}2J \u{202e}\u{2028} \u{85}";
+            // What TOML takes as it is.
+            let is_taken = |c: &char| !c.is_ascii_control() && !"\"\\".contains(*c);
+            let quoted: String = text.chars().filter(is_taken).collect();
+            let file = format!("# {quoted}{noise}\r\na = \"{quoted}{noise}\"\n");
+            let shown = lines(&file);
+            let is_obeyed = |c: char| (c.is_control() && !"\r\n\t".contains(c)) || turns(c);
+            prop_assert!(!shown.contains(is_obeyed), "{shown:?}");
+            let document = |text: &str| text.parse::<toml_edit::DocumentMut>().unwrap();
+            let (before, after) = (document(&file), document(&shown));
+            prop_assert_eq!(after["a"].as_str(), before["a"].as_str());
+            prop_assert!(before["a"].as_str().unwrap().ends_with(noise));
+            let rest = lines(&text).replace("\r\n", "");
+            prop_assert!(!rest.contains('\r') && !rest.contains(is_obeyed), "{rest:?}");
+        }
+
         #[test]
         fn nothing_of_outside_commands_the_terminal(text in any::<String>()) {
             prop_assert!(!plain(&text).chars().any(char::is_control));

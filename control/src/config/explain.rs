@@ -127,6 +127,7 @@ impl Config {
             ("sign_in", "revocation") => quote(&sign_in.revocation.word()),
             ("sign_in", "allow") => list(&sign_in.allow),
             ("sign_in", "deny") => list(&sign_in.deny),
+            ("sign_in", "groups_from_credentials") => sign_in.groups_from_credentials.to_string(),
             ("metrics", "sessions_max") => self.metrics.sessions_max.to_string(),
             ("security", "core_dumps") => self.security.core_dumps.to_string(),
             ("security", "lock_memory") => self.security.lock_memory.to_string(),

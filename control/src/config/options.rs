@@ -197,6 +197,10 @@ options! {
     sign_in.deny = "[]",
         "prefixes, such as [\"198.51.100.0/24\"]",
         "Where they may not, whatever allow says.";
+    sign_in.groups_from_credentials = "false",
+        "true or false",
+        "Whether a token or client certificate that names groups moves its user into the first of \
+         them that exists.";
     issuer.name = "required",
         "a name of 1 to 64 letters, digits, \"_\", \"-\", \".\" or \"@\"",
         "What the operator calls it.";

@@ -54,7 +54,10 @@ sections! {
     RawStats { socket, }
     RawStore { url, }
     RawApi { socket, listen, certificate_file, key_file, url, }
-    RawSignIn { certificate_authorities, revocation_lists, revocation, allow, deny, }
+    RawSignIn {
+        certificate_authorities, revocation_lists, revocation, allow, deny,
+        groups_from_credentials,
+    }
     RawIssuer { name, issuer, audience, algorithms, keys, user_claim, groups_claim, }
     RawMetrics { sessions_max, }
     RawSecurity { core_dumps, lock_memory, }

@@ -134,6 +134,8 @@ impl Reader<'_> {
         });
         let allow = self.list(SECTION, "allow", &raw.allow, values::net);
         let deny = self.list(SECTION, "deny", &raw.deny, values::net);
+        let groups = &raw.groups_from_credentials;
+        let groups = self.value(SECTION, "groups_from_credentials", groups, values::flag);
         if authorities.is_none()
             && let Some(at) = &raw.revocation_lists
         {
@@ -153,6 +155,7 @@ impl Reader<'_> {
             revocation: revocation.unwrap_or(Revocation::Strict),
             allow: values_only(allow.unwrap_or_default()),
             deny: values_only(deny.unwrap_or_default()),
+            groups_from_credentials: groups.unwrap_or(false),
         }
     }
 

@@ -65,6 +65,8 @@ pub struct SignIn {
     pub allow: Vec<IpNet>,
     /// Where they may not.
     pub deny: Vec<IpNet>,
+    /// Whether a credential says in which group its user is.
+    pub groups_from_credentials: bool,
 }
 
 /// What follows when nobody can say whether a certificate was revoked.

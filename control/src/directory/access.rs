@@ -3,7 +3,8 @@
 //! Renewal changes no key and no address. How long access lasts is the policy's business, but it
 //! does not outlast the credential that it was given for; what happens at its end is the live
 //! projection's, which reads `access_until`. By which client certificate a device came in is kept,
-//! so that its revocation ends the access. This module must not know how anything is proved.
+//! with those of the authorities in between, so that the revocation of any ends the access. This
+//! module must not know how anything is proved.
 
 use serde::Serialize;
 use serde_json::json;
@@ -28,8 +29,10 @@ pub struct Proved {
     pub seconds: Option<u32>,
     /// When what was presented ends, and so all access by it.
     pub until: Option<Timestamp>,
-    /// The client certificate, if there was one.
-    pub certificate: Option<CertificateId>,
+    /// The client certificate, if there was one, and above it those of the authorities in between.
+    pub certificates: Vec<CertificateId>,
+    /// The groups that it names.
+    pub groups: Vec<String>,
     /// The print of what the password is stored as, if one was proved.
     pub password_print: Option<[u8; 32]>,
 }
@@ -79,7 +82,8 @@ impl Directory {
         self.grant(actor, user, device, None).await
     }
 
-    /// As [`Self::grant_access`], for a user who signed in and proved this.
+    /// As [`Self::grant_access`], for a user who signed in and proved this. What it says of groups
+    /// holds first, also if access is refused then.
     ///
     /// # Errors
     /// As there; also a policy that asks for more by now, and a credential that has ended.
@@ -90,6 +94,7 @@ impl Directory {
         device: Option<String>,
         proved: Proved,
     ) -> Result<Granted, Refusal> {
+        self.join(user, &proved.groups).await?;
         self.grant(actor, user, device, Some(proved)).await
     }
 
@@ -110,11 +115,13 @@ impl Directory {
             let devices = enabled(work, &user, device.as_deref())?;
             let until = until(work, &user, proved.as_ref())?;
             let mut granted = Vec::new();
-            let certificate = proved.as_ref().and_then(|proved| proved.certificate.as_ref());
-            let certificate = certificate.map(|one| (one.issuer.as_slice(), one.serial.as_slice()));
+            let certificates: &[CertificateId] =
+                proved.as_ref().map_or(&[], |proved| &proved.certificates);
+            let certificates: Vec<(&[u8], &[u8])> =
+                certificates.iter().map(|one| (&*one.issuer, &*one.serial)).collect();
             for one in devices {
                 work.db.set_access(one.id, Some(work.now), until)?;
-                work.db.set_access_certificate(one.id, certificate)?;
+                work.db.set_access_certificates(one.id, &certificates)?;
                 let detail = json!({"user": user.id, "until": until});
                 work.did(Action::AccessGranted, one.id, detail)?;
                 work.note(Change::Device(one.id));
@@ -149,7 +156,7 @@ impl Directory {
             };
             for one in devices.into_iter().filter(|one| one.access_from.is_some()) {
                 work.db.set_access(one.id, None, None)?;
-                work.db.set_access_certificate(one.id, None)?;
+                work.db.set_access_certificates(one.id, &[])?;
                 work.did(Action::AccessEnded, one.id, json!({"user": user.id}))?;
                 work.note(Change::Device(one.id));
             }
@@ -179,7 +186,7 @@ impl Directory {
                     continue;
                 }
                 work.db.set_access(one.device, Some(one.from), Some(until))?;
-                work.db.set_access_certificate(one.device, None)?;
+                work.db.set_access_certificates(one.device, &[])?;
                 let serial: String = one.serial.iter().map(|byte| format!("{byte:02x}")).collect();
                 let detail = json!({
                     "user": row.user.id,

@@ -72,8 +72,8 @@ impl Actor {
     }
 
     /// Refuses a program whose token was made for some things only, for `what`: by passwords,
-    /// second factors, roles and changes of those who have one, such a token would become one for
-    /// all.
+    /// second factors, what sign-in asks for, roles and changes of those who have one, such a token
+    /// would become one for all.
     pub(super) fn must_be_whole(&self, what: &str) -> Result<(), Refusal> {
         if !self.is_narrow {
             return Ok(());
@@ -82,6 +82,24 @@ impl Actor {
             "A token that was made for some things only may not {what}: sign in, or use a token \
              with the scope *"
         )))
+    }
+
+    /// Refuses a program whose token was made for some things only if sign-in would ask for less of
+    /// a user than `before`: that is as good as taking a factor away.
+    pub(super) fn must_not_ask_less(
+        &self,
+        db: &mut Db<'_>,
+        before: &User,
+        after: &User,
+    ) -> Result<(), Refusal> {
+        if !self.is_narrow {
+            return Ok(());
+        }
+        let (before, after) = (effective::of(db, before)?, effective::of(db, after)?);
+        if before.is_weakened_by(&after) {
+            return self.must_be_whole("ask a user for less at sign-in");
+        }
+        Ok(())
     }
 
     /// As [`Self::may_change`], for the record of a user itself.
@@ -150,7 +168,7 @@ impl Ranks {
         for (user, before) in self.0 {
             let stored = db.user(user.id)?;
             let after = effective::of(db, &stored)?;
-            if before.factors.iter().any(|factor| !after.factors.contains(factor)) {
+            if before.is_weakened_by(&after) {
                 let what = format!("ask {} for less at sign-in", user.name);
                 return actor.must_administer(&what);
             }

@@ -85,6 +85,11 @@ pub struct Candidates<'a> {
 }
 
 impl Effective {
+    /// Whether `after` does not ask for all that this asks for at sign-in.
+    pub(super) fn is_weakened_by(&self, after: &Self) -> bool {
+        self.factors.iter().any(|factor| !after.factors.contains(factor))
+    }
+
     /// Resolves what holds for `user`, who is in `group`.
     #[must_use]
     pub fn resolve(user: &User, group: Option<&Group>, candidates: &Candidates<'_>) -> Self {

@@ -32,7 +32,7 @@ impl Directory {
     ///
     /// # Errors
     /// A wrong input, a name that is taken, a policy that asks somebody of the actor's rank or
-    /// above for less, a stale version.
+    /// above for less, another policy by a token for some things only, a stale version.
     pub async fn patch_group(
         &self,
         actor: &Actor,
@@ -49,6 +49,9 @@ impl Directory {
             after.policy = find::reference("/policy", &patch.policy, before.policy, find)?;
             if after == before {
                 return Ok(after);
+            }
+            if after.policy != before.policy {
+                work.actor.must_be_whole("change the policy of a group")?;
             }
             let ranks = Ranks::before(work.db, work.actor)?;
             let stored = work.db.update_group(&after)?;

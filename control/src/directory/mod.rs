@@ -18,6 +18,7 @@ mod enrolments;
 mod find;
 mod groups;
 pub mod input;
+mod joining;
 mod leases;
 mod ledger;
 mod people;

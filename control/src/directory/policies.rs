@@ -1,7 +1,8 @@
 //! Policies: made, changed, listed and removed.
 //!
-//! What sign-in asks for is changed by administrators only: whoever can weaken it for others could
-//! become them. Where an administrator's traffic and names go is nobody else's business either.
+//! What sign-in asks for is changed by administrators only, and not by a token that was made for
+//! some things: whoever can weaken it for others could become them. Where an administrator's
+//! traffic and names go is nobody else's business either.
 
 use super::actor::{Actor, Ranks};
 use super::find::{self, DEFAULT, changed, expect_version, whole};
@@ -19,7 +20,9 @@ impl Directory {
     pub async fn create_policy(&self, actor: &Actor, form: NewPolicy) -> Result<Policy, Refusal> {
         let policy = form.check(PolicyId::fresh(), self.now())?;
         if !policy.factors.contains(&Factor::Password) {
-            actor.must_administer("make a policy that asks for no password")?;
+            let what = "make a policy that asks for no password";
+            actor.must_administer(what)?;
+            actor.must_be_whole(what)?;
         }
         let wish = form.pool.map_or(Patch::Keep, Patch::Set);
         self.change(actor, move |work| {
@@ -52,7 +55,9 @@ impl Directory {
             expect_version("policy", before.version, expected)?;
             let mut after = patch.check(&before)?;
             if after.factors != before.factors {
-                work.actor.must_administer("change what sign-in asks for")?;
+                let what = "change what sign-in asks for";
+                work.actor.must_administer(what)?;
+                work.actor.must_be_whole(what)?;
             }
             if before.name == DEFAULT && after.name != DEFAULT {
                 return Err(Refusal::Conflict(must_stay("policy", "renamed")));

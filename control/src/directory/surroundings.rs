@@ -39,6 +39,8 @@ pub struct Surroundings {
     pub keepalive_s: u16,
     /// Where people reach the API: `https://vpn.example.org`, for one-time links.
     pub portal: Option<String>,
+    /// Whether what people sign in with says in which group they are.
+    pub groups_from_credentials: bool,
 }
 
 /// A peer of the configuration file.
@@ -76,6 +78,7 @@ impl Surroundings {
             dns: config.clients.dns.clone(),
             keepalive_s: config.clients.keepalive_s,
             portal: portal.map(|url| url.trim_end_matches('/').to_owned()),
+            groups_from_credentials: config.sign_in.groups_from_credentials,
         }
     }
 

@@ -193,6 +193,7 @@ pub(super) fn write_user(
         return Ok(after);
     }
     keep_an_administrator(work.db, before, Some(&after))?;
+    work.actor.must_not_ask_less(work.db, before, &after)?;
     let ranks = Ranks::before(work.db, work.actor)?;
     let stored = work.db.update_user(&after)?;
     ranks.after(work.db, work.actor)?;

@@ -4,8 +4,8 @@
 //! serves until it is told to stop or the interface goes away, and takes everything down in
 //! reverse. What differs between `ringway run` and `ringway wg` is behind [`Role`]. [`desk`] is
 //! where all tasks of the control thread meet, [`ports`] owns the UDP port, [`tun_map`] the
-//! kernel's map of prefixes, [`start`] makes the
-//! parts.
+//! kernel's map of prefixes, [`requests`] what it is asked for while
+//! it runs, [`start`] makes the parts.
 //!
 //! One thread, tokio's current-thread runtime: no task of control can race another.
 
@@ -14,6 +14,7 @@ pub mod desk;
 pub(crate) mod fake_cores;
 pub mod parts;
 pub mod ports;
+pub(crate) mod requests;
 pub mod start;
 pub mod tun_map;
 pub(crate) mod without;
@@ -28,22 +29,19 @@ use ringway_dataplane::worker::SpinMode;
 use ringway_flow::Policy;
 use ringway_ring::{PoolSizes, UdpOptions, ZeroCopyMode};
 use sd_notify::NotifyState;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tracing::{debug, error, info, warn};
 
 use self::desk::{Desk, DeskError};
+use self::requests::{Endings, Next, hand_over, pass_on};
 use self::start::Started;
 use crate::config::{DriverChoice, FastPaths};
 use crate::failure::{Failure, Status};
 use crate::logs::privacy::Privacy;
-use crate::logs::reason::Code;
 use crate::people::{self, People};
 use crate::plane::{Operation, Plane};
-use crate::upgrade::old::Outcome;
-use crate::upgrade::rival::Rival;
 use crate::upgrade::{self, Endpoints, Legacy};
 use crate::watch::{LinkEvent, watch};
 use crate::{manager, stats};
@@ -290,29 +288,29 @@ async fn serve(
     loop {
         tokio::select! {
             why = endings.next(started) => break info!("{why}"),
-            _ = hang_up.recv() => match reload(desk, role, people).await {
-                Ok(done) => info!("Reload: {done}"),
-                Err(why) => {
-                    error!(reason = Code::ReloadRefused.code(), "Reload refused: {why}");
+            _ = hang_up.recv() => {
+                let ended = requests::hang_up(desk, role, people, endings.next(started));
+                if let Some(why) = ended.await {
+                    break info!("{why}");
                 }
-            },
+            }
             Some(request) = reloads.recv() => {
-                let outcome = reload(desk, role, people).await;
+                let ends = endings.next(started);
+                let (outcome, ended) = requests::reload(desk, role, people, ends).await;
+                if let Some(why) = ended {
+                    // Not refused: who comes next may have read the file.
+                    break info!("{why}");
+                }
                 // The client may have gone.
                 let _ = request.send(outcome);
             }
             Some(request) = upgrades.recv() => {
-                // What was used must not be entered by both processes.
-                let _hold = match people {
-                    Some(people) => people.hold().await,
-                    None => None,
-                };
-                match hand_over(request, started, role, &mut endings).await? {
+                match hand_over(request, started, role, people, &mut endings).await? {
                     Next::GoOn => {}
                     Next::End(why) => break info!("{why}"),
-                    Next::Heir(heir) => {
+                    Next::Heir(heir, held) => {
                         // Nobody is accepted here from now on: what listens is dropped.
-                        spawn_local(pass_on(endings, hang_up, heir));
+                        spawn_local(pass_on(endings, hang_up, heir, held));
                         return Ok(End::HandedOver);
                     }
                 }
@@ -325,83 +323,6 @@ async fn serve(
     // Whoever asks while the host is put back is answered.
     listeners.detach_all();
     Ok(End::Stopped)
-}
-
-/// What ends a gateway from outside.
-struct Endings {
-    terminate: Signal,
-    interrupt: Signal,
-    gone: mpsc::Receiver<()>,
-}
-
-impl Endings {
-    /// Returns when the gateway has to end, and why.
-    async fn next(&mut self, started: &Started) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "Told to stop",
-            _ = self.interrupt.recv() => "Interrupted",
-            _ = self.gone.recv() => "The interface is gone",
-            () = removed(started) => "The socket was removed",
-            () = started.core_ended() => "A core has ended",
-        }
-    }
-}
-
-/// Passes on what is meant for the gateway, as long as this process is there to be told.
-async fn pass_on(mut endings: Endings, mut hang_up: Signal, heir: Rival) {
-    use rustix::process::Signal;
-    loop {
-        heir.pass(tokio::select! {
-            _ = endings.terminate.recv() => Signal::TERM,
-            _ = endings.interrupt.recv() => Signal::INT,
-            _ = hang_up.recv() => Signal::HUP,
-        });
-    }
-}
-
-/// What follows from a request for the gateway.
-enum Next {
-    /// Nothing.
-    GoOn,
-    /// It ends, and why.
-    End(&'static str),
-    /// Another process is the gateway.
-    Heir(Rival),
-}
-
-/// Talks to a process that asks for the gateway.
-async fn hand_over(
-    request: UnixStream,
-    started: &Started,
-    role: &dyn Role,
-    endings: &mut Endings,
-) -> Result<Next, Failure> {
-    let legacy = match role.legacy() {
-        Ok(legacy) => legacy,
-        Err(error) => {
-            error!("Upgrade: {error}");
-            return Ok(Next::GoOn);
-        }
-    };
-    let mut why = "";
-    let ends = async { why = endings.next(started).await };
-    match upgrade::old::hand_over(request, started, &legacy, ends).await {
-        Outcome::HandedOver(heir) => {
-            info!("Handed over to process {}", heir.pid());
-            // The number that the service manager will know the gateway by. It has a whole period
-            // of the watchdog from now on.
-            let pid = heir.pid().unsigned_abs();
-            manager::tell(&[NotifyState::Watchdog, NotifyState::MainPid(pid)]);
-            Ok(Next::Heir(heir))
-        }
-        Outcome::Stays(why) => {
-            let reason = Code::UpgradeRefused.code();
-            warn!(reason, "Upgrade refused, going on as before: {why}");
-            Ok(Next::GoOn)
-        }
-        Outcome::Ends => Ok(Next::End(why)),
-        Outcome::Lost(why) => Err(Failure::new(Status::Crashed, format!("Upgrade: {why}"))),
-    }
 }
 
 /// Applies what follows from the interface's state. The receiver hears when it is gone.
@@ -444,46 +365,6 @@ fn follow_link(started: &Started) -> Result<mpsc::Receiver<()>, Failure> {
     Ok(heard)
 }
 
-pub(crate) async fn reload(
-    desk: &Desk,
-    role: &mut dyn Role,
-    people: Option<&People>,
-) -> Result<String, String> {
-    manager::tell(&[NotifyState::Reloading]);
-    let outcome = match role.reload() {
-        Ok((operations, sentence)) => {
-            let applied = apply(desk, role, people, operations).await;
-            role.reloaded(applied.is_ok());
-            if let (Ok(()), Some(people), Some(plan)) = (&applied, people, role.people()) {
-                people.reloaded(plan);
-            }
-            applied.map(|()| sentence)
-        }
-        Err(why) => Err(why),
-    };
-    desk.count(|about| match outcome {
-        Ok(_) => about.reloads += 1,
-        Err(_) => about.reloads_refused += 1,
-    });
-    manager::tell(&[NotifyState::Ready]);
-    outcome
-}
-
-/// Applies a changed configuration, unless what the store has speaks against it.
-async fn apply(
-    desk: &Desk,
-    role: &dyn Role,
-    people: Option<&People>,
-    operations: Vec<Operation>,
-) -> Result<(), String> {
-    if let (Some(people), Some(plan)) = (people, role.people()) {
-        people.check(&plan).await?;
-    }
-    let failed = |error: DeskError| error.to_string();
-    desk.configure(operations).await.map_err(failed)?;
-    desk.change_policy(|policy| role.adjust(policy)).await.map_err(failed)
-}
-
 pub(crate) async fn stop(started: Started) -> Result<(), Failure> {
     started.desk.stop();
     if tokio::time::timeout(STOP_TIMEOUT, started.all_cores_ended()).await.is_err() {
@@ -503,20 +384,6 @@ pub(crate) async fn feed_watchdog(desk: Rc<Desk>) {
             manager::tell(&[NotifyState::Watchdog]);
         }
         tokio::time::sleep(limit / 3).await;
-    }
-}
-
-/// Returns when clients can no longer find the socket. Deleting it is one of the ways to stop a
-/// WireGuard daemon.
-async fn removed(started: &Started) {
-    match started.uapi.as_deref().filter(|_| started.is_configured_by_clients()) {
-        Some(listener) => {
-            if let Err(error) = listener.removed().await {
-                debug!("Watching the socket: {error}");
-                std::future::pending::<()>().await;
-            }
-        }
-        None => std::future::pending().await,
     }
 }
 

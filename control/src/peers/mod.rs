@@ -14,6 +14,7 @@ use std::path::Path;
 
 use ringway_proto::allowed_ips::IpNet;
 use ringway_proto::crypto::{PresharedKey, PrivateKey, PublicKey, Random};
+use zeroize::Zeroizing;
 
 use crate::config::{Config, Overrides, Peer};
 use crate::failure::{Failure, Status};
@@ -48,6 +49,37 @@ pub struct Added {
     pub notes: Vec<String>,
     /// The configuration with the new peer.
     pub config: Config,
+    /// What was done to the file.
+    pub change: Change,
+}
+
+/// What was done to the file, to be taken back if the gateway does not want it.
+#[derive(Debug)]
+pub struct Change {
+    before: Zeroizing<String>,
+    after: Zeroizing<String>,
+}
+
+impl Change {
+    /// Writes the file at `path` as it was before, unless somebody has changed it since; says
+    /// whether it did.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written; it keeps the change then.
+    pub fn take_back(self, path: &Path) -> Result<bool, Failure> {
+        let file = Locked::open(path)?;
+        if file.text() != *self.after {
+            return Ok(false);
+        }
+        file.replace(&self.before).map(|()| true)
+    }
+
+    /// Does it.
+    fn make(file: Locked, after: Zeroizing<String>) -> Result<Self, Failure> {
+        let before = Zeroizing::new(file.text().to_owned());
+        file.replace(&after)?;
+        Ok(Self { before, after })
+    }
 }
 
 /// Adds a peer to the file at `path`: draws its keys, finds its addresses, writes the file.
@@ -82,7 +114,7 @@ pub fn add(path: &Path, request: AddRequest, random: &mut dyn Random) -> Result<
         preshared: preshared.clone(),
         allowed_ips: addresses.clone(),
     };
-    let text = zeroize::Zeroizing::new(edit::add(file.text(), &entry)?);
+    let text = Zeroizing::new(edit::add(file.text(), &entry)?);
     let config = parse(&file, &text)?;
     let client = ClientFile {
         name: request.name,
@@ -96,16 +128,26 @@ pub fn add(path: &Path, request: AddRequest, random: &mut dyn Random) -> Result<
         endpoint,
         keepalive_s: request.keepalive_s.unwrap_or(config.clients.keepalive_s),
     };
-    file.replace(&text)?;
-    Ok(Added { client, notes, config })
+    let change = Change::make(file, text)?;
+    Ok(Added { client, notes, config, change })
 }
 
-/// Removes the peer with this name or public key from the file at `path`; gives it back with the
-/// configuration as it is now.
+/// A peer that has been removed from the file.
+#[derive(Debug)]
+pub struct Removed {
+    /// As it was.
+    pub peer: Peer,
+    /// The configuration without it.
+    pub config: Config,
+    /// What was done to the file.
+    pub change: Change,
+}
+
+/// Removes the peer with this name or public key from the file at `path`.
 ///
 /// # Errors
 /// No such peer, a file that is wrong or cannot be written.
-pub fn remove(path: &Path, name_or_key: &str) -> Result<(Peer, Config), Failure> {
+pub fn remove(path: &Path, name_or_key: &str) -> Result<Removed, Failure> {
     let file = Locked::open(path)?;
     let before = parse(&file, file.text())?;
     let key = keys::parse_public(name_or_key).ok();
@@ -119,9 +161,10 @@ pub fn remove(path: &Path, name_or_key: &str) -> Result<(Peer, Config), Failure>
         return Err(Failure::new(Status::Usage, message));
     };
     let text = edit::remove(file.text(), &peer.public)?.unwrap_or_else(|| file.text().to_owned());
+    let text = Zeroizing::new(text);
     let config = parse(&file, &text)?;
-    file.replace(&text)?;
-    Ok((peer, config))
+    let change = Change::make(file, text)?;
+    Ok(Removed { peer, config, change })
 }
 
 /// All peers as a table.
@@ -317,12 +360,28 @@ mod tests {
         for name in ["a", "b"] {
             add(&path, request(name), &mut SystemRandom).unwrap();
         }
-        let (a, config) = remove(&path, "a").unwrap();
-        assert_eq!((a.name.as_str(), config.peers.len()), ("a", 1));
+        let Removed { peer, config, .. } = remove(&path, "a").unwrap();
+        assert_eq!((peer.name.as_str(), config.peers.len()), ("a", 1));
         let key = keys::show_public(&config.peers[0].public);
         remove(&path, &key).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().trim(), "# head");
         assert_eq!(remove(&path, "a").unwrap_err().status, Status::Usage);
+    }
+
+    #[test]
+    fn a_change_is_taken_back_only_if_nobody_has_changed_the_file_since() {
+        let folder = Scratch::new("peer_take_back");
+        let path = gateway(&folder, "# mine\n");
+        let first = add(&path, request("a"), &mut SystemRandom).unwrap();
+        let with_a = fs::read_to_string(&path).unwrap();
+        let second = add(&path, request("b"), &mut SystemRandom).unwrap();
+        let with_b = fs::read_to_string(&path).unwrap();
+        assert_eq!(first.change.take_back(&path), Ok(false));
+        assert_eq!(fs::read_to_string(&path).unwrap(), with_b);
+        assert_eq!(second.change.take_back(&path), Ok(true));
+        assert_eq!(fs::read_to_string(&path).unwrap(), with_a);
+        assert_eq!(remove(&path, "a").unwrap().change.take_back(&path), Ok(true));
+        assert_eq!(fs::read_to_string(&path).unwrap(), with_a);
     }
 
     #[test]

@@ -59,6 +59,12 @@ const ISSUER: &str = "Ringway";
 /// How long the end of a process waits for the store.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long another process that asks for the gateway waits for the store.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a changed configuration waits to be compared with what the store has.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// What it is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -292,11 +298,16 @@ impl People {
         *self.plan.borrow_mut() = plan;
     }
 
-    /// What a changed configuration would mean for pools and leases.
+    /// What a changed configuration would mean for pools and leases. If the store does not say so
+    /// in time, that is all that is said.
     ///
     /// # Errors
     /// Why it cannot be.
     pub async fn check(&self, plan: &Plan) -> Result<(), String> {
+        self.check_within(plan, CHECK_TIMEOUT).await
+    }
+
+    async fn check_within(&self, plan: &Plan, limit: Duration) -> Result<(), String> {
         let directory = self.running.borrow().as_ref().map(|running| running.directory.clone());
         let Some(directory) = directory else { return Ok(()) };
         let before = settings::surroundings(&self.plan.borrow());
@@ -305,26 +316,41 @@ impl People {
             let after = directory.check_surroundings(settings::surroundings(plan)).await?;
             Ok::<_, Refusal>((before, after))
         };
-        match look.await {
-            Ok((before, after)) => {
+        // A store that does not answer is no reason to keep a gateway as it is.
+        let trouble = match tokio::time::timeout(limit, look).await {
+            Ok(Ok((before, after))) => {
                 // What was wrong before does not keep anybody from changing something else.
                 let new = after.into_iter().filter(|finding| !before.contains(finding));
                 let new: Vec<String> = new.collect();
-                if new.is_empty() { Ok(()) } else { Err(new.join("; ")) }
+                return if new.is_empty() { Ok(()) } else { Err(new.join("; ")) };
             }
-            // A store that does not answer is no reason to keep a gateway as it is.
-            Err(trouble) => {
-                warn!("Whether pools and leases fit to the configuration is not known: {trouble}");
-                Ok(())
-            }
-        }
+            Ok(Err(refusal)) => refusal.to_string(),
+            Err(_) => format!("the store did not answer within {} s", limit.as_secs()),
+        };
+        warn!("Whether pools and leases fit to the configuration is not known: {trouble}");
+        Ok(())
     }
 
     /// Tells the store nothing from now on, while another process may be about to: what was used
     /// must not be entered twice.
-    pub async fn hold(&self) -> Option<service::Hold> {
-        let service = self.running.borrow().as_ref().map(|running| Rc::clone(&running.service))?;
-        Some(service.hold().await)
+    ///
+    /// # Errors
+    /// If what is under way does not end in time. It goes on as before then.
+    pub async fn hold(&self) -> Result<Option<service::Hold>, String> {
+        self.hold_within(HOLD_TIMEOUT).await
+    }
+
+    async fn hold_within(&self, limit: Duration) -> Result<Option<service::Hold>, String> {
+        let service = self.running.borrow().as_ref().map(|running| Rc::clone(&running.service));
+        let Some(service) = service else { return Ok(None) };
+        let held = tokio::time::timeout(limit, service.hold()).await;
+        held.map(Some).map_err(|_| {
+            format!(
+                "The store did not take what devices used within {} s, and two processes must not \
+                 both enter it: try again when the store answers",
+                limit.as_secs()
+            )
+        })
     }
 
     /// Enters what waits, for the end of the process.

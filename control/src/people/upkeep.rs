@@ -160,7 +160,8 @@ pub(super) fn ending(gate: &Gate, reached: &Reached, now: Timestamp) -> Vec<Expi
     all
 }
 
-/// Of a page of devices those whose certificate is revoked, and where the next page begins.
+/// Of a page of devices those whose certificate is revoked, or one above it, and where the next
+/// page begins.
 fn page(
     db: &mut Db<'_>,
     certificates: &Certificates,
@@ -170,12 +171,20 @@ fn page(
     let mut rows = db.access_certificates(after, now, ROWS)?;
     let is_last = rows.len() < ROWS as usize;
     let last = rows.last().map(|row| row.device).filter(|_| !is_last);
-    let id = |row: &AccessCertificate| CertificateId {
-        issuer: row.issuer.clone(),
-        serial: row.serial.clone(),
-    };
-    let live: Vec<CertificateId> = rows.iter().map(id).collect();
+    // Many have the same above them: each is looked for once.
+    let live: BTreeSet<CertificateId> = rows.iter().flat_map(way).collect();
+    let live: Vec<CertificateId> = live.into_iter().collect();
     let revoked: BTreeSet<CertificateId> = certificates.revoked_now(&live).into_iter().collect();
-    rows.retain(|row| revoked.contains(&id(row)));
+    rows.retain(|row| way(row).any(|one| revoked.contains(&one)));
     Ok((rows, last))
+}
+
+/// All certificates by which a device came in.
+fn way(row: &AccessCertificate) -> impl Iterator<Item = CertificateId> + '_ {
+    let id = |issuer: &[u8], serial: &[u8]| CertificateId {
+        issuer: issuer.to_vec(),
+        serial: serial.to_vec(),
+    };
+    let above = row.above.iter().map(move |(issuer, serial)| id(issuer, serial));
+    std::iter::once(id(&row.issuer, &row.serial)).chain(above)
 }

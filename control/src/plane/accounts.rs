@@ -245,13 +245,19 @@ impl Plane {
     }
 
     /// Lets an account limit and meter the peer. One that there is not is told to the core alone,
-    /// which refuses it and nothing else.
+    /// which refuses it and nothing else. A peer that these steps made goes again, because without
+    /// the account nothing would limit or meter it; one that was there keeps the account it had.
     pub(super) fn bind(&mut self, edit: &mut Edit, public: PublicKey, id: Option<AccountId>) {
         if id.is_some_and(|id| !self.accounts.all.contains_key(&id)) {
-            self.flush(edit);
+            let owner = edit.owner;
+            if edit.created {
+                self.remove(edit);
+            } else {
+                self.flush(edit);
+            }
             let mut change = update(public);
             change.account = Some(id);
-            self.lines.push(edit.owner, Command::PutPeer(Box::new(change)));
+            self.lines.push(owner, Command::PutPeer(Box::new(change)));
             return;
         }
         if let Some(peer) = self.peers.get_mut(&public) {

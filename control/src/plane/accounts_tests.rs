@@ -59,6 +59,7 @@ fn copy(command: &Command) -> Command {
     match command {
         Command::PutAccount(change) => Command::PutAccount(change.clone()),
         Command::RemoveAccount(id) => Command::RemoveAccount(*id),
+        Command::RemovePeer(public) => Command::RemovePeer(*public),
         Command::PutPeer(change) => Command::PutPeer(Box::new(PeerChange {
             account: change.account,
             allowed_ips: change.allowed_ips.clone(),
@@ -188,6 +189,59 @@ fn an_account_that_is_not_there_is_refused_without_losing_the_rest_of_the_change
     assert!(with_account.allowed_ips.is_empty());
     assert_eq!(with_account.account, Some(Some(AccountId(9))));
     assert_eq!(scene.plane.peer(&key(2)).unwrap().account, None);
+}
+
+#[test]
+fn a_peer_whose_account_is_not_there_does_not_come_into_being() {
+    let mut scene = Scene::new();
+    let (stays, lost) = ("10.0.0.3/32".parse().unwrap(), "10.0.0.4/32".parse().unwrap());
+    let bind = Operation::Account(Some(AccountId(1)));
+    let first = [Operation::Peer(key(1)), bind.clone(), Operation::AllowedIp(lost)];
+    scene.apply(std::iter::once(put(1, Account::default())).chain(first)).unwrap();
+    let unknown = Operation::Account(Some(AccountId(9)));
+    // Before its prefixes, as records are told; what follows is about nobody.
+    let steps = [Operation::Peer(key(2)), unknown.clone(), Operation::AllowedIp(stays)];
+    scene.apply(steps).unwrap();
+    let asked = |(_, command): &(u16, Command)| match command {
+        Command::PutPeer(change) => Some(change.account),
+        _ => None,
+    };
+    // Its core is asked, so that the refusal is heard, and no peer is made.
+    assert_eq!(scene.told.iter().map(asked).collect::<Vec<_>>(), [Some(Some(Some(AccountId(9))))]);
+    assert!(scene.plane.peer(&key(2)).is_none());
+    // After a part of it was told: it is taken back, with what it took from others.
+    let own = "10.0.0.5/32".parse().unwrap();
+    let steps = [
+        Operation::Peer(key(2)),
+        Operation::AllowedIp(own),
+        Operation::AllowedIp(lost),
+        put(2, Account::default()),
+        unknown.clone(),
+        Operation::Keepalive(5),
+        // The next one is whole.
+        Operation::Peer(key(3)),
+        bind.clone(),
+        Operation::AllowedIp(stays),
+    ];
+    scene.apply(steps).unwrap();
+    assert!(scene.plane.peer(&key(2)).is_none());
+    let owner = scene.plane.lines.owner(&key(2)).0;
+    let position = |wanted: fn(&Command) -> bool| {
+        scene.told.iter().rposition(|(core, command)| *core == owner && wanted(command))
+    };
+    let removed = position(|c| matches!(c, Command::RemovePeer(public) if *public == key(2)));
+    let refused = position(
+        |c| matches!(c, Command::PutPeer(change) if change.account == Some(Some(AccountId(9)))),
+    );
+    assert!(removed.is_some() && removed < refused, "{:?}", scene.told);
+    let peers: Vec<_> = scene.plane.peers().map(|(public, peer)| (*public, peer.account)).collect();
+    assert_eq!(peers, [(key(1), Some(AccountId(1))), (key(3), Some(AccountId(1)))]);
+    assert!(scene.plane.peer(&key(1)).unwrap().allowed_ips.iter().next().is_none());
+    // One that was there before keeps its account, and the rest of the change.
+    let steps = [Operation::Peer(key(3)), unknown, Operation::AllowedIp(own)];
+    scene.apply(steps).unwrap();
+    let peer = scene.plane.peer(&key(3)).unwrap();
+    assert_eq!((peer.account, peer.allowed_ips.iter().count()), (Some(AccountId(1)), 2));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringway_alloc::forget;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_local};
 use tracing::{error, warn};
 
 pub use drain::{Drain, DrainError};
@@ -171,11 +171,17 @@ impl Service {
     }
 
     /// Tells the store what was used, and then no more until what is returned is dropped; what is
-    /// under way is waited for.
-    pub async fn hold(&self) -> Hold {
+    /// under way is waited for. Whoever gives up waiting changes nothing: what began to be told is
+    /// told to the end.
+    pub async fn hold(self: &Rc<Self>) -> Hold {
         self.take_usage(self.now());
         if self.loaded.get() {
-            self.flush_usage().await;
+            let service = Rc::clone(self);
+            // A task of its own: cut off in between it would lose what it was about to tell.
+            let told = spawn_local(async move { service.flush_usage().await }).await;
+            if let Err(failure) = told {
+                error!("What was used was not told before a hand-over: {failure}");
+            }
         }
         Hold(Arc::clone(&self.flushing).lock_owned().await)
     }

@@ -20,6 +20,10 @@ use crate::listen::Listener;
 /// How long a client may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// The answer about a reload that this process will not do. It is no refusal: who comes after it
+/// may have read the file.
+const STOPPING: &str = "The gateway is stopping.\n";
+
 /// A request to read the configuration again; the answer says what came of it.
 pub type ReloadRequest = oneshot::Sender<Result<String, String>>;
 
@@ -141,12 +145,12 @@ impl Conversation<'_> {
     async fn reload(&self) -> String {
         let (sender, answer) = oneshot::channel();
         if self.reloads.send(sender).await.is_err() {
-            return "Refused: the gateway is stopping.\n".to_owned();
+            return STOPPING.to_owned();
         }
         match answer.await {
             Ok(Ok(done)) => format!("Done: {done}\n"),
             Ok(Err(why)) => format!("Refused: {why}\n"),
-            Err(_) => "Refused: the gateway is stopping.\n".to_owned(),
+            Err(_) => STOPPING.to_owned(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::error::StoreError;
 use super::records::Timestamp;
 
 mod first;
+mod fourth;
 mod second;
 mod third;
 
@@ -29,6 +30,7 @@ const STEPS: &[Step] = &[
     Step { sql: first::SQL, fill: first::fill },
     Step { sql: second::SQL, fill: |_, _| Ok(()) },
     Step { sql: third::SQL, fill: |_, _| Ok(()) },
+    Step { sql: fourth::SQL, fill: |_, _| Ok(()) },
 ];
 
 /// The version that this program knows.

@@ -149,6 +149,8 @@ pub struct AccessCertificate {
     pub issuer: Vec<u8>,
     /// Its serial number, big-endian.
     pub serial: Vec<u8>,
+    /// Issuer and serial number of each certificate between it and the authority that is trusted.
+    pub above: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A record that was written or removed.

@@ -25,6 +25,7 @@ use super::{Endpoints, own_capabilities, own_name, socket_path};
 use crate::config::Overrides;
 use crate::failure::{Failure, Status};
 use crate::gateway::parts::Taken;
+use crate::gateway::requests::reload;
 use crate::gateway::start::{Started, start};
 use crate::gateway::without::offloads;
 use crate::gateway::{self, Role, Setup, Signals};
@@ -324,7 +325,7 @@ async fn converge(started: &Started, offer: &Offer, role: &mut dyn Role) -> Opti
     if offer.part == Part::Wg {
         return None;
     }
-    Some(match gateway::reload(&started.desk, role, None).await {
+    Some(match reload(&started.desk, role, None, std::future::pending()).await.0 {
         Ok(done) => format!("Configuration: {done}"),
         Err(why) => format!("warning: the configuration was not taken: {why}"),
     })

@@ -87,16 +87,20 @@ enum Stays {
     Incomplete(u64, u64),
     #[error("Taking over took longer than clients would wait")]
     TooLong,
+    #[error("{0}")]
+    Records(String),
     #[error("The gateway is stopping")]
     Ends,
 }
 
-/// Talks to a process that wants to take over, to the end. As long as that process was not told to
-/// begin, it is given up as soon as the gateway `ends`, which is not asked again afterwards.
+/// Talks to a process that wants to take over, to the end. Nothing begins before `hold` is done,
+/// or if it fails. As long as that process was not told to begin, it is given up as soon as the
+/// gateway `ends`, which is not asked again afterwards.
 pub async fn hand_over(
     stream: UnixStream,
     started: &Started,
     legacy: &Legacy,
+    hold: impl Future<Output = Result<(), String>>,
     ends: impl Future<Output = ()>,
 ) -> Outcome {
     let rival = match Rival::of(&stream) {
@@ -119,10 +123,14 @@ pub async fn hand_over(
     // Until it is clear who goes on, nobody changes the configuration.
     let mut held = None;
     let mut progress = Progress::Running;
+    let giving = async {
+        hold.await.map_err(Stays::Records)?;
+        give(&mut wire, started, legacy, &mut held, &mut progress).await
+    };
     let given = tokio::select! {
         biased;
         () = ends => Err(Stays::Ends),
-        given = give(&mut wire, started, legacy, &mut held, &mut progress) => given,
+        given = giving => given,
     };
     let given = match given {
         Ok(until) => commit(&mut wire, until, &mut progress).await,

@@ -36,6 +36,19 @@ fn the_configuration_is_shown_compared_applied_and_taken_back() {
 }
 
 #[test]
+fn a_configuration_that_is_shown_does_not_command_the_terminal() {
+    let gateway = Gateway::new("config_evil");
+    let evil = format!("{CONFIG}# \u{9b}2J\u{9d}0;mine\u{9c} \u{202e}\n");
+    let file = gateway.file("evil.toml", &evil);
+    gateway.ok(&format!("config apply {file} --yes"));
+    let shown = gateway.ok("config show");
+    assert_eq!(shown, format!("{CONFIG}# \\u009b2J\\u009d0;mine\\u009c \\u202e\n"));
+    let newest = gateway.json("config history")["items"].as_array().unwrap().len().to_string();
+    assert_eq!(gateway.ok(&format!("config history {newest}")), shown);
+    assert_eq!(gateway.json("config show")["text"], evil, "programs are told what it is");
+}
+
+#[test]
 fn a_wrong_or_stale_configuration_changes_nothing() {
     let gateway = Gateway::new("config_wrong");
     let wrong = gateway.file("wrong.toml", "[interface]\nlisten_port = 99999\nmtu = 1\n");

@@ -41,6 +41,7 @@ on_each_engine! {
     removing_a_user_removes_what_is_theirs: crate::people::removal;
     a_one_time_password_is_accepted_once: crate::people::totp;
     devices_are_found_by_key_and_keep_their_access: crate::people::devices;
+    certificates_of_an_access_are_kept_with_those_above_them: crate::people::certificates;
     an_address_is_leased_once: crate::people::leases;
     tokens_are_found_by_the_hash_of_their_secret: crate::people::tokens;
     an_invitation_works_once_and_not_after_its_end: crate::people::enrolments;

@@ -270,3 +270,49 @@ pub(crate) fn enrolments(world: &World) {
     let nobody = world.read(|db| db.users(&UserFilter::default(), &Page::first()));
     assert_eq!(nobody.items.len(), 1);
 }
+
+pub(crate) fn certificates(world: &World) {
+    let chain = |byte: u8, len: u8| -> Vec<(Vec<u8>, Vec<u8>)> {
+        (0..len).map(|place| (vec![byte, place], vec![byte, place, 1])).collect()
+    };
+    let set = |device: DeviceId, chain: Vec<(Vec<u8>, Vec<u8>)>| {
+        world.write(move |db| {
+            let chain: Vec<(&[u8], &[u8])> = chain.iter().map(|(i, s)| (&**i, &**s)).collect();
+            db.set_access(device, Some(Timestamp(5)), None)?;
+            db.set_access_certificates(device, &chain)
+        });
+    };
+    let devices: Vec<DeviceId> = (1..=5_u8)
+        .map(|byte| {
+            let (_, device) = world.write(move |db| Ok(made::with_device(db, &format!("u{byte}"))));
+            set(device.id, chain(byte, byte));
+            device.id
+        })
+        .collect();
+    // By a shorter way, by none at all, and gone: nothing is left of what was before.
+    set(devices[4], chain(9, 2));
+    set(devices[1], Vec::new());
+    let gone = devices[3];
+    world.write(move |db| db.remove_device(gone));
+    let mut expected: Vec<_> = [(0, chain(1, 1)), (2, chain(3, 3)), (4, chain(9, 2))]
+        .map(|(at, chain)| (devices[at], chain))
+        .to_vec();
+    expected.sort_by_key(|(device, _)| device.to_string());
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let rows = world.read(move |db| db.access_certificates(after, Timestamp(9), 2));
+        found.extend(rows.iter().map(|row| {
+            let own = (row.issuer.clone(), row.serial.clone());
+            (row.device, std::iter::once(own).chain(row.above.clone()).collect::<Vec<_>>())
+        }));
+        after = rows.last().map(|row| row.device);
+        if rows.len() < 2 {
+            break;
+        }
+    }
+    assert_eq!(found, expected);
+    let first = expected[0].0;
+    world.write(move |db| db.set_access(first, Some(Timestamp(5)), Some(Timestamp(9))));
+    let rows = world.read(|db| db.access_certificates(None, Timestamp(9), 9));
+    assert_eq!(rows.len(), 2, "an access that is over is not looked at");
+}

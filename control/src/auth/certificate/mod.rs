@@ -159,8 +159,8 @@ impl Certificates {
         Ok(true)
     }
 
-    /// Which of these certificates, by which somebody came in, are revoked by now. A certificate
-    /// whose authority was revoked in turn is not found here.
+    /// Which of these certificates, by which somebody came in, are revoked by now. Whether one of
+    /// an authority above is has to be asked for that one.
     #[must_use]
     pub fn revoked_now(&self, live: &[CertificateId]) -> Vec<CertificateId> {
         let trust = self.trust();
@@ -196,7 +196,7 @@ impl Certificates {
         if chain.len() > CHAIN_MAX || chain.iter().any(|one| one.len() > CERTIFICATE_BYTES_MAX) {
             return Err(Reason::CertificateMalformed);
         }
-        let id = self.validate(own, above, now)?;
+        let certificates = self.validate(own, above, now)?;
         let (_, parsed) =
             X509Certificate::from_der(own).map_err(|_| Reason::CertificateMalformed)?;
         if !identity::is_strong(&parsed) {
@@ -204,16 +204,17 @@ impl Certificates {
         }
         let settings = &self.settings;
         let mut proof = identity::read(&parsed, settings.user_from, &settings.permissions)?;
-        proof.attributes.certificate = Some(id);
+        proof.attributes.certificates = certificates;
         Ok(proof)
     }
 
+    /// The certificates on the way up, the client's own first, without the one that is trusted.
     fn validate(
         &self,
         own: &CertificateDer<'_>,
         above: &[CertificateDer<'_>],
         now: Timestamp,
-    ) -> Result<CertificateId, Reason> {
+    ) -> Result<Vec<CertificateId>, Reason> {
         let refused = |error: webpki::Error| {
             // The details are for the operator alone.
             tracing::debug!(%error, "client certificate refused");
@@ -231,7 +232,7 @@ impl Certificates {
         let options = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
             options.with_status_policy(status).with_expiration_policy(expiration).build()
         });
-        certificate
+        let way = certificate
             .verify_for_usage(
                 SIGNATURES,
                 &trust.anchors,
@@ -242,10 +243,12 @@ impl Certificates {
                 None,
             )
             .map_err(refused)?;
-        Ok(CertificateId {
-            issuer: certificate.issuer().to_vec(),
-            serial: certificate.serial().to_vec(),
-        })
+        let id = |issuer: &[u8], serial: &[u8]| CertificateId {
+            issuer: issuer.to_vec(),
+            serial: serial.to_vec(),
+        };
+        let between = way.intermediate_certificates().map(|one| id(one.issuer(), one.serial()));
+        Ok(std::iter::once(id(certificate.issuer(), certificate.serial())).chain(between).collect())
     }
 
     fn trust(&self) -> Arc<Trust> {

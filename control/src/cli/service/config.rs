@@ -12,7 +12,7 @@ use super::{Desk, Noun};
 use crate::cli::args::ImportArgs;
 use crate::cli::ask::SureArgs;
 use crate::cli::client::{Answer, Body, Extra, path};
-use crate::cli::show::{moment, plain, word};
+use crate::cli::show::{lines, moment, plain, word};
 use crate::cli::table::Table;
 use crate::cli::{commands, given, print, print_json, say};
 use crate::failure::{Failure, Status};
@@ -118,7 +118,7 @@ fn show(desk: &Desk, args: &ShowArgs) -> Result<Status, Failure> {
         print(&format!("{}\n", tag.unwrap_or_default()))?;
         return Ok(Status::Done);
     }
-    print(&answer.text)?;
+    print(&lines(&answer.text))?;
     let trial = desk.client.get_json(&path(&["config", "trial"])).unwrap_or_default();
     if let Some(tag) = tag {
         say(&format!("# This is {tag}"));
@@ -180,10 +180,10 @@ fn diff(desk: &Desk, args: &FileArgs) -> Result<Status, Failure> {
 
 /// Prints what changes, and says what is to be known about it.
 fn tell(outcome: &Value) -> Result<(), Failure> {
-    let lines = outcome["diff"].as_str().unwrap_or_default();
-    let lines: String = lines.lines().map(|line| format!("{}\n", plain(line))).collect();
-    print(&lines)?;
-    if lines.is_empty() {
+    let diff = outcome["diff"].as_str().unwrap_or_default();
+    let diff: String = diff.lines().map(|line| format!("{}\n", plain(line))).collect();
+    print(&diff)?;
+    if diff.is_empty() {
         say("Nothing is different");
     }
     let peers = ["added", "changed", "removed"]
@@ -250,7 +250,7 @@ fn history(desk: &Desk, args: &HistoryArgs) -> Result<Status, Failure> {
     if let Some(version) = args.version {
         let at = path(&["config", "versions", &version.to_string()]);
         let Some(found) = desk.one(&at, "/version")? else { return Ok(Status::Done) };
-        print(found["text"].as_str().unwrap_or_default())?;
+        print(&lines(found["text"].as_str().unwrap_or_default()))?;
         return Ok(Status::Done);
     }
     let at = path(&["config", "versions"]);

@@ -4,6 +4,7 @@ mod audit;
 mod devices;
 mod enrolments;
 mod erasing;
+mod joining;
 mod leases;
 mod pools;
 mod ranks;
@@ -56,6 +57,7 @@ pub(crate) fn surroundings() -> Surroundings {
         dns: vec!["9.9.9.9".parse().unwrap()],
         keepalive_s: 25,
         portal: Some("https://vpn.example.org".to_owned()),
+        groups_from_credentials: false,
     }
 }
 

@@ -85,6 +85,64 @@ async fn an_operator_weakens_nobody_of_its_rank_or_above() {
 }
 
 #[tokio::test]
+async fn a_token_for_some_things_weakens_nobody_whoever_it_stands_for() {
+    let desk = office("ranks_narrow").await;
+    let d = &desk.directory;
+    let chief = actor(&desk, "chief").await;
+    let program = Actor { is_narrow: true, ..chief.clone() };
+    let group = |policy| GroupPatch { policy, ..GroupPatch::default() };
+    let user = |policy, group| UserPatch { policy, group, ..UserPatch::default() };
+    let asks = |factors: &[Factor]| PolicyPatch {
+        factors: Patch::Set(factors.to_vec()),
+        ..PolicyPatch::default()
+    };
+    let weak = NewPolicy { name: "weak".into(), ..NewPolicy::default() };
+    d.create_policy(&program, weak).await.unwrap();
+    let weak = || Patch::Set("weak".to_owned());
+    let none = NewPolicy {
+        name: "none".into(),
+        factors: Some(vec![Factor::Certificate]),
+        ..NewPolicy::default()
+    };
+    let refused = [
+        ("less", d.patch_policy(&program, "strong", None, asks(&[Factor::Password])).await.err()),
+        (
+            // Not even for more: that could keep everybody out.
+            "other",
+            d.patch_policy(&program, "default", None, asks(&[Factor::Password, Factor::Totp]))
+                .await
+                .err(),
+        ),
+        ("made", d.create_policy(&program, none).await.err()),
+        ("group", d.patch_group(&program, "staff", None, group(weak())).await.err()),
+        ("no group's", d.patch_group(&program, "staff", None, group(Patch::Clear)).await.err()),
+        ("user", d.patch_user(&program, "nora", None, user(weak(), Patch::Keep)).await.err()),
+        (
+            "moved",
+            d.patch_user(&program, "nora", None, user(Patch::Keep, Patch::Clear)).await.err(),
+        ),
+        ("role", d.patch_user(&program, "olga", None, user(weak(), Patch::Keep)).await.err()),
+    ];
+    for (what, refusal) in refused {
+        let Some(Refusal::Forbidden(why)) = &refusal else { panic!("{what}: {refusal:?}") };
+        assert!(why.contains("made for some things only"), "{what}: {why}");
+    }
+    for name in ["chief", "olga", "otto", "nora"] {
+        assert_eq!(factors(&desk, name).await, 2, "{name}");
+    }
+    // What weakens nobody is what such tokens are for.
+    let devices = PolicyPatch { devices_max: Patch::Set(9), ..PolicyPatch::default() };
+    d.patch_policy(&program, "strong", None, devices).await.unwrap();
+    let renamed = GroupPatch { name: Patch::Set("crew".into()), ..GroupPatch::default() };
+    d.patch_group(&program, "staff", None, renamed).await.unwrap();
+    let strong = Patch::Set("strong".to_owned());
+    d.patch_user(&program, "nora", None, user(strong, Patch::Clear)).await.unwrap();
+    assert_eq!(factors(&desk, "nora").await, 2);
+    d.patch_group(&chief, "crew", None, group(weak())).await.unwrap();
+    assert_eq!(factors(&desk, "olga").await, 1, "a token for everything, or a login, may");
+}
+
+#[tokio::test]
 async fn an_operator_does_not_say_where_the_traffic_of_an_administrator_goes() {
     let desk = office("ranks_routes").await;
     let (d, olga) = (&desk.directory, actor(&desk, "olga").await);

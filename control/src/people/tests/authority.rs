@@ -17,19 +17,14 @@ default_crl_days = 30\npolicy = any\nunique_subject = no\n\
 [any]\ncommonName = supplied\norganizationalUnitName = optional\n\
 [client]\nbasicConstraints = critical,CA:FALSE\nkeyUsage = critical,digitalSignature\n\
 extendedKeyUsage = clientAuth\n\
+[authority]\nbasicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\n\
 [server]\nbasicConstraints = critical,CA:FALSE\nkeyUsage = critical,digitalSignature\n\
 extendedKeyUsage = serverAuth\n";
 
 impl Authority {
     /// Makes one of this name.
     pub(super) fn new(folder: &Path, name: &str) -> Self {
-        fs::create_dir_all(folder).unwrap();
-        let own = Self { folder: folder.to_owned() };
-        for (file, text) in
-            [("ca.cnf", CONFIG), ("index.txt", ""), ("serial", "1000\n"), ("crlnumber", "01\n")]
-        {
-            fs::write(folder.join(file), text).unwrap();
-        }
+        let own = Self::empty(folder);
         let subject = format!("/CN={name}");
         own.openssl(&[
             &["req", "-x509", "-days", "3650", "-keyout", "ca.key", "-out", "ca.pem"],
@@ -38,6 +33,29 @@ impl Authority {
             &["-addext", "keyUsage=critical,keyCertSign,cRLSign"],
         ]);
         own
+    }
+
+    /// Makes one of this name below this one, in a folder of its own in the folder of this one.
+    pub(super) fn below(&self, name: &str) -> Self {
+        let own = Self::empty(&self.folder.join(name));
+        let subject = format!("/CN={name}");
+        let request = ["req", "-new", "-keyout", "ca.key", "-out", "ca.csr", "-subj", &subject];
+        own.openssl(&[&request, KEY]);
+        let (request, certificate) = (format!("{name}/ca.csr"), format!("{name}/ca.pem"));
+        self.openssl(&[
+            &["ca", "-batch", "-notext", "-config", "ca.cnf", "-extensions", "authority"],
+            &["-in", &request, "-out", &certificate],
+        ]);
+        own
+    }
+
+    /// As [`Self::issue`], by an authority [below](Self::below) this one; its certificate is in the
+    /// file too.
+    pub(super) fn issue_below(&self, below: &Self, file: &str, user: &str) {
+        below.issue(file, user);
+        let read = |name| fs::read_to_string(below.file(name, "pem")).unwrap();
+        fs::write(self.file(file, "pem"), format!("{}{}", read(file), read("ca"))).unwrap();
+        fs::copy(below.file(file, "key"), self.file(file, "key")).unwrap();
     }
 
     /// Makes a certificate for `user` and its key, in files of this name.
@@ -76,6 +94,16 @@ impl Authority {
     /// A file that was made.
     pub(super) fn file(&self, name: &str, ending: &str) -> PathBuf {
         self.folder.join(format!("{name}.{ending}"))
+    }
+
+    fn empty(folder: &Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        for (file, text) in
+            [("ca.cnf", CONFIG), ("index.txt", ""), ("serial", "1000\n"), ("crlnumber", "01\n")]
+        {
+            fs::write(folder.join(file), text).unwrap();
+        }
+        Self { folder: folder.to_owned() }
     }
 
     fn openssl(&self, arguments: &[&[&str]]) {

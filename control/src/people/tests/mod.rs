@@ -5,6 +5,7 @@
 
 mod authority;
 mod command;
+mod patience;
 mod signing_in;
 
 use std::net::{TcpListener, TcpStream};
@@ -38,6 +39,8 @@ const SOON: Duration = Duration::from_secs(20);
 struct World {
     folder: Scratch,
     authority: Authority,
+    /// An authority below that one.
+    branch: Authority,
     issuer: KeyPair,
     people: Rc<People>,
     told: Rc<Told>,
@@ -74,6 +77,8 @@ impl World {
         let folder = Scratch::new(&format!("people_{name}"));
         let authority = Authority::new(&folder.path().join("authority"), "Crew CA");
         authority.publish();
+        let branch = authority.below("branch");
+        branch.publish();
         let issuer = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         std::fs::write(folder.path().join("keys.json"), key_set(&issuer)).unwrap();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -83,7 +88,8 @@ impl World {
         let (reloads, heard) = mpsc::channel(1);
         let people = People::new(plan(&folder, port), desk, reloads);
         let task = spawn_local(Rc::clone(&people).run());
-        let world = Self { folder, authority, issuer, people, told, port, task, _reloads: heard };
+        let world =
+            Self { folder, authority, branch, issuer, people, told, port, task, _reloads: heard };
         until(|| world.people.running.borrow().is_some()).await;
         until(|| TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
         world
@@ -187,7 +193,7 @@ fn plan(folder: &Scratch, port: u16) -> Plan {
          [api]\nsocket = \"off\"\nlisten = [\"127.0.0.1:{port}\"]\n\
          certificate_file = \"api-certificate.pem\"\nkey_file = \"api-key.pem\"\n\
          [sign_in]\ncertificate_authorities = \"authority/ca.pem\"\n\
-         revocation_lists = [\"authority/ca.crl\"]\n\
+         revocation_lists = [\"authority/ca.crl\", \"authority/branch/ca.crl\"]\n\
          [[issuer]]\nname = \"id\"\nissuer = \"https://id.example.org\"\n\
          audience = \"ringway\"\nalgorithms = [\"ES256\"]\nkeys = \"keys.json\"\n"
     );

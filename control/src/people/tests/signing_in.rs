@@ -137,6 +137,56 @@ fn a_revocation_ends_the_access_that_the_certificate_gave_and_no_other() {
 }
 
 #[test]
+fn the_revocation_of_an_authority_ends_what_certificates_below_it_gave() {
+    on_control_thread(async {
+        let world = World::new("branch").await;
+        let (ann, bob) = (
+            world.user("ann", &[Factor::Certificate]).await,
+            world.user("bob", &[Factor::Certificate]).await,
+        );
+        world.authority.issue_below(&world.branch, "ann", "ann");
+        world.authority.issue("bob", "bob");
+        for name in ["ann", "bob"] {
+            assert_eq!(names(&world.access(Some(name), json!({})).await), ["laptop"]);
+        }
+        let jar = world.folder.path().join("cookies");
+        let jar = jar.to_str().unwrap();
+        let keep = ["--cookie-jar", jar];
+        let login = world.curl("/api/v1/session", Some("ann"), &json!({}), &keep).await;
+        let csrf = format!("X-CSRF-Token: {}", login.body["csrf_token"].as_str().unwrap());
+        until(|| [&ann, &bob].iter().all(|device| world.is_peer(device))).await;
+        world.authority.revoke("branch/ca");
+        world.authority.publish();
+        until(|| !world.is_peer(&ann)).await;
+        assert_eq!(world.service().stand(ann.id), Some(Stand::Out(Out::CertificateRevoked)));
+        assert!(world.is_peer(&bob), "its certificate is from above");
+        let with_login = ["--cookie", jar, "--header", &csrf];
+        let again = world.curl("/api/v1/access", None, &json!({}), &with_login).await;
+        assert_eq!(again.problem().1, "unauthenticated", "the login is over too");
+        assert_eq!(world.access(Some("ann"), json!({})).await.problem(), REVOKED);
+    });
+}
+
+#[test]
+fn a_group_that_a_certificate_names_is_joined_where_the_configuration_says_so() {
+    on_control_thread(async {
+        let world = World::new("groups").await;
+        world.user("ann", &[Factor::Certificate]).await;
+        let (directory, root) = (world.directory(), Actor::local(0));
+        let form = serde_json::from_value(json!({ "name": "crew" })).unwrap();
+        let crew = directory.create_group(&root, form).await.unwrap().id;
+        world.authority.issue("ann", "ann/OU=Crew");
+        assert_eq!(names(&world.access(Some("ann"), json!({})).await), ["laptop"]);
+        assert_eq!(directory.user("ann").await.unwrap().group, None);
+        let mut plan = world.people.plan.borrow().clone();
+        plan.config.sign_in.groups_from_credentials = true;
+        world.people.reloaded(plan);
+        assert_eq!(names(&world.access(Some("ann"), json!({})).await), ["laptop"]);
+        assert_eq!(directory.user("ann").await.unwrap().group, Some(crew));
+    });
+}
+
+#[test]
 fn a_token_lets_in_for_as_long_as_it_lasts_and_every_wrong_one_is_refused_alike() {
     on_control_thread(async {
         let world = World::new("token").await;
