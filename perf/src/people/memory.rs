@@ -4,9 +4,10 @@
 //! There is no way to make them in bulk: they are made as any client of the API would, over
 //! connections that are kept.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ringway_proto::crypto::hash;
@@ -14,12 +15,16 @@ use serde_json::json;
 
 use super::asking::{Asked, Until, ask};
 use super::house::{House, SEED};
+use crate::api::Api;
 use crate::fleet::{Fleet, Roster};
 use crate::outcomes::{Outcome, Size, float, must};
 use crate::report::Figure;
 
 /// Who asks at the same time: half of what the API lets root do at once.
 const THREADS: u64 = 16;
+
+/// They are made in so many parts, to see whether more of them make it slower.
+const PARTS: u64 = 5;
 
 /// Clients that show that the gateway serves again are numbered from here.
 const PROBE: u32 = 200_000;
@@ -36,31 +41,28 @@ pub(super) fn run(size: Size) -> Result<Vec<Outcome>> {
     let mut probe = house.connected("probe", Roster { first: PROBE, ..Roster::new(SEED, 1) })?;
     let empty = house.resident()?;
     let store_empty = house.store_bytes()?;
-    let made = each(&house, count, |api, user| {
-        let form = json!({ "name": format!("user{user}") });
-        api.call("POST", "/api/v1/users", Some(&form))?;
-        let key = STANDARD.encode(hash(&[b"ringway people", &user.to_be_bytes()]));
-        let form = json!({ "name": "device", "public_key": key });
-        api.call("POST", &format!("/api/v1/users/user{user}/devices"), Some(&form))?;
-        Ok(())
-    })?;
+    let mut made = Vec::new();
+    for part in 0..PARTS {
+        made.push(each(&house, part * count / PARTS..(part + 1) * count / PARTS, make)?);
+    }
     let with_devices = house.resident()?;
-    let let_in = each(&house, count, |api, user| {
-        let path = format!("/api/v1/users/user{user}/access");
-        api.call("POST", &path, Some(&json!({})))?;
-        Ok(())
-    })?;
+    let let_in = each(&house, 0..count, let_in)?;
     let with_access = house.resident()?;
     let store = house.store_bytes()?;
     let (stop_s, started) = house.restart()?;
     let (api_s, served_s) = until_served(&house, &mut probe, started)?;
     let after = house.resident()?;
 
+    let made_s = made.iter().map(|part| part.wall.as_secs_f64()).sum::<f64>();
+    let of = |part: Option<&Asked>| part.map_or(f64::NAN, Asked::per_s);
+    let (first, last) = (of(made.first()), of(made.last()));
     let per = |more: u64, less: u64| (float(more) - float(less)) / float(count);
     let mb = |bytes: u64| float(bytes) / 1e6;
     let figures = vec![
-        Figure::lower("s to make them", made.wall.as_secs_f64()),
-        Figure::higher("users with device per s", float(count) / made.wall.as_secs_f64()),
+        Figure::lower("s to make them", made_s),
+        Figure::higher("users with device per s", float(count) / made_s),
+        Figure::told("of the first part", first),
+        Figure::told("of the last part", last),
         Figure::lower("s to let them in", let_in.wall.as_secs_f64()),
         Figure::told("MB before", mb(empty)),
         Figure::told("MB with devices", mb(with_devices)),
@@ -85,17 +87,33 @@ pub(super) fn run(size: Size) -> Result<Vec<Outcome>> {
     Ok(vec![Outcome { variant, figures, invariants }])
 }
 
-/// Does something for each user, over several connections.
+fn make(api: &Api, user: u64) -> Result<()> {
+    let form = json!({ "name": format!("user{user}") });
+    api.call("POST", "/api/v1/users", Some(&form))?;
+    let mut key = hash(&[b"ringway people", &user.to_be_bytes()]);
+    key[31] &= 0x7f; // a key has 255 bits
+    let form = json!({ "name": "device", "public_key": STANDARD.encode(key) });
+    api.call("POST", &format!("/api/v1/users/user{user}/devices"), Some(&form))?;
+    Ok(())
+}
+
+fn let_in(api: &Api, user: u64) -> Result<()> {
+    api.call("POST", &format!("/api/v1/users/user{user}/access"), Some(&json!({})))?;
+    Ok(())
+}
+
+/// Does something for each of these users, over several connections.
 fn each(
     house: &House,
-    count: u64,
-    work: impl Fn(&crate::api::Api, u64) -> Result<()> + Sync,
+    users: Range<u64>,
+    work: impl Fn(&Api, u64) -> Result<()> + Sync,
 ) -> Result<Asked> {
-    let share = count / THREADS;
-    let asked = ask(THREADS, Until::Asked(share), |_| Ok(house.dial()), |api, thread, turn| {
-        work(api, thread * share + turn)
-    });
-    asked
+    let share = (users.end - users.start) / THREADS;
+    ensure!(share * THREADS == users.end - users.start, "Not all of {users:?} would be made");
+    let open = |_| Ok(house.dial());
+    ask(THREADS, Until::Asked(share), open, |api, thread, turn| {
+        work(api, users.start + thread * share + turn)
+    })
 }
 
 /// Seconds from the start until the API answers and until a handshake of a client is answered.
