@@ -225,7 +225,8 @@ mod tests {
     fn a_body_is_read_by_its_length_and_in_chunks() {
         let whole = parsed("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[1,2]rest").unwrap();
         assert_eq!((whole.status, whole.json()[1].as_u64()), (200, Some(2)));
-        let chunks = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[1\r\n3\r\n,2]\r\n0\r\n\r\n";
+        let chunks =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[1\r\n3\r\n,2]\r\n0\r\n\r\n";
         assert_eq!(parsed(chunks).unwrap().text, "[1,2]");
         assert!(parsed("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort").is_err());
         assert!(parsed("SSH-2.0\r\n\r\n").is_err());

@@ -184,10 +184,11 @@ pub fn conditions_of_people(failed: &[String]) -> String {
     let program = Program::Ringway.find().unwrap_or_default();
     let _ = writeln!(text, "- ringway: {} ({})", Program::Ringway.version(), program.display());
     text.push_str(
-        "\nNamespaces cli – gw – dst. One worker on CPU 1; clients, the ends of traffic and whoever \
-         asks the API on CPU 0; the gateway's other threads (control, API, store, sign-in) wherever \
-         the kernel puts them. Records are in SQLite. Unless told otherwise the API is asked as root \
-         over the Unix socket, which has no allowance, over connections that are kept.\n",
+        "\nNamespaces cli – gw – dst. On two CPUs: one worker on CPU 1, from which the gateway keeps \
+         its other threads (control, API, store, passwords) away; these, clients, the ends of \
+         traffic and whoever asks share CPU 0. Records are in SQLite. Unless told otherwise the API \
+         is asked as root over the Unix socket, which has no allowance, over connections that are \
+         kept.\n",
     );
     failed.iter().for_each(|failure| {
         let _ = writeln!(text, "\n- not measured: {}", failure.replace('\n', " "));

@@ -17,7 +17,7 @@
 //! | [`sink`], [`cpu`], [`profile`] | what arrived, what it cost, and where that went |
 //! | [`emulator`], [`impair`] | the seeded link model; a relay that applies it to datagrams |
 //! | [`order`], [`nonce`] | checkers for packet order and for nonces used twice |
-//! | [`scenarios`], [`shards`], [`people`] | what is measured: beside peers, with very many clients, the service for people |
+//! | [`scenarios`], [`shards`], [`people`] | what is measured: beside peers, crowds, users |
 //! | [`report`], [`outcomes`], [`folder`], [`plot`], [`charts`] | how it is written down |
 //! | [`targets`], [`compare`], [`model`] | what has to be reached; what changed; larger machines |
 //!

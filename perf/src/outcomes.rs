@@ -180,10 +180,7 @@ impl Outcomes {
             let bars = variants.iter().filter_map(|(variant, samples)| {
                 Some(((*variant).to_owned(), spread(samples, name)?))
             });
-            Some(plot::Group {
-                title: format!("{scenario}: {name}"),
-                bars: bars.collect(),
-            })
+            Some(plot::Group { title: format!("{scenario}: {name}"), bars: bars.collect() })
         };
         self.scenarios().into_iter().filter_map(group).collect()
     }

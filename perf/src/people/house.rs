@@ -98,6 +98,11 @@ impl House {
         cpu::seconds_of(self.pid())
     }
 
+    /// Seconds that its worker had to wait for its processor because somebody else had it.
+    pub(super) fn worker_waited_s(&self) -> f64 {
+        cpu::waited_s_of(self.pid(), "ringway-0")
+    }
+
     /// Its resident memory once it has come to rest, in bytes.
     pub(super) fn resident(&self) -> Result<u64> {
         let mut last = cpu::resident_bytes_of(self.pid());
@@ -198,8 +203,7 @@ impl House {
         let keys = KeyPair::generate()?;
         self.api.call("POST", "/api/v1/users", Some(&json!({ "name": user })))?;
         let form = json!({ "name": "laptop", "public_key": keys.public });
-        let added =
-            self.api.call("POST", &format!("/api/v1/users/{user}/devices"), Some(&form))?;
+        let added = self.api.call("POST", &format!("/api/v1/users/{user}/devices"), Some(&form))?;
         self.let_in(user)?;
         let file = added["client_file"].as_str().context("The API gave no client file")?;
         let cli = &self.line.cli;

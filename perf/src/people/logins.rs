@@ -40,7 +40,7 @@ pub(super) fn run(size: Size) -> Result<Vec<Outcome>> {
     let proofs = proofs.context("The authority was made")?;
     let people = size.pick(16, 100);
     make_people(&house, people)?;
-    let period = Duration::from_millis(size.pick(400, 5_000));
+    let period = Duration::from_millis(size.pick(400, 3_000));
     let mut rows = Vec::new();
     rows.extend(passwords(&house, people, period)?);
     rows.extend(refusals(&house, people, period)?);
@@ -124,9 +124,9 @@ fn refusals(house: &House, people: u64, period: Duration) -> Result<Vec<Outcome>
 fn two_factors(house: &House, people: u64) -> Result<Vec<Outcome>> {
     let all = (0..people).map(|number| enrol(house, number)).collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
-    let mut step = step_now()?;
-    for (threads, share) in THREADS.into_iter().zip([people, people / THREADS[1]]) {
-        // The step of the next sign-in is later than the one before, and at most one ahead.
+    let shares = THREADS.into_iter().zip([people, people / THREADS[1]]);
+    // The step of the next sign-in is later than the one before, and at most one ahead.
+    for (step, (threads, share)) in (step_now()?..).zip(shares) {
         let codes =
             all.iter().map(|one| one_time(&one.secret, step)).collect::<Result<Vec<_>>>()?;
         let open = |_| Ok(house.dial());
@@ -137,7 +137,6 @@ fn two_factors(house: &House, people: u64) -> Result<Vec<Outcome>> {
             sign_in(api, SESSION, &form, 200)
         })?;
         rows.push(row("password and one-time password", threads, &asked));
-        step += 1;
     }
     Ok(rows)
 }

@@ -33,9 +33,9 @@ struct Plan {
 pub(super) fn run(size: Size) -> Result<Vec<Outcome>> {
     let house = House::start("", |_| Ok(()))?;
     let _client = house.stock_client("ada")?;
-    let amount = Amount::Seconds { omitted_s: 0, measured_s: size.pick(1, 4) };
+    let amount = Amount::Seconds { omitted_s: 0, measured_s: size.pick(1, 3) };
     let run = Run { streams: 1, direction: Direction::Up, amount, rate_limit: None };
-    let plan = Plan { rounds: size.pick(3, 7), run };
+    let plan = Plan { rounds: size.pick(3, 5), run };
     let mut rows = measure(&house, &plan, 1)?;
     let mut fleet = house.connected("client", Roster::new(SEED, size.pick(50, 1_000)))?;
     let count = fleet.roster().count;
@@ -129,8 +129,7 @@ fn upload(
     let spent = house.cpu_s();
     let carried = std::thread::scope(|scope| {
         let (over, count) = (&over, &count);
-        let scraping =
-            period.map(|period| scope.spawn(move || scrape(house, period, over, count)));
+        let scraping = period.map(|period| scope.spawn(move || scrape(house, period, over, count)));
         let carried = server.run(&house.line.cli, run, ends_cpu().map(|_| "0"));
         over.store(true, Ordering::Release);
         if let Some(scraping) = scraping {
@@ -166,10 +165,15 @@ fn scrape_cost(house: &House) -> Result<Scrape> {
     const TIMES: u64 = 200;
     let bytes = house.api.request("GET", "/api/v1/metrics", None)?.text.len() as u64;
     let spent = house.cpu_s();
-    let scraped = ask(1, Until::Asked(TIMES), |_| Ok(house.dial()), |api, _, _| {
-        api.call("GET", "/api/v1/metrics", None)?;
-        Ok(())
-    })?;
+    let scraped = ask(
+        1,
+        Until::Asked(TIMES),
+        |_| Ok(house.dial()),
+        |api, _, _| {
+            api.call("GET", "/api/v1/metrics", None)?;
+            Ok(())
+        },
+    )?;
     let cpu_ms = (house.cpu_s() - spent) * 1e3 / float(TIMES);
     Ok(Scrape { took_ms: scraped.ms(0.5), cpu_ms, bytes: float(bytes) })
 }

@@ -5,8 +5,8 @@
 //! one is measured by `tools/perf people` into a dated folder. Both are the same code with other
 //! numbers. What is written down is what a client of the API and the ends of traffic can see.
 //!
-//! On two processors the gateway's worker is alone on CPU 1, but for the gateway's own other
-//! threads; all else shares CPU 0. Rates of requests therefore include whoever asks.
+//! On two processors the gateway's worker is alone on CPU 1, from which the gateway keeps its other
+//! threads away; they and all else share CPU 0. Rates of requests therefore include whoever asks.
 
 mod asking;
 mod edits;
@@ -44,14 +44,8 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order they are run.
-    pub const ALL: [Self; 6] = [
-        Self::Logins,
-        Self::Api,
-        Self::Edits,
-        Self::Revocation,
-        Self::Metrics,
-        Self::Memory,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Logins, Self::Api, Self::Edits, Self::Revocation, Self::Metrics, Self::Memory];
 
     /// Its name on the command line.
     #[must_use]
@@ -82,8 +76,6 @@ impl Scenario {
         };
         // A thread of its own: it is bound to a CPU, and its children end with it.
         let ended = thread::scope(|scope| scope.spawn(run).join());
-        ended
-            .map_err(|_| anyhow!("The scenario panicked"))?
-            .with_context(|| self.name().to_owned())
+        ended.map_err(|_| anyhow!("The scenario panicked"))?.with_context(|| self.name().to_owned())
     }
 }

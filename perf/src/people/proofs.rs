@@ -59,12 +59,14 @@ impl Proofs {
         fs::write(folder.join("serial"), "1000\n")?;
         fs::write(folder.join("crlnumber"), "01\n")?;
         let authority = ["req", "-x509", "-days", "30", "-keyout", "ca.key", "-out", "ca.pem"];
-        let subject = ["-subj", "/CN=Measured CA", "-addext", "keyUsage=critical,keyCertSign,cRLSign"];
+        let subject =
+            ["-subj", "/CN=Measured CA", "-addext", "keyUsage=critical,keyCertSign,cRLSign"];
         proofs.openssl(&[&authority, &KEY, &subject])?;
         proofs.certify("api", "localhost", "server")?;
         proofs.openssl(&[&["ca", "-config", "ca.cnf", "-gencrl", "-out", "ca.crl"]])?;
         proofs.openssl(&[&["genpkey", "-algorithm", "ed25519", "-out", "issuer.key"]])?;
-        let public = ["pkey", "-in", "issuer.key", "-pubout", "-outform", "DER", "-out", "issuer.der"];
+        let public =
+            ["pkey", "-in", "issuer.key", "-pubout", "-outform", "DER", "-out", "issuer.der"];
         proofs.openssl(&[&public])?;
         let der = fs::read(folder.join("issuer.der"))?;
         let key = der.last_chunk::<32>().context("openssl made no Ed25519 key")?;

@@ -45,7 +45,7 @@ pub(super) fn run(size: Size) -> Result<Vec<Outcome>> {
         house.api.call("POST", "/api/v1/users", Some(&form))?;
     }
     let mut traffic = Traffic::connect(&house)?;
-    let period = Duration::from_millis(size.pick(300, 3_000));
+    let period = Duration::from_millis(size.pick(300, 2_000));
     let (_, alone) = traffic.beside(&house, true, 2 * period, || Ok(()))?;
     let figures = alone.figures();
     let invariants = alone.unharmed("traffic alone");

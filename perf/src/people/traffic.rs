@@ -2,7 +2,9 @@
 //! whose numbered datagrams make a round trip, and if wanted a stream of 0.4 Gbit/s of another one.
 //!
 //! Senders and far ends go before everything ordinary on their processor, so that what is lost or
-//! late was lost or late at the gateway, not at these ends.
+//! late was lost or late at the gateway, not at these ends. How long the gateway's worker had to
+//! wait for its processor is told: a machine that has other things to do loses datagrams by that
+//! alone.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::thread::ScopedJoinHandle;
@@ -43,6 +45,8 @@ pub(super) struct Kept {
     stream: Option<(Driven, OrderReport)>,
     /// Initiations that both sent meanwhile.
     initiations: u64,
+    /// That the gateway's worker had to wait for its processor.
+    waited_s: f64,
 }
 
 impl Traffic {
@@ -68,7 +72,7 @@ impl Traffic {
                 ensure!(shaken.completed == 1, "No session for traffic: {}", house.said());
             }
         }
-        let before = self.initiations();
+        let (before, waited_s) = (self.initiations(), house.worker_waited_s());
         let honest_far = far(house, 9_010)?;
         let stream_far = far(house, 9_011)?;
         let honest_load = load(HONEST, &honest_far, 1, true, period);
@@ -84,7 +88,8 @@ impl Traffic {
         let stream_there = stream_far.stop()?;
         let stream = stream?.map(|driven| (driven, stream_there));
         let initiations = self.initiations() - before;
-        Ok((done?, Kept { honest, stream, initiations }))
+        let waited_s = house.worker_waited_s() - waited_s;
+        Ok((done?, Kept { honest, stream, initiations, waited_s }))
     }
 
     fn initiations(&self) -> u64 {
@@ -118,6 +123,7 @@ impl Kept {
             Figure::lower("trip p99 µs", self.p99_us()),
             Figure::told("longest gap ms", gap.as_secs_f64() * 1e3),
             Figure::lower("initiations", float(self.initiations)),
+            Figure::told("worker waited for its CPU, ms", self.waited_s * 1e3),
         ];
         if let Some((driven, _)) = &self.stream {
             figures.push(Figure::told("stream sent", float(driven.sent)));
@@ -130,9 +136,11 @@ impl Kept {
     pub(super) fn unharmed(&self, when: &str) -> Vec<Invariant> {
         let sent = self.honest.0.sent;
         let lost = self.honest_lost();
+        let waited = format!("the worker waited {:.1} ms for its CPU", self.waited_s * 1e3);
+        let says = format!("{when}: no honest datagram is lost ({lost} of {sent}; {waited})");
         let mut all = vec![
             must(sent > 0, format!("{when}: the honest session sent something")),
-            must(lost == 0, format!("{when}: no honest datagram is lost ({lost} of {sent})")),
+            must(lost == 0, says),
             must(
                 self.initiations == 0,
                 format!("{when}: no handshake is repeated ({} are)", self.initiations),
@@ -140,7 +148,8 @@ impl Kept {
         ];
         if let Some((driven, _)) = &self.stream {
             let lost = self.stream_lost();
-            let says = format!("{when}: the stream loses nothing ({lost} of {})", driven.sent);
+            let says =
+                format!("{when}: the stream loses nothing ({lost} of {}; {waited})", driven.sent);
             all.push(must(lost == 0, says));
         }
         all
