@@ -20,6 +20,21 @@ pub fn seconds_of(pid: u32) -> f64 {
     to_seconds(ticks)
 }
 
+/// Seconds that the threads of `pid` with this name could run and had no processor, because others
+/// had it; 0 when there are none.
+#[must_use]
+pub fn waited_s_of(pid: u32, thread: &str) -> f64 {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
+    let waited_ns = |entry: fs::DirEntry| -> Option<u64> {
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+        let times = fs::read_to_string(entry.path().join("schedstat")).ok()?;
+        let waited = times.split_whitespace().nth(1)?;
+        (name.trim_end() == thread).then_some(waited.parse().ok()?)
+    };
+    let waited_ns: u64 = entries.flatten().filter_map(waited_ns).sum();
+    std::time::Duration::from_nanos(waited_ns).as_secs_f64()
+}
+
 /// Resident memory of `pid` in bytes; 0 when it is gone.
 #[must_use]
 pub fn resident_bytes_of(pid: u32) -> u64 {

@@ -27,12 +27,23 @@ impl Folder {
     /// # Errors
     /// When it cannot be made.
     pub fn create(parent: &Path) -> Result<Self> {
+        Self::make(parent, &host())
+    }
+
+    /// As [`Folder::create`], with what it is about behind the host.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn named(parent: &Path, about: &str) -> Result<Self> {
+        Self::make(parent, &format!("{}-{about}", host()))
+    }
+
+    fn make(parent: &Path, name: &str) -> Result<Self> {
         let date = first_line("date", &["+%Y-%m-%d"]);
-        let host = host();
-        let mut path = parent.join(format!("{date}-{host}"));
+        let mut path = parent.join(format!("{date}-{name}"));
         let mut number = 2;
         while path.exists() {
-            path = parent.join(format!("{date}-{host}-{number}"));
+            path = parent.join(format!("{date}-{name}-{number}"));
             number += 1;
         }
         fs::create_dir_all(&path).with_context(|| format!("Creating {}", path.display()))?;
@@ -163,6 +174,25 @@ pub fn conditions_of_shards() -> String {
          \"merged\" ones leave as GSO trains. Times of handshakes run from the first initiation \
          to the response, repetitions (every 5 s) included.\n",
     );
+    text
+}
+
+/// As [`conditions`], for the service for people; `failed` says what could not be measured.
+#[must_use]
+pub fn conditions_of_people(failed: &[String]) -> String {
+    let mut text = machine("tools/perf people");
+    let program = Program::Ringway.find().unwrap_or_default();
+    let _ = writeln!(text, "- ringway: {} ({})", Program::Ringway.version(), program.display());
+    text.push_str(
+        "\nNamespaces cli – gw – dst. On two CPUs: one worker on CPU 1, from which the gateway keeps \
+         its other threads (control, API, store, passwords) away; these, clients, the ends of \
+         traffic and whoever asks share CPU 0. Records are in SQLite. Unless told otherwise the API \
+         is asked as root over the Unix socket, which has no allowance, over connections that are \
+         kept.\n",
+    );
+    failed.iter().for_each(|failure| {
+        let _ = writeln!(text, "\n- not measured: {}", failure.replace('\n', " "));
+    });
     text
 }
 

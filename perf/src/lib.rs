@@ -13,17 +13,18 @@
 //! | [`others`] | OpenVPN and ocserv in the place of both tunnels |
 //! | [`iperf`], [`ping`], [`rr`], [`flood`], [`inner`], [`frames`] | traffic |
 //! | [`fleet`] | very many clients, an attacker, and the far end of their datagrams |
-//! | [`uapi`], [`stats`] | our gateway's configuration socket and counters |
+//! | [`uapi`], [`stats`], [`api`] | our gateway's configuration socket, counters, API |
 //! | [`sink`], [`cpu`], [`profile`] | what arrived, what it cost, and where that went |
 //! | [`emulator`], [`impair`] | the seeded link model; a relay that applies it to datagrams |
 //! | [`order`], [`nonce`] | checkers for packet order and for nonces used twice |
-//! | [`scenarios`], [`shards`] | what is measured: beside peers, and with very many clients |
-//! | [`report`], [`folder`], [`plot`], [`charts`] | how it is written down |
+//! | [`scenarios`], [`shards`], [`people`] | what is measured: beside peers, crowds, users |
+//! | [`report`], [`outcomes`], [`folder`], [`plot`], [`charts`] | how it is written down |
 //! | [`targets`], [`compare`], [`model`] | what has to be reached; what changed; larger machines |
 //!
 //! It must not know the insides of the gateway; the load generators alone borrow the protocol crate
 //! to speak WireGuard faster than any client would.
 
+pub mod api;
 pub mod charts;
 pub mod compare;
 pub mod cpu;
@@ -40,6 +41,8 @@ pub mod netns;
 pub mod nonce;
 pub mod order;
 pub mod others;
+pub mod outcomes;
+pub mod people;
 pub mod ping;
 pub mod plot;
 pub mod process;

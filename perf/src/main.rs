@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 
-use ringway_perf::folder::{Folder, conditions_of_shards};
+use ringway_perf::folder::{Folder, conditions_of_people, conditions_of_shards};
 use ringway_perf::netns;
-use ringway_perf::shards::report::Outcomes;
-use ringway_perf::shards::{Outcome, Scenario as Shards, Settings as ShardSettings, Size};
+use ringway_perf::outcomes::{Outcome, Outcomes, Size};
+use ringway_perf::people::Scenario as People;
+use ringway_perf::shards::{Scenario as Shards, Settings as ShardSettings};
 
 /// Measures the gateway beside its peers, in network namespaces.
 #[derive(Parser)]
@@ -31,6 +32,8 @@ enum Command {
     Run(run::RunArgs),
     /// Measure our gateway with very many clients, an attacker, several workers; needs root.
     Shards(ShardsArgs),
+    /// Measure the service for people: sign-ins, API, changes, revocation, metrics; needs root.
+    People(PeopleArgs),
     /// Tell where the time of a program goes; needs root and linux-perf.
     Profile(profiles::ProfileArgs),
     /// List the scenarios.
@@ -65,14 +68,34 @@ struct ShardsArgs {
     dry: bool,
 }
 
+#[derive(clap::Args)]
+struct PeopleArgs {
+    /// Scenarios; all when none is given.
+    scenarios: Vec<String>,
+    /// Repetitions.
+    #[arg(long, short = 'n', default_value_t = 1)]
+    repetitions: u32,
+    /// The small size, as in tests.
+    #[arg(long)]
+    small: bool,
+    /// Folder in which a dated result folder is made.
+    #[arg(long, default_value = "perf/results")]
+    results: PathBuf,
+    /// Print only; write no result folder.
+    #[arg(long)]
+    dry: bool,
+}
+
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => args.run(),
         Command::Shards(args) => shards(&args),
+        Command::People(args) => people(&args),
         Command::Profile(args) => args.run(),
         Command::List => {
             run::list();
             Shards::ALL.iter().for_each(|scenario| println!("shards {}", scenario.name()));
+            People::ALL.iter().for_each(|scenario| println!("people {}", scenario.name()));
             Ok(())
         }
         Command::Sweep => {
@@ -102,8 +125,8 @@ fn shards(args: &ShardsArgs) -> Result<()> {
                         continue;
                     }
                 };
-                rows.iter().for_each(|row| show(scenario, row));
-                outcomes.push(scenario, repetition, rows);
+                rows.iter().for_each(|row| show(scenario.name(), row));
+                outcomes.push(scenario.name(), repetition, rows);
                 if let Some(folder) = &folder {
                     outcomes.write(folder.path(), &conditions_of_shards())?;
                 }
@@ -118,11 +141,53 @@ fn shards(args: &ShardsArgs) -> Result<()> {
     Ok(())
 }
 
-fn show(scenario: Shards, row: &Outcome) {
-    print!("{:<9} {:<44}", scenario.name(), row.variant);
+fn people(args: &PeopleArgs) -> Result<()> {
+    netns::sweep();
+    let folder = if args.dry { None } else { Some(Folder::named(&args.results, "people")?) };
+    let size = if args.small { Size::Small } else { Size::Full };
+    let (mut outcomes, mut failed) = (Outcomes::default(), Vec::new());
+    for repetition in 1..=args.repetitions {
+        for scenario in chosen_people(&args.scenarios)? {
+            match scenario.run(size) {
+                Ok(rows) => {
+                    rows.iter().for_each(|row| show(scenario.name(), row));
+                    outcomes.push(scenario.name(), repetition, rows);
+                }
+                Err(error) => {
+                    println!("{}: FAILED {error:#}", scenario.name());
+                    failed.push(format!("{}: {error:#}", scenario.name()));
+                }
+            }
+            if let Some(folder) = &folder {
+                outcomes.write(folder.path(), &conditions_of_people(&failed))?;
+            }
+        }
+    }
+    if let Some(folder) = &folder {
+        println!("written to {}", folder.path().display());
+    }
+    let broken = outcomes.broken().count();
+    ensure!(broken == 0, "{broken} invariants do not hold");
+    ensure!(failed.is_empty(), "{} scenarios were not measured", failed.len());
+    Ok(())
+}
+
+fn show(scenario: &str, row: &Outcome) {
+    print!("{scenario:<10} {:<44}", row.variant);
     row.figures.iter().for_each(|figure| print!(" {} {:.2};", figure.name, figure.value));
     println!();
     row.broken().for_each(|says| println!("          DOES NOT HOLD: {says}"));
+}
+
+fn chosen_people(names: &[String]) -> Result<Vec<People>> {
+    if names.is_empty() {
+        return Ok(People::ALL.to_vec());
+    }
+    let find = |name: &String| {
+        let found = People::ALL.into_iter().find(|scenario| scenario.name() == name);
+        found.with_context(|| format!("No scenario is called {name:?}"))
+    };
+    names.iter().map(find).collect()
 }
 
 fn chosen_shards(names: &[String]) -> Result<Vec<Shards>> {

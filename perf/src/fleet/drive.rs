@@ -64,6 +64,7 @@ pub struct Driven {
 pub(super) struct Flow {
     next: u64,
     back: OrderCheck,
+    last: Option<Clock>,
 }
 
 /// A packet that is sent over and over with another mark.
@@ -100,9 +101,11 @@ impl Fleet {
                 (sent, left) = (sent + count as u64, left - count as u64);
                 turn = (turn + 1) % templates.len();
             }
+            // A whole batch, so that what is paced leaves merged too.
+            let due = |per_s| until(per_s, sent + batch as u64 - 1);
             let next = load
                 .per_s
-                .map_or(Duration::ZERO, |per_s| until(per_s, sent).saturating_sub(start.elapsed()));
+                .map_or(Duration::ZERO, |per_s| due(per_s).saturating_sub(start.elapsed()));
             self.turn(next.min(NAP_MAX))?;
         }
         let wall = start.elapsed();
@@ -124,6 +127,12 @@ impl Fleet {
         let mut back = OrderReport::default();
         self.flows.iter().for_each(|flow| back.add(&flow.back.report()));
         Ok(back)
+    }
+
+    /// When the last datagram of the latest [`Fleet::drive`] or [`Fleet::listen`] came to a client.
+    #[must_use]
+    pub fn last_arrival(&self, number: u32) -> Option<Clock> {
+        self.flows.get(number as usize)?.last
     }
 
     /// Gives clients a persistent keepalive, in seconds; 0 turns it off.
@@ -162,6 +171,7 @@ impl Fleet {
             return;
         };
         let now = self.world.nanos();
+        flow.last = Some(Clock::now());
         flow.back.see(mark.number, Duration::from_nanos(now));
         if mark.sent_ns != 0 && self.trips.len() < TRIPS_MAX {
             self.trips.push(Duration::from_nanos(now.saturating_sub(mark.sent_ns)));

@@ -1,7 +1,7 @@
 //! The far end of a fleet's datagrams: a destination that judges each flow's order, sends back what
 //! asks for it, and can send numbered datagrams by itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
@@ -67,12 +67,21 @@ impl Mark {
     }
 }
 
+/// What a destination saw.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// All flows together.
+    pub report: OrderReport,
+    /// When the last datagram of each flow came.
+    pub last: BTreeMap<u32, Clock>,
+}
+
 /// A destination with a thread of its own; it ends with its owner.
 #[derive(Debug)]
 pub struct FarEnd {
     at: SocketAddrV4,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<OrderReport>>>,
+    thread: Option<JoinHandle<Result<Seen>>>,
 }
 
 impl FarEnd {
@@ -117,7 +126,15 @@ impl FarEnd {
     ///
     /// # Errors
     /// What ended it before.
-    pub fn stop(mut self) -> Result<OrderReport> {
+    pub fn stop(self) -> Result<OrderReport> {
+        Ok(self.finish()?.report)
+    }
+
+    /// As [`FarEnd::stop`], with more of what it saw.
+    ///
+    /// # Errors
+    /// What ended it before.
+    pub fn finish(mut self) -> Result<Seen> {
         self.stop.store(true, Ordering::Release);
         let thread = self.thread.take().context("The far end runs until it is stopped")?;
         thread.join().map_err(|_| anyhow!("The far end panicked"))?
@@ -179,9 +196,9 @@ fn open(netns: &Netns, at: SocketAddrV4) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-fn judge(socket: &UdpSocket, stop: &AtomicBool) -> Result<OrderReport> {
+fn judge(socket: &UdpSocket, stop: &AtomicBool) -> Result<Seen> {
     // HashMap: nothing depends on the order of its entries.
-    let mut flows: HashMap<u32, OrderCheck> = HashMap::new();
+    let mut flows: HashMap<u32, (OrderCheck, Clock)> = HashMap::new();
     let mut bytes = vec![0; 1 << 16];
     let start = Clock::now();
     loop {
@@ -200,16 +217,20 @@ fn judge(socket: &UdpSocket, stop: &AtomicBool) -> Result<OrderReport> {
         let mut echo = false;
         for payload in bytes[..len].chunks(segment_bytes.max(1)) {
             let Some(mark) = Mark::read(payload) else { continue };
-            flows.entry(mark.flow).or_default().see(mark.number, at);
+            let (check, last) =
+                flows.entry(mark.flow).or_insert_with(|| (OrderCheck::default(), start));
+            check.see(mark.number, at);
+            *last = start + at;
             echo |= mark.echo;
         }
         if let (true, Some(SocketAddr::V4(from))) = (echo, from) {
             send(socket, &bytes[..len], segment_bytes, from)?;
         }
     }
-    let mut sum = OrderReport::default();
-    flows.values().for_each(|flow| sum.add(&flow.report()));
-    Ok(sum)
+    let mut seen = Seen::default();
+    flows.values().for_each(|(check, _)| seen.report.add(&check.report()));
+    seen.last = flows.into_iter().map(|(flow, (_, last))| (flow, last)).collect();
+    Ok(seen)
 }
 
 fn receive(

@@ -329,7 +329,9 @@ impl Fleet {
         }
     }
 
-    fn initiations(&self, range: &Range<u32>) -> u64 {
+    /// Initiations that clients sent since the fleet was made.
+    #[must_use]
+    pub fn initiations(&self, range: &Range<u32>) -> u64 {
         let range = range.start as usize..range.end as usize;
         self.clients[range].iter().map(Client::initiations).sum()
     }

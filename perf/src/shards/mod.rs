@@ -15,7 +15,6 @@ mod flood;
 mod freeze;
 mod honest;
 mod memory;
-pub mod report;
 mod scaling;
 mod storm;
 
@@ -25,25 +24,9 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::cpu;
 use crate::fleet::{Grounds, cpu_count, pin_this_thread};
-use crate::report::Figure;
+use crate::outcomes::{float, must};
 
-/// How large a scenario is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// A few seconds, for tests.
-    Small,
-    /// As measured.
-    Full,
-}
-
-impl Size {
-    const fn pick<T: Copy>(self, small: T, full: T) -> T {
-        match self {
-            Self::Small => small,
-            Self::Full => full,
-        }
-    }
-}
+pub use crate::outcomes::{Invariant, Outcome, Size};
 
 /// How to run a scenario.
 #[derive(Clone, Debug)]
@@ -54,26 +37,6 @@ pub struct Settings {
     pub flags: String,
     /// How large.
     pub size: Size,
-}
-
-/// What came out of one variant of a scenario.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Which variant: the row of the table.
-    pub variant: String,
-    /// What was measured.
-    pub figures: Vec<Figure>,
-    /// What had to hold.
-    pub invariants: Vec<Invariant>,
-}
-
-/// Something that must hold.
-#[derive(Clone, Debug)]
-pub struct Invariant {
-    /// In words, with the figure that was found.
-    pub says: String,
-    /// Whether it does.
-    pub holds: bool,
 }
 
 /// A scenario with many clients.
@@ -188,20 +151,6 @@ impl Settings {
     }
 }
 
-impl Outcome {
-    /// What should hold and does not.
-    pub fn broken(&self) -> impl Iterator<Item = &str> {
-        self.invariants
-            .iter()
-            .filter(|invariant| !invariant.holds)
-            .map(|invariant| invariant.says.as_str())
-    }
-}
-
-fn must(holds: bool, says: impl Into<String>) -> Invariant {
-    Invariant { says: says.into(), holds }
-}
-
 /// Processor seconds of the gateway since a moment.
 struct Spent {
     pid: u32,
@@ -218,21 +167,9 @@ impl Spent {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a few seconds stay far below 2^52")]
-const fn float(count: u64) -> f64 {
-    count as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_broken_invariant_is_told() {
-        let invariants = vec![must(true, "one holds"), must(false, "two does not")];
-        let outcome = Outcome { variant: "v".into(), figures: Vec::new(), invariants };
-        assert_eq!(outcome.broken().collect::<Vec<_>>(), ["two does not"]);
-    }
 
     #[test]
     fn a_variant_names_its_workers_and_flags() {

@@ -111,17 +111,17 @@ fn privileged_a_bad_file_is_refused_and_a_change_on_trial_takes_itself_back_also
         );
         assert_eq!(file() == text, expected == 200, "{number}: what was refused is not written");
     }
-    put(&house, &good, "").ok();
+    put(&house, &good, "").success().unwrap();
 
     let trial = guest(99);
-    put(&house, &trial, "?confirm_within=10").ok();
+    put(&house, &trial, "?confirm_within=10").success().unwrap();
     assert_eq!(file(), trial);
     wait_for("the change to be taken back", LATER, || file() == good).unwrap();
     nothing_lost(flows, "changes of the file");
     assert!(client.peers().unwrap()[0].handshake_s.abs_diff(handshake) <= 1);
 
     // The gateway dies before anybody has confirmed.
-    put(&house, &trial, "?confirm_within=10").ok();
+    put(&house, &trial, "?confirm_within=10").success().unwrap();
     house.process.kill();
     assert_eq!(file(), trial);
     house.start();
@@ -134,7 +134,7 @@ fn privileged_a_bad_file_is_refused_and_a_change_on_trial_takes_itself_back_also
     .unwrap();
 
     // And one that is confirmed stays.
-    put(&house, &trial, "?confirm_within=10").ok();
+    put(&house, &trial, "?confirm_within=10").success().unwrap();
     house.api.post("/api/v1/config/confirm", &json!({}));
     house.restart();
     assert_eq!(file(), trial);
