@@ -94,17 +94,21 @@ pub(super) struct AddedView {
     client_file: String,
     /// Whether the private key is in it; if not, the device puts in its own.
     has_private_key: bool,
-    /// The same as an image (SVG) for the camera of a phone; absent if it is too long for one.
+    /// The same as an image (SVG) for the camera of a phone; absent if it is too long for one, and
+    /// if the private key is not in it: no phone could use it.
     qr_svg: Option<String>,
 }
 
 impl From<AddedDevice> for AddedView {
     fn from(added: AddedDevice) -> Self {
+        let file = &added.file;
+        // Drawing takes milliseconds of the thread that answers everybody.
+        let image = if file.has_private_key { file.svg() } else { None };
         Self {
             view: added.view,
-            client_file: added.file.text.to_string(),
-            has_private_key: added.file.has_private_key,
-            qr_svg: added.file.svg().map(|svg| svg.to_string()),
+            client_file: file.text.to_string(),
+            has_private_key: file.has_private_key,
+            qr_svg: image.map(|svg| svg.to_string()),
         }
     }
 }

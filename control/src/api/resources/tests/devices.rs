@@ -27,6 +27,7 @@ async fn a_device_is_added_shown_changed_rotated_and_removed() {
     let own = json!({"public_key": key(1)});
     let rotated = office.tell("olga", "POST", &format!("{one}/key"), own.clone()).await;
     assert_eq!(rotated.json()["lease"]["address4"], "10.77.0.2", "{rotated:?}");
+    assert!(rotated.json()["qr_svg"].is_null(), "an image without the key is of no use");
     let file = office.ask("vera", "GET", &format!("{one}/file")).await;
     assert!(file.text().starts_with("# laptop\n[Interface]\n"), "{}", file.text());
     let drawn = office.ask("vera", "GET", &format!("{one}/file?format=svg")).await;
