@@ -18,7 +18,10 @@ const HARMLESS: &[&str] = &[
     "keepalives_idle",
     "load_balance_hosts",
     "port",
+    "sslcert",
+    "sslkey",
     "sslmode",
+    "sslrootcert",
     "target_session_attrs",
     "user",
 ];

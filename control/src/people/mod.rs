@@ -138,6 +138,14 @@ impl People {
             let plan = self.plan.borrow();
             (settings::store_url(&plan), StoreOptions::default())
         };
+        if let Ok(url) = &url
+            && url.is_in_clear()
+        {
+            warn!(
+                "Records and the password of the store pass the network as they are: with \
+                 sslmode=verify-full in its address they are encrypted"
+            );
+        }
         let mut pause = PAUSE;
         loop {
             let failure = match &url {

@@ -220,7 +220,7 @@ impl Store {
     pub async fn backup(&self, path: &Path, overwrite: bool) -> Result<(), StoreError> {
         let file = match self.shared.url.place() {
             Place::File(file) => file.clone(),
-            Place::Server(_) => {
+            Place::Server(..) => {
                 let why = "a PostgreSQL store is backed up on its server, with pg_dump".to_owned();
                 return Err(StoreError::Invalid { why });
             }

@@ -170,8 +170,9 @@ impl Link {
                 }
                 Box::new(engine)
             }
-            Place::Server(config) => {
-                Box::new(Postgres::connect(config, &self.url.to_string(), deadline)?)
+            Place::Server(config, tls) => {
+                let place = self.url.to_string();
+                Box::new(Postgres::connect(config, tls.as_ref(), &place, deadline)?)
             }
         };
         if self.mode == Mode::Write {

@@ -26,6 +26,7 @@ mod queue;
 pub mod records;
 mod sqlite;
 mod sqlite_file;
+mod tls;
 pub mod url;
 
 pub use db::{Db, Erased};

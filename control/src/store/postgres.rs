@@ -3,8 +3,8 @@
 //! Writers of the whole fleet take one advisory lock for their transaction, so that only one runs
 //! at a time, and each statement sees all that was kept before. That costs little: records change a
 //! few times a second, and usage comes in large batches. The server ends statements and idle
-//! transactions of a gateway that has died, and with them the lock. There is no TLS: the server is
-//! reached by a Unix socket or a protected network. This module must not know a record.
+//! transactions of a gateway that has died, and with them the lock. This module must not know a
+//! record.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -18,6 +18,7 @@ use postgres::{Client, Config, NoTls, Statement};
 use super::constraints::conflict;
 use super::engine::{Dialect, Engine, Mode, Row, Value, patience};
 use super::error::StoreError;
+use super::tls::Tls;
 
 /// The advisory lock of writers, "ringway" as a number; such locks belong to one database.
 const WRITERS: i64 = 0x0072_696e_6777_6179;
@@ -38,6 +39,7 @@ impl Postgres {
     /// Connects to a server, called `place` in errors.
     pub(crate) fn connect(
         config: &Config,
+        tls: Option<&Tls>,
         place: &str,
         deadline: Instant,
     ) -> Result<Self, StoreError> {
@@ -49,7 +51,11 @@ impl Postgres {
         if config.get_application_name().is_none() {
             config.application_name("ringway");
         }
-        let mut client = config.connect(NoTls).map_err(|error| translate(&error, place))?;
+        let connected = match tls {
+            None => config.connect(NoTls),
+            Some(tls) => config.connect(tls.connector()?),
+        };
+        let mut client = connected.map_err(|error| translate(&error, place))?;
         // A gateway that stands still in a transaction must not hold up the fleet for long.
         let idle = left.as_millis().max(1000);
         client
@@ -189,6 +195,18 @@ fn owned(row: &postgres::Row) -> Result<Row, postgres::Error> {
     (0..row.len()).map(column).collect()
 }
 
+/// What to do when there is no connection for this cause.
+fn hint(cause: &str) -> &'static str {
+    if cause.contains("does not support TLS") {
+        "turn on ssl in its postgresql.conf"
+    } else if cause.contains("certificate") {
+        "name its authority with sslrootcert, and the server as its certificate does; if it asks \
+         for a certificate of ours, sslcert and sslkey say which"
+    } else {
+        "is the server running and reachable?"
+    }
+}
+
 /// What an error of the server at `place`, or of the way to it, means.
 fn translate(error: &postgres::Error, place: &str) -> StoreError {
     let Some(failure) = error.as_db_error() else {
@@ -197,9 +215,7 @@ fn translate(error: &postgres::Error, place: &str) -> StoreError {
         return if cause.contains("cannot convert") {
             StoreError::Invalid { why: format!("{error}{cause}") }
         } else {
-            StoreError::Unavailable {
-                why: format!("{place}: {error}{cause}; is the server running and reachable?"),
-            }
+            StoreError::Unavailable { why: format!("{place}: {error}{cause}; {}", hint(&cause)) }
         };
     };
     let text = failure.message();

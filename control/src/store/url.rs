@@ -4,12 +4,14 @@
 //! open anything.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
-use postgres::config::{Host, SslMode};
+use postgres::config::Host;
 
 use super::error::StoreError;
+use super::tls::{self, Tls};
 
 /// Where the store is.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,13 +23,14 @@ pub struct StoreUrl {
 pub(crate) enum Place {
     /// SQLite, in this file.
     File(PathBuf),
-    /// PostgreSQL, reached like this.
-    Server(Box<postgres::Config>),
+    /// PostgreSQL, reached like this, encrypted or not.
+    Server(Box<postgres::Config>, Option<Tls>),
 }
 
 impl StoreUrl {
     /// Reads `sqlite:/var/lib/ringway/ringway.db` or `postgresql://user@host/database`; a Unix
-    /// socket is `postgresql:///database?host=/run/postgresql&user=ringway`.
+    /// socket is `postgresql:///database?host=/run/postgresql&user=ringway`. With
+    /// `sslmode=verify-full` the way there is encrypted.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] says what is wrong with it.
@@ -58,27 +61,38 @@ impl StoreUrl {
 
     fn server(text: &str) -> Result<Self, StoreError> {
         // The error of the parser may quote the address, and with it the password.
-        let mut config = postgres::Config::from_str(text).map_err(|_| {
+        let (text, tls) = tls::take_parameters(text)?;
+        let mut config = postgres::Config::from_str(&text).map_err(|_| {
             StoreError::invalid(
                 "the address of the PostgreSQL server cannot be read; write for example \
                  postgresql://ringway@db.example.org/ringway, with %40 for @ in a password",
             )
         })?;
-        // "prefer" is what an address without a word about TLS says.
-        if !matches!(config.get_ssl_mode(), SslMode::Disable | SslMode::Prefer) {
-            return Err(StoreError::invalid(
-                "sslmode asks for TLS to PostgreSQL, which this program does not speak; reach the \
-                 server by a Unix socket or a protected network and leave sslmode out",
-            ));
-        }
         if config.get_hosts().is_empty() {
             config.host_path("/var/run/postgresql");
         }
-        Ok(Self { place: Place::Server(Box::new(config)) })
+        if tls.is_some() && config.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
+            return Err(StoreError::invalid(
+                "a Unix socket does not leave this host and is not encrypted: leave sslmode out",
+            ));
+        }
+        Ok(Self { place: Place::Server(Box::new(config), tls) })
     }
 
     pub(crate) const fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Whether records and passwords leave this host as they are.
+    #[must_use]
+    pub fn is_in_clear(&self) -> bool {
+        let Place::Server(config, None) = &self.place else { return false };
+        config.get_hosts().iter().any(|host| match host {
+            Host::Unix(_) => false,
+            Host::Tcp(name) => {
+                name != "localhost" && !name.parse::<IpAddr>().is_ok_and(|at| at.is_loopback())
+            }
+        })
     }
 
     /// `sqlite` or `postgresql`.
@@ -86,7 +100,7 @@ impl StoreUrl {
     pub const fn engine(&self) -> &'static str {
         match self.place {
             Place::File(_) => "sqlite",
-            Place::Server(_) => "postgresql",
+            Place::Server(..) => "postgresql",
         }
     }
 }
@@ -96,11 +110,12 @@ impl PartialEq for Place {
         match (self, other) {
             (Self::File(one), Self::File(other)) => one == other,
             // The fields of a configuration are private; how it is shown, and the secret apart.
-            (Self::Server(one), Self::Server(other)) => {
+            (Self::Server(one, tls), Self::Server(other, other_tls)) => {
                 format!("{one:?}") == format!("{other:?}")
                     && one.get_password() == other.get_password()
+                    && tls == other_tls
             }
-            (Self::File(_), Self::Server(_)) | (Self::Server(_), Self::File(_)) => false,
+            (Self::File(_), Self::Server(..)) | (Self::Server(..), Self::File(_)) => false,
         }
     }
 }
@@ -111,7 +126,7 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = match &self.place {
             Place::File(path) => return write!(f, "sqlite:{}", path.display()),
-            Place::Server(config) => config,
+            Place::Server(config, _) => config,
         };
         f.write_str("postgresql://")?;
         if let Some(user) = config.get_user() {
@@ -168,6 +183,24 @@ mod tests {
         }
         let url = StoreUrl::parse("postgresql://ada:s3cret@db.example.org:5433/ringway").unwrap();
         assert_eq!(url.to_string(), "postgresql://ada@db.example.org:5433/ringway");
+    }
+
+    #[test]
+    fn what_leaves_the_host_as_it_is_is_known() {
+        for (address, clear) in [
+            ("postgresql://r@db.example.org/x", true),
+            ("postgresql://r@db.example.org/x?sslmode=disable", true),
+            ("postgresql://r@192.0.2.1/x", true),
+            ("postgresql://r@db.example.org/x?sslmode=verify-full", false),
+            ("postgresql://r@localhost/x", false),
+            ("postgresql://r@[::1]/x", false),
+            ("postgresql:///x?host=/run/pg&user=r", false),
+            ("sqlite:/var/lib/ringway.db", false),
+        ] {
+            assert_eq!(StoreUrl::parse(address).unwrap().is_in_clear(), clear, "{address}");
+        }
+        let refused = StoreUrl::parse("postgresql:///x?host=/run/pg&sslmode=require").unwrap_err();
+        assert!(refused.to_string().contains("leave sslmode out"), "{refused}");
     }
 
     #[test]

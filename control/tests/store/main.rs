@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod audit;
+mod encrypted;
 mod lists;
 mod made;
 mod model;

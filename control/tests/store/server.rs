@@ -14,13 +14,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// PostgreSQL does not run as root, so it runs as this user and group.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 /// Longest wait for a server to come up or go down.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server, which others may share.
 pub(crate) struct Server {
     folder: PathBuf,
+    /// Settings beside those that all servers of tests have.
+    settings: Vec<String>,
+    port: u16,
     pid: std::sync::Mutex<Option<Pid>>,
 }
 
@@ -70,6 +73,11 @@ impl Server {
 
     /// One of its own.
     pub(crate) fn start() -> Self {
+        Self::start_with(5432, |_| Vec::new())
+    }
+
+    /// One of its own on this port, with settings that may name files put into its folder.
+    pub(crate) fn start_with(port: u16, settings: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let folder = scratch().join(fresh("postgres"));
         fs::create_dir_all(&folder).unwrap();
         if is_root() {
@@ -82,7 +90,8 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let server = Self { folder, pid: std::sync::Mutex::new(None) };
+        let settings = settings(&folder);
+        let server = Self { folder, settings, port, pid: std::sync::Mutex::new(None) };
         server.run();
         server
     }
@@ -92,9 +101,18 @@ impl Server {
         let socket = format!("unix_socket_directories={}", self.folder.display());
         let mut command = program("postgres");
         command.arg("-D").arg(self.folder.join("data"));
-        for setting in
-            ["listen_addresses=", "fsync=off", "max_connections=200", "max_wal_size=64MB", &socket]
-        {
+        let port = format!("port={}", self.port);
+        for setting in [
+            "listen_addresses=",
+            "fsync=off",
+            "max_connections=200",
+            "max_wal_size=64MB",
+            &socket,
+            &port,
+        ] {
+            command.args(["-c", setting]);
+        }
+        for setting in &self.settings {
             command.args(["-c", setting]);
         }
         command.stderr(Stdio::piped()).stdout(Stdio::null());
@@ -123,7 +141,8 @@ impl Server {
 
     /// The address of a database.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgresql:///{database}?host={}&user=ringway", self.folder.display())
+        let (folder, port) = (self.folder.display(), self.port);
+        format!("postgresql:///{database}?host={folder}&port={port}&user=ringway")
     }
 
     /// Makes a database and returns its address.
@@ -195,6 +214,6 @@ fn program(name: &str) -> Command {
     command
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
