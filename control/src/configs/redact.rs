@@ -177,6 +177,8 @@ fn mask(text: &str) -> String {
         }
         let is_address = lower.contains("://") && lower.contains(['@', '?']);
         if lower.contains("preshared") || lower.contains("passw") || is_address {
+            // If it begins a section, nobody can see any more which one.
+            in_secret_section |= lower.trim_start().starts_with('[');
             return format!("# {REDACTED}");
         }
         let is_public = line.contains("public_key") && line.matches('=').count() <= 2;
@@ -306,6 +308,7 @@ mod tests {
         for text in [
             "p\0reshared_key = \"short\"\nbroken =\n",
             "a = 1\r\r\nbroken =\n",
+            "[store]\n[password]\nurl = \"(\n",
             "[[peer]]\n\"\\u0070reshared_key\" = \"short\"\npassword\n",
         ] {
             let shown = redact(text);
