@@ -14,7 +14,7 @@ use super::asking::{Asked, Until, ask};
 use super::house::House;
 use super::proofs::{CONFIG, Proofs, https, one_time, step_now};
 use crate::api::{Answer, Api};
-use crate::outcomes::{Outcome, Size, float, must};
+use crate::outcomes::{Outcome, Size, must};
 
 const PASSWORD: &str = "a quiet harbour at seven";
 
@@ -220,7 +220,5 @@ fn sign_in(api: &Api, path: &str, form: &Value, expected: u16) -> Result<()> {
 
 fn row(name: &str, threads: u64, asked: &Asked) -> Outcome {
     let variant = format!("{name}, {threads} at a time");
-    let says = format!("{variant}: some are answered ({})", float(asked.took.count() as u64));
-    let invariants = vec![must(asked.took.count() > 0, says)];
-    Outcome { variant, figures: asked.figures(), invariants }
+    Outcome { variant, figures: asked.figures(), invariants: Vec::new() }
 }

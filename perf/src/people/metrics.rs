@@ -76,9 +76,9 @@ fn measure(house: &House, plan: &Plan, sessions: u64) -> Result<Vec<Outcome>> {
     let one = scrape_cost(house)?;
     let spreads: Vec<Spread> = costs.iter().filter_map(|costs| Spread::of(costs)).collect();
     let calm = spreads.first().copied().context("Nothing was uploaded")?;
-    // What a scrape takes is far below what one upload differs from the next: those of all variants
+    // What a scrape takes is far below what one upload differs from the next: those without any
     // tell how much that is.
-    let noise = spreads.iter().map(|cost| (cost.max - cost.min) / cost.median).fold(0.0, f64::max);
+    let noise = (calm.max - calm.min) / calm.median;
     let rows = VARIANTS.iter().zip(&spreads).zip(scrapes).map(|(((name, period), cost), count)| {
         let more = cost.median / calm.median - 1.0;
         let mut figures = vec![
