@@ -41,6 +41,7 @@ pub fn scrub_stack() {
 
 /// Wipes the room of a list beyond its end: what was taken out of it still lies there.
 pub fn wipe_list<T>(list: &mut Vec<T>) {
+    const { assert!(size_of::<T>() > 0, "what has no bytes has endless room") };
     list.spare_capacity_mut().fill_with(MaybeUninit::zeroed);
 }
 
@@ -51,18 +52,17 @@ pub fn wipe_queue<T>(queue: &mut VecDeque<T>) {
     *queue = list.into();
 }
 
-/// Replaces a value and wipes what no part of the new one covers.
-pub fn wipe_value<T>(place: &mut T, fresh: T) {
-    let old = mem::replace(place, fresh);
-    // Nothing from here to the last line can unwind, and zeros are not read as a value.
-    // SAFETY: the place has a value, which is not used there again before it is put back.
-    let fresh = unsafe { std::ptr::read(place) };
+/// Replaces a value, and wipes what no part of the new one covers. Returns the old one.
+pub fn wipe_value<T>(place: &mut T, fresh: T) -> T {
+    // Nothing here can unwind, and zeros are not read as a value.
+    // SAFETY: the place has a value, which is not used there again.
+    let old = unsafe { std::ptr::read(place) };
     // SAFETY: the place is ours alone and as long as one value.
     unsafe { std::ptr::write_bytes(place, 0, 1) };
     black_box(&raw mut *place);
     // SAFETY: as above; what is overwritten is no value and need not be dropped.
     unsafe { std::ptr::write(place, fresh) };
-    drop(old);
+    old
 }
 
 #[cold]

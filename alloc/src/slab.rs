@@ -257,13 +257,14 @@ impl<T> Chunk<T> {
         }
         entry.generation = entry.generation.wrapping_add(1);
         let next = self.free;
-        let vacant = Content::Free { next };
         self.free = Some(offset as u32);
         self.live -= 1;
-        let was = std::mem::replace(&mut entry.content, vacant);
-        if forget::is_on() {
-            forget::wipe_value(&mut entry.content, Content::Free { next });
-        }
+        let content = &mut entry.content;
+        let was = if forget::is_on() {
+            forget::wipe_value(content, Content::Free { next })
+        } else {
+            std::mem::replace(content, Content::Free { next })
+        };
         match was {
             Content::Live(value) => Some(value),
             Content::Free { .. } => unreachable!("looked at above"),

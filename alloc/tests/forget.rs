@@ -76,16 +76,22 @@ fn what_was_taken_out_of_lists_and_slabs_is_wiped_and_the_rest_stays() {
     assert_eq!(slab.remove(keys[1]), Some(SECRET));
     assert_ne!(bytes_at(place)[16..], SECRET[16..]);
     assert_eq!((slab.get(keys[0]), slab.get(keys[2])), (Some(&SECRET), Some(&SECRET)));
+    // One that is far longer than the words that say its slot is free.
+    let mut slab = Slab::new();
+    let key = slab.insert([SECRET; 20]);
+    let places = slab.get(key).unwrap().each_ref().map(|one| one.as_ptr().addr());
+    assert!(slab.remove(key).is_some());
+    assert_eq!(places.iter().filter(|place| bytes_at(**place) == SECRET).count(), 0);
 }
 
 #[test]
 fn a_value_that_takes_the_place_of_another_leaves_nothing_of_it() {
     let mut place = Some(SECRET);
     let address = place.as_ref().unwrap().as_ptr().addr();
-    forget::wipe_value(&mut place, None);
+    assert_eq!(forget::wipe_value(&mut place, None), Some(SECRET));
     assert_eq!((place, bytes_at(address) == SECRET), (None, false));
     let mut place = Some(Box::new(7));
-    forget::wipe_value(&mut place, Some(Box::new(8)));
+    assert_eq!(forget::wipe_value(&mut place, Some(Box::new(8))).as_deref(), Some(&7));
     assert_eq!(place.as_deref(), Some(&8));
 }
 

@@ -285,6 +285,7 @@ impl<D: Driver> Shard<D> {
         self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
         self.counters.drops[DropReason::PeerGone as usize] += lost;
         self.forget_removed(&mut peer);
+        self.forget_place(peer.endpoint);
         if let Some(account) = peer.account.id() {
             self.accounts.unbind(account);
         }

@@ -170,11 +170,23 @@ impl Parcel {
     }
 
     fn clear(&mut self) {
+        if forget::is_on() {
+            self.wipe();
+        }
         self.bytes.clear();
         self.items.clear();
         self.initiations.clear();
         self.credits.clear();
         self.tally = Tally::default();
+    }
+
+    /// Wipes who sent what was in it.
+    #[cold]
+    fn wipe(&mut self) {
+        self.items.clear();
+        self.initiations.clear();
+        forget::wipe_list(&mut self.items);
+        forget::wipe_list(&mut self.initiations);
     }
 
     /// What it costs to carry, in the units of `TURN_UNITS_MAX`.
@@ -252,14 +264,6 @@ impl Crossing {
             open: (0..port.cores()).map(|_| None).collect(),
             port,
             strays,
-        }
-    }
-
-    /// Wipes who sent what was carried between cores.
-    pub(crate) fn forget(&mut self) {
-        for parcel in &mut self.pool {
-            forget::wipe_list(&mut parcel.items);
-            forget::wipe_list(&mut parcel.initiations);
         }
     }
 

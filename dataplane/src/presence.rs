@@ -10,6 +10,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ringway_alloc::forget;
 use ringway_proto::limits::{ENDPOINT_MOVES_BURST, ENDPOINT_MOVES_PER_SECOND};
 use ringway_proto::wireguard::{HalfOpen, SendState, Source};
 use ringway_proto::{Instant, Now, PeerId, Stamp};
@@ -71,11 +72,21 @@ impl<D: Driver> Shard<D> {
             self.counters.roamed += 1;
             peer.path.reset(self.policy.inner_mtu);
         }
-        peer.endpoint = Some(learned);
+        let before = peer.endpoint.replace(learned);
         let source = Source::of(learned.remote.ip());
         if let Some(counted) = peer.presence.source.filter(|counted| *counted != source) {
             peer.presence.source = Some(source);
             self.handshakes.admission.moved(counted, source);
+        }
+        if before.is_some_and(|before| before.remote.ip() != learned.remote.ip()) {
+            self.forget_place(before);
+        }
+    }
+
+    /// A peer is there no more. A gateway that forgets keeps nothing of the way to it.
+    pub(crate) fn forget_place(&mut self, endpoint: Option<Endpoint>) {
+        if let Some(endpoint) = endpoint.filter(|_| forget::is_on()) {
+            self.driver.forget_path(endpoint.remote.ip());
         }
     }
 

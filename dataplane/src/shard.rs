@@ -181,7 +181,6 @@ impl<D: Driver> Shard<D> {
         self.driver.forget();
         self.opening.forget();
         self.handshakes.forget();
-        self.crossing.forget();
         self.fairness.forget();
     }
 

@@ -70,6 +70,16 @@ impl Cutter {
         path.suspect();
     }
 
+    /// Forgets paths that nothing went on for a while.
+    pub(crate) fn forget(&mut self) {
+        self.paths.forget();
+    }
+
+    /// Forgets the way to `to`.
+    pub(crate) fn forget_path(&mut self, to: IpAddr) {
+        self.paths.remove(to);
+    }
+
     /// Paths on which trains go as single datagrams now.
     pub(crate) fn demoted(&self) -> usize {
         self.paths.demoted()

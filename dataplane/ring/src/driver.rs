@@ -271,8 +271,14 @@ pub trait Driver {
     /// Gives an unused reservation back.
     fn cancel_tun(&mut self, write: Box<TunWrite>);
 
-    /// Wipes what it no longer needs of those it received from and sent to. Not on the packet path.
+    /// Wipes what it no longer needs of those it received from and sent to. Called ten times a
+    /// second, if at all; not on the packet path.
     fn forget(&mut self) {}
+
+    /// Nobody is reached at `to` any more: what was learned of the way there is wiped.
+    fn forget_path(&mut self, to: IpAddr) {
+        let _ = to;
+    }
 
     /// Stops receiving from sockets and TUN, or goes on. What came before is still handed out; what
     /// comes meanwhile waits in the kernel. Sends and writes go on, and new sockets are not

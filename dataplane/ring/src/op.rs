@@ -118,7 +118,7 @@ impl<T> Slots<T> {
     /// Makes anew what no operation uses, and wipes what was there.
     pub(crate) fn renew_idle(&mut self, mut make: impl FnMut() -> T) {
         for slot in self.slots.iter_mut().filter(|slot| !slot.busy) {
-            forget::wipe_value(&mut slot.content, make());
+            drop(forget::wipe_value(&mut slot.content, make()));
         }
     }
 

@@ -7,6 +7,8 @@
 
 use std::net::IpAddr;
 
+use ringway_alloc::forget;
+
 use crate::zerocopy::PathZeroCopy;
 
 /// Places in the table. Demoted paths are the exception; with fewer than a hundred of them
@@ -21,6 +23,9 @@ const RETRY_TRAINS: u32 = 1 << 10;
 /// that is noticed again, so it must be rare: at 1,000 trains a second once a minute.
 const RETRY_TRAINS_LOST: u32 = 1 << 16;
 
+/// Calls of [`Paths::forget`] after which a path that nobody looked up goes: a minute.
+const UNUSED_MAX: u32 = 600;
+
 /// The way to one destination address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
@@ -28,13 +33,15 @@ pub(crate) struct Path {
     /// Longest segment that the kernel may be asked to cut, in bytes.
     segment_bytes_max: usize,
     trains_left: u32,
+    /// How often [`Paths::forget`] was called since it was last looked up.
+    unused: u32,
     pub(crate) zero_copy: PathZeroCopy,
 }
 
 impl Path {
     const fn new(to: IpAddr) -> Self {
         let zero_copy = PathZeroCopy::new();
-        Self { to, segment_bytes_max: usize::MAX, trains_left: 0, zero_copy }
+        Self { to, segment_bytes_max: usize::MAX, trains_left: 0, unused: 0, zero_copy }
     }
 
     /// Whether the next train of such segments may be left to the kernel to cut.
@@ -93,7 +100,33 @@ impl Paths {
         if self.known == 0 {
             return None;
         }
-        self.places[place(to)].as_mut().filter(|path| path.to == to)
+        let path = self.places[place(to)].as_mut().filter(|path| path.to == to)?;
+        path.unused = 0;
+        Some(path)
+    }
+
+    /// Drops what was not looked up for [`UNUSED_MAX`] calls.
+    pub(crate) fn forget(&mut self) {
+        if self.known == 0 {
+            return;
+        }
+        for slot in &mut self.places {
+            let Some(path) = slot else { continue };
+            path.unused += 1;
+            if path.unused > UNUSED_MAX {
+                forget::wipe_value(slot, None);
+                self.known -= 1;
+            }
+        }
+    }
+
+    /// Drops what is known about the way to `to`.
+    pub(crate) fn remove(&mut self, to: IpAddr) {
+        let slot = &mut self.places[place(to)];
+        if slot.is_some_and(|path| path.to == to) {
+            forget::wipe_value(slot, None);
+            self.known -= 1;
+        }
     }
 
     /// Paths on which trains go singly now.
@@ -113,7 +146,9 @@ impl Paths {
         if slot.as_ref().is_none_or(|path| path.to != to) {
             *slot = None;
         }
-        slot.get_or_insert_with(|| Path::new(to))
+        let path = slot.get_or_insert_with(|| Path::new(to));
+        path.unused = 0;
+        path
     }
 }
 
@@ -186,6 +221,28 @@ mod tests {
         }
         assert!(path.segments(1452));
         assert_eq!(paths.demoted(), 1);
+    }
+
+    #[test]
+    fn what_is_unused_for_long_or_removed_is_learned_anew() {
+        let mut paths = Paths::new();
+        for last in 1..=3 {
+            paths.learn(ip(last)).suspect();
+        }
+        paths.remove(ip(2));
+        paths.remove(ip(9));
+        assert!(paths.known(ip(2)).is_none());
+        for _ in 0..UNUSED_MAX {
+            paths.forget();
+        }
+        assert!(paths.known(ip(1)).is_some(), "and it is in use again");
+        paths.forget();
+        assert_eq!((paths.demoted(), paths.known), (1, 1));
+        assert!(paths.known(ip(3)).is_none());
+        for _ in 0..=UNUSED_MAX {
+            paths.forget();
+        }
+        assert_eq!((paths.demoted(), paths.known), (0, 0));
     }
 
     #[test]

@@ -212,6 +212,12 @@ impl Outbound {
     pub(crate) fn forget(&mut self) {
         self.slots.renew_idle(TrainSlot::new);
         self.singles.message = Message::new();
+        self.cutter.forget();
+    }
+
+    /// As [`Driver::forget_path`](crate::driver::Driver::forget_path).
+    pub(crate) fn forget_path(&mut self, to: IpAddr) {
+        self.cutter.forget_path(to);
     }
 
     /// Trains to `to` are lost without being refused.

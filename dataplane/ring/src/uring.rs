@@ -223,12 +223,16 @@ impl Driver for UringDriver {
         Ok(())
     }
 
-    #[inline]
     fn forget(&mut self) {
         self.inbound.forget();
         self.outbound.forget();
     }
 
+    fn forget_path(&mut self, to: IpAddr) {
+        self.outbound.forget_path(to);
+    }
+
+    #[inline]
     fn next(&mut self) -> Option<Received> {
         self.inbound.next(&mut self.stats)
     }

@@ -237,12 +237,16 @@ impl Driver for EpollDriver {
         Ok(())
     }
 
-    #[inline]
     fn forget(&mut self) {
         self.ready.forget();
         self.outbound.forget();
     }
 
+    fn forget_path(&mut self, to: IpAddr) {
+        self.outbound.forget_path(to);
+    }
+
+    #[inline]
     fn next(&mut self) -> Option<Received> {
         self.ready.next(&mut self.stats)
     }

@@ -100,6 +100,12 @@ impl Outbound {
         self.queues.iter_mut().for_each(|queue| forget::wipe_queue(&mut queue.waiting));
         // Those of trains that wait are described anew when they are tried again.
         self.messages.fill_with(Message::new);
+        self.cutter.forget();
+    }
+
+    /// As [`Driver::forget_path`](crate::driver::Driver::forget_path).
+    pub(super) fn forget_path(&mut self, to: IpAddr) {
+        self.cutter.forget_path(to);
     }
 
     /// Trains to `to` are lost without being refused.
