@@ -62,6 +62,8 @@ pub fn restore(text: &str, before: &str) -> Result<Zeroizing<String>, Vec<String
         let value = peer.get_mut(SECRET).and_then(Item::as_value_mut);
         let Some(value) = value.filter(|value| value.as_str() == Some(REDACTED)) else { return };
         match known.keys.get(&public) {
+            // What says so itself stays as it is written.
+            Some(secret) if **secret == REDACTED => {}
             Some(secret) => {
                 put(value, secret);
                 touched = true;
@@ -74,6 +76,7 @@ pub fn restore(text: &str, before: &str) -> Result<Zeroizing<String>, Vec<String
             return None;
         }
         match known.addresses.get(text) {
+            Some(Some(address)) if **address == text => None,
             Some(Some(address)) => {
                 touched = true;
                 Some(address.clone())
@@ -256,6 +259,16 @@ mod tests {
             let shown = redact(&text);
             assert!(!shown.contains(SHARED), "{text}\n{shown}");
         }
+    }
+
+    #[test]
+    fn what_says_redacted_itself_is_left_as_it_is_written() {
+        let text = "[[peer]]\npublic_key = \"a\"\npreshared_key = '(redacted)'\n\
+                    x = \"a:(redacted)\\u0040h\"\n";
+        let shown = redact(text);
+        let restored = restore(&shown, text).unwrap();
+        assert_eq!(redact(&restored), shown);
+        assert!(restored.contains("\\u0040"), "{}", *restored);
     }
 
     const STORE: &str = "postgresql://ringway:hunter2@db/ringway";
