@@ -29,6 +29,7 @@ use self::reload::ReloadByDesk;
 use self::upkeep::{Reached, Upkeep};
 use crate::api::accounts::StoreAccounts;
 use crate::api::first_start::FirstStart;
+use crate::api::joining::Joining;
 use crate::api::server::bounds::Bounds;
 use crate::api::server::{self, Server};
 use crate::api::state::Allowances;
@@ -273,7 +274,10 @@ impl People {
         let state = ApiState::new(api::Parts {
             live: Arc::clone(&parts.live) as Arc<dyn api::Live>,
             accounts: Arc::new(StoreAccounts::new(parts.store.clone(), hasher)),
-            sign_in: Arc::new(parts.gate.clone()),
+            sign_in: Arc::new(Joining {
+                inner: Arc::new(parts.gate.clone()),
+                directory: parts.directory.clone(),
+            }),
             configs: Arc::clone(&configs),
             first_start,
             hub: parts.hub.clone(),
