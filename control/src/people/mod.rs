@@ -358,8 +358,9 @@ impl People {
         let held = tokio::time::timeout(limit, service.hold()).await;
         held.map(Some).map_err(|_| {
             format!(
-                "The store did not take what devices used within {} s, and two processes must not \
-                 both enter it: try again when the store answers",
+                "For {} s the records are being read, or the store does not take what devices \
+                 used, and two processes must not both enter that: try again in a moment, and if \
+                 it lasts, see whether the store answers",
                 limit.as_secs()
             )
         })
