@@ -16,6 +16,7 @@ pub mod first_start;
 mod front;
 mod gate;
 pub mod gatekeeper;
+pub mod joining;
 pub mod json;
 pub mod live;
 pub mod logins;

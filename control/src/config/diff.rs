@@ -138,7 +138,7 @@ fn service_needs_restart(
     old: &Config,
     new: &Config,
     same_name: bool,
-) -> [(&'static str, &'static str, bool); 17] {
+) -> [(&'static str, &'static str, bool); 18] {
     let (a, b) = (&old.api, &new.api);
     let (c, d) = (&old.sign_in, &new.sign_in);
     [
@@ -156,6 +156,11 @@ fn service_needs_restart(
         ("sign_in", "revocation", c.revocation != d.revocation),
         ("sign_in", "allow", c.allow != d.allow),
         ("sign_in", "deny", c.deny != d.deny),
+        (
+            "sign_in",
+            "groups_from_credentials",
+            c.groups_from_credentials != d.groups_from_credentials,
+        ),
         ("issuer", "name", old.issuers != new.issuers),
         ("security", "core_dumps", old.security.core_dumps != new.security.core_dumps),
         ("security", "lock_memory", old.security.lock_memory != new.security.lock_memory),

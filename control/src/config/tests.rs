@@ -375,3 +375,13 @@ fn the_password_of_a_store_is_never_shown() {
     assert!(shown.contains("postgresql://ringway:(redacted)@db/ringway"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }
+
+#[test]
+fn whether_credentials_name_groups_changes_with_a_restart_only() {
+    let (off, on) =
+        (parse("").unwrap(), parse("[sign_in]\ngroups_from_credentials = true").unwrap());
+    for (old, new) in [(&off, &on), (&on, &off)] {
+        let refused = diff(old, new).unwrap_err();
+        assert_eq!(refused.options, ["[sign_in] groups_from_credentials"]);
+    }
+}

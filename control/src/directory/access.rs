@@ -17,6 +17,7 @@ use super::refusal::Refusal;
 use super::work::Work;
 use super::{Action, Change, Directory};
 use crate::auth::backend::CertificateId;
+use crate::store::Db;
 use crate::store::query::AccessCertificate;
 use crate::store::records::{Device, DeviceId, Factor, Timestamp, User, UserId};
 
@@ -82,8 +83,7 @@ impl Directory {
         self.grant(actor, user, device, None).await
     }
 
-    /// As [`Self::grant_access`], for a user who signed in and proved this. What it says of groups
-    /// holds first, also if access is refused then.
+    /// As [`Self::grant_access`], for a user who signed in and proved this.
     ///
     /// # Errors
     /// As there; also a policy that asks for more by now, and a credential that has ended.
@@ -94,7 +94,6 @@ impl Directory {
         device: Option<String>,
         proved: Proved,
     ) -> Result<Granted, Refusal> {
-        self.join(user, &proved.groups).await?;
         self.grant(actor, user, device, Some(proved)).await
     }
 
@@ -113,7 +112,7 @@ impl Directory {
                 return Err(Refusal::Forbidden(why));
             }
             let devices = enabled(work, &user, device.as_deref())?;
-            let until = until(work, &user, proved.as_ref())?;
+            let until = until(work.db, work.now, &user, proved.as_ref())?;
             let mut granted = Vec::new();
             let certificates: &[CertificateId] =
                 proved.as_ref().map_or(&[], |proved| &proved.certificates);
@@ -223,12 +222,13 @@ fn enabled(
 }
 
 /// When access that is given now ends; none is no end.
-fn until(
-    work: &mut Work<'_, '_>,
+pub(super) fn until(
+    db: &mut Db<'_>,
+    now: Timestamp,
     user: &User,
     proved: Option<&Proved>,
 ) -> Result<Option<Timestamp>, Refusal> {
-    let rules = effective::of(work.db, user)?;
+    let rules = effective::of(db, user)?;
     let mut seconds = rules.session_timeout_s;
     let mut end = None;
     if let Some(proved) = proved {
@@ -243,11 +243,11 @@ fn until(
         seconds = proved.seconds.unwrap_or(seconds);
         end = proved.until;
     }
-    if end.is_some_and(|end| end <= work.now) {
+    if end.is_some_and(|end| end <= now) {
         let message = "What was presented at the sign-in has ended: sign in again";
         return Err(Refusal::Forbidden(message.to_owned()));
     }
-    let by_policy = (seconds > 0).then(|| work.now.plus_ms(i64::from(seconds) * 1000));
+    let by_policy = (seconds > 0).then(|| now.plus_ms(i64::from(seconds) * 1000));
     Ok(match (by_policy, end) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

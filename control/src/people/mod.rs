@@ -29,6 +29,7 @@ use self::reload::ReloadByDesk;
 use self::upkeep::{Reached, Upkeep};
 use crate::api::accounts::StoreAccounts;
 use crate::api::first_start::FirstStart;
+use crate::api::joining::Joining;
 use crate::api::server::bounds::Bounds;
 use crate::api::server::{self, Server};
 use crate::api::state::Allowances;
@@ -273,7 +274,10 @@ impl People {
         let state = ApiState::new(api::Parts {
             live: Arc::clone(&parts.live) as Arc<dyn api::Live>,
             accounts: Arc::new(StoreAccounts::new(parts.store.clone(), hasher)),
-            sign_in: Arc::new(parts.gate.clone()),
+            sign_in: Arc::new(Joining {
+                inner: Arc::new(parts.gate.clone()),
+                directory: parts.directory.clone(),
+            }),
             configs: Arc::clone(&configs),
             first_start,
             hub: parts.hub.clone(),
@@ -354,8 +358,9 @@ impl People {
         let held = tokio::time::timeout(limit, service.hold()).await;
         held.map(Some).map_err(|_| {
             format!(
-                "The store did not take what devices used within {} s, and two processes must not \
-                 both enter it: try again when the store answers",
+                "For {} s the records are being read, or the store does not take what devices \
+                 used, and two processes must not both enter that: try again in a moment, and if \
+                 it lasts, see whether the store answers",
                 limit.as_secs()
             )
         })

@@ -75,6 +75,22 @@ impl Db<'_> {
         row.map(|mut row| read(&mut row)).transpose()
     }
 
+    /// Those of the groups with these names that exist, in no order.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn groups_named(&mut self, names: &[String]) -> Result<Vec<Group>, StoreError> {
+        let Some(last) = names.last() else { return Ok(Vec::new()) };
+        // The last one again and again, so that there are few statements to prepare.
+        let count = names.len().next_power_of_two();
+        let places: Vec<String> = (1..=count).map(|at| format!("${at}")).collect();
+        let sql = format!("{GROUP} WHERE name IN ({})", places.join(", "));
+        let all = names.iter().chain(std::iter::repeat(last)).take(count);
+        let values: Vec<Value> = all.map(Value::from).collect();
+        let rows = self.query("groups", &sql, &values)?;
+        rows.into_iter().map(|mut row| read(&mut row)).collect()
+    }
+
     /// Groups, by name.
     ///
     /// # Errors
