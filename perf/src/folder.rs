@@ -182,7 +182,10 @@ pub fn conditions_of_shards() -> String {
 pub fn conditions_of_people(failed: &[String]) -> String {
     let mut text = machine("tools/perf people");
     let program = Program::Ringway.find().unwrap_or_default();
-    let _ = writeln!(text, "- ringway: {} ({})", Program::Ringway.version(), program.display());
+    // Where this tree lies on one machine says nothing to anybody.
+    let here = std::env::current_dir().unwrap_or_default();
+    let place = program.strip_prefix(here).unwrap_or(&program).display();
+    let _ = writeln!(text, "- ringway: {} ({place})", Program::Ringway.version());
     text.push_str(
         "\nNamespaces cli – gw – dst. On two CPUs: one worker on CPU 1, from which the gateway keeps \
          its other threads (control, API, store, passwords) away; these, clients, the ends of \
