@@ -111,7 +111,7 @@ fn shards(args: &ShardsArgs) -> Result<()> {
     let folder = if args.dry { None } else { Some(Folder::create(&args.results)?) };
     let mut outcomes = Outcomes::default();
     for repetition in 1..=args.repetitions {
-        for scenario in chosen_shards(&args.scenarios)? {
+        for scenario in chosen(&Shards::ALL, |one| one.name(), &args.scenarios)? {
             for &workers in &args.workers {
                 if !scenario.is_for(workers, &args.workers) {
                     continue;
@@ -147,7 +147,7 @@ fn people(args: &PeopleArgs) -> Result<()> {
     let size = if args.small { Size::Small } else { Size::Full };
     let (mut outcomes, mut failed) = (Outcomes::default(), Vec::new());
     for repetition in 1..=args.repetitions {
-        for scenario in chosen_people(&args.scenarios)? {
+        for scenario in chosen(&People::ALL, |one| one.name(), &args.scenarios)? {
             match scenario.run(size) {
                 Ok(rows) => {
                     rows.iter().for_each(|row| show(scenario.name(), row));
@@ -179,23 +179,17 @@ fn show(scenario: &str, row: &Outcome) {
     row.broken().for_each(|says| println!("          DOES NOT HOLD: {says}"));
 }
 
-fn chosen_people(names: &[String]) -> Result<Vec<People>> {
+/// Those of `all` with these names, or all if none is named.
+fn chosen<T: Copy>(
+    all: &[T],
+    name_of: impl Fn(T) -> &'static str,
+    names: &[String],
+) -> Result<Vec<T>> {
     if names.is_empty() {
-        return Ok(People::ALL.to_vec());
+        return Ok(all.to_vec());
     }
     let find = |name: &String| {
-        let found = People::ALL.into_iter().find(|scenario| scenario.name() == name);
-        found.with_context(|| format!("No scenario is called {name:?}"))
-    };
-    names.iter().map(find).collect()
-}
-
-fn chosen_shards(names: &[String]) -> Result<Vec<Shards>> {
-    if names.is_empty() {
-        return Ok(Shards::ALL.to_vec());
-    }
-    let find = |name: &String| {
-        let found = Shards::ALL.into_iter().find(|scenario| scenario.name() == name);
+        let found = all.iter().copied().find(|scenario| name_of(*scenario) == name);
         found.with_context(|| format!("No scenario is called {name:?}"))
     };
     names.iter().map(find).collect()
