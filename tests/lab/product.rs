@@ -15,7 +15,7 @@ use ringway_perf::programs::{Program, Tunnel, matrix_flags, unique_interface};
 use ringway_perf::topology::{Family, HANDSHAKE_LIMIT, Line, Place};
 use ringway_perf::wait::wait_for;
 
-use crate::setup::{LATER, SOON, destination_at, stock_client};
+use crate::setup::{LATER, SOON, destination_at, settled, stock_client};
 
 /// `ringway run` in the gateway's namespace, with a state folder of its own.
 pub(crate) struct Product {
@@ -206,7 +206,7 @@ fn privileged_a_mebibyte_crosses_a_black_hole_of_1280_over_ipv6() {
 fn privileged_a_live_session_outlives_changes_of_the_configuration() {
     let product = Product::start(Line::new(1500).unwrap(), Family::V4);
     let client = product.client(stock_client(), "laptop");
-    let handshake = client.peers().unwrap()[0].handshake_s;
+    let handshake = settled(&client);
     let ping = |what: &str| {
         let to = Place::Destination.address(Family::V4);
         assert!(ping::once(&product.line.cli, to, 56), "after {what}");

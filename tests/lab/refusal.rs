@@ -11,7 +11,7 @@ use ringway_perf::topology::{Family, Line, Plan, Site};
 use ringway_perf::wait::wait_for;
 use ringway_perf::wg::{Config, KeyPair, preshared_key};
 
-use crate::setup::{LATER, destination_at, gateway, site, stock_client};
+use crate::setup::{LATER, destination_at, gateway, settled, site, stock_client};
 
 /// Bytes of two initiations: the client has tried, waited 5 s and tried again.
 const TWO_INITIATIONS: u64 = 2 * 148;
@@ -124,7 +124,7 @@ fn privileged_noise_at_the_port_does_not_disturb_a_session() {
         }
     }
     assert_eq!(site.gateway.tunnel.peers().unwrap().len(), 1);
-    let handshake = site.gateway.tunnel.peers().unwrap()[0].handshake_s;
+    let handshake = settled(&site.gateway.tunnel);
     site.await_traffic(Family::V4).unwrap();
     site.await_traffic(Family::V6).unwrap();
     assert_eq!(site.gateway.tunnel.peers().unwrap()[0].handshake_s, handshake);

@@ -9,7 +9,7 @@ use ringway_perf::ping;
 use ringway_perf::topology::{Family, Place};
 use ringway_perf::wait::wait_for;
 
-use crate::setup::{LATER, SOON, iperf_server, site};
+use crate::setup::{LATER, SOON, iperf_server, settled, site};
 
 #[test]
 fn privileged_a_client_recovers_when_the_gateway_was_killed() {
@@ -50,7 +50,7 @@ fn privileged_a_removed_peer_is_cut_off_and_comes_back_when_it_is_added_again() 
 #[test]
 fn privileged_settings_can_be_applied_again_without_breaking_the_session() {
     let site = site();
-    let handshake = site.gateway.tunnel.peers().unwrap()[0].handshake_s;
+    let handshake = settled(&site.gateway.tunnel);
     let key = &site.gateway.client_keys.public;
     for _ in 0..20 {
         let again = format!("peer {key} allowed-ips 10.91.9.2/32,fd91:9::2/128");

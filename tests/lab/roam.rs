@@ -15,8 +15,8 @@ use ringway_perf::topology::{Family, GATEWAY_PORT, Place, Plan, Site};
 use ringway_perf::wait::wait_for;
 
 use crate::setup::{
-    LATER, SOON, client_at, connected, destination_at, gateway, iperf_server, numbered_while, site,
-    stock_client,
+    LATER, SOON, client_at, connected, destination_at, gateway, iperf_server, numbered_while,
+    settled, site, stock_client,
 };
 
 const NEW_PORT: u16 = 41_414;
@@ -92,7 +92,7 @@ fn privileged_a_rebinding_nat_costs_no_handshake() {
         site.client.set(&format!("peer {gateway_key} endpoint {entrance}"))?;
         site.await_traffic(Family::V4)?;
         let before = endpoint_at_gateway(&site);
-        let handshake = site.gateway.tunnel.peers()?[0].handshake_s;
+        let handshake = settled(&site.gateway.tunnel);
 
         let from = (&site.line.cli, client_at(Family::V4, 7001));
         let to = (&site.line.dst, destination_at(Family::V4, 7001));

@@ -4,15 +4,16 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use ringway_perf::iperf::{Amount, Carried, Direction, Run, Server};
 use ringway_perf::netns::Netns;
 use ringway_perf::order::{self, OrderCheck, OrderReport};
-use ringway_perf::programs::Program;
+use ringway_perf::programs::{Program, Tunnel};
 use ringway_perf::sink::roomy_receiver;
 use ringway_perf::topology::{Family, Line, Place, Plan, Site};
+use ringway_perf::wait::wait_for;
 
 /// Limit for things that take one handshake or less.
 pub(crate) const SOON: Duration = Duration::from_secs(12);
@@ -20,6 +21,10 @@ pub(crate) const SOON: Duration = Duration::from_secs(12);
 /// Limit for things that need the timers of WireGuard: 15 s of silence, 5 s of repetition, and
 /// slack.
 pub(crate) const LATER: Duration = Duration::from_secs(40);
+
+/// After this many seconds nothing repeats a handshake that has ended: 5 s, a third of a second that
+/// is left to chance, and the fractions that are not told.
+const REPEATED_WITHIN_S: u64 = 7;
 
 /// The gateway under test.
 pub(crate) fn gateway() -> Program {
@@ -50,6 +55,19 @@ pub(crate) fn connected(plan: Plan) -> Site {
         site.await_traffic(inside).unwrap();
     }
     site
+}
+
+/// When the client of this end last shook hands, once that is over.
+///
+/// wireguard-go sets the alarm that repeats an initiation after it has sent it. If the machine is
+/// busy the answer is there sooner, the alarm is set nevertheless, and five seconds later there is
+/// a second handshake, which is nobody's fault. Who expects none waits for that time first.
+pub(crate) fn settled(end: &Tunnel) -> u64 {
+    let handshake = || end.peers().unwrap()[0].handshake_s;
+    let now_s = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let is_over = || now_s() >= handshake() + REPEATED_WITHIN_S;
+    wait_for("the handshake to be over", LATER, is_over).unwrap();
+    handshake()
 }
 
 /// An iperf3 server at the destination. One per test and family.

@@ -14,7 +14,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use ringway_perf::iperf::{self, Amount, Direction, Run};
@@ -28,7 +28,7 @@ use ringway_perf::wait::wait_for;
 
 use crate::product::{Product, ringway};
 use crate::setup::{
-    LATER, SOON, client_at, destination_at, gateway, iperf_server, numbered_while, site,
+    SOON, client_at, destination_at, gateway, iperf_server, numbered_while, settled, site,
 };
 
 /// Numbered datagrams per second and direction.
@@ -39,9 +39,6 @@ const TCP_RATE: u64 = 20_000_000;
 
 /// Limit for an upgrade: a build without optimisation under strace takes a second.
 const UPGRADE_LIMIT: Duration = Duration::from_secs(20);
-
-/// After this many seconds an initiation without an answer is repeated.
-const REPEATED_AFTER_S: u64 = 5;
 
 fn program() -> String {
     let found = Program::Ringway.find();
@@ -115,14 +112,6 @@ fn handshakes(site: &Site) -> [u64; 2] {
     [&site.client, &site.gateway.tunnel].map(|tunnel| tunnel.peers().unwrap()[0].handshake_s)
 }
 
-/// Waits until the handshake is so old that one that was begun twice, because the machine stood
-/// still, is over too.
-fn settled(site: &Site) {
-    let now_s = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let is_over = |at: &u64| now_s() > at + REPEATED_AFTER_S;
-    wait_for("the handshake to be over", LATER, || handshakes(site).iter().all(is_over)).unwrap();
-}
-
 fn answers(site: &Site) {
     for inside in Family::BOTH {
         let to = Place::Destination.address(inside);
@@ -136,7 +125,7 @@ fn privileged_three_upgrades_in_a_row_are_not_noticed() {
         return; // others cannot
     }
     let mut site = site();
-    settled(&site);
+    settled(&site.client);
     let before = handshakes(&site);
     let server = iperf_server(&site, Family::V4);
     let amount = Amount::Seconds { omitted_s: 0, measured_s: 12 };
@@ -234,6 +223,7 @@ fn privileged_a_new_process_that_fails_leaves_everything_as_it_was() {
         return;
     }
     let mut site = site();
+    settled(&site.client);
     let before = handshakes(&site);
     let ((heir, reports), nonces) = captured(&site.line, || {
         numbered_both_ways(&site.line, || {
@@ -292,6 +282,7 @@ fn privileged_a_new_process_that_stands_still_is_not_waited_for_and_not_left_beh
         return;
     }
     let site = site();
+    settled(&site.client);
     let before = handshakes(&site);
     // Before it says that it is ready: then it has the sessions and was not told to begin.
     let (reports, nonces) = captured(&site.line, || {
@@ -355,7 +346,7 @@ fn privileged_an_upgrade_keeps_the_host_as_it_is_until_the_last_process_ends() {
     }
     let mut product = Product::start(Line::new(1500).unwrap(), Family::V4);
     let client = product.client(crate::setup::stock_client(), "laptop");
-    let handshake = client.peers().unwrap()[0].handshake_s;
+    let handshake = settled(&client);
     let table = || product.line.gw.exec("nft list tables").unwrap();
     assert!(table().contains("ringway"), "{}", table());
 

@@ -13,7 +13,7 @@ use super::api::Api;
 use super::flows::Flow;
 use super::house::House;
 use super::quotas::both;
-use crate::setup::{LATER, SOON, stock_client};
+use crate::setup::{LATER, SOON, settled, stock_client};
 
 /// Threads that change records.
 const EDITORS: usize = 8;
@@ -85,7 +85,7 @@ fn privileged_a_bad_file_is_refused_and_a_change_on_trial_takes_itself_back_also
     house.user("ada", json!({}));
     let laptop = house.device("ada", "laptop");
     let client = house.join(&laptop, stock_client(), 0);
-    let handshake = client.peers().unwrap()[0].handshake_s;
+    let handshake = settled(&client);
     let flows = both(&house, &laptop, 2_000_000);
     wait_for("traffic", SOON, || flows.iter().all(|flow| flow.datagrams() > 50)).unwrap();
     let path = house.state.join("ringway.toml");

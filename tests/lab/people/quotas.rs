@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::capture::{Capture, Seen, both_ways};
 use super::flows::{Flow, rate_over};
 use super::house::{Device, House};
-use crate::setup::{LATER, SOON, destination_at, stock_client};
+use crate::setup::{LATER, SOON, destination_at, settled, stock_client};
 
 const PAYLOAD: usize = 1_000;
 const MIB: u64 = 1 << 20;
@@ -140,7 +140,7 @@ fn privileged_a_quota_that_is_used_up_throttles_and_a_reset_gives_speed_back() {
     house.user("ada", json!({}));
     let laptop = house.device("ada", "laptop");
     let client = house.join(&laptop, stock_client(), 0);
-    let handshake = client.peers().unwrap()[0].handshake_s;
+    let handshake = settled(&client);
     quota(&house, 2 * MIB, "throttle", Some(SLOW));
     let flows = both(&house, &laptop, 8_000_000);
     let all: u64 = 2 * MIB;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::flows::{Flow, rate_over};
 use super::house::{Device, House, Plan};
-use crate::setup::{SOON, destination_at, stock_client};
+use crate::setup::{SOON, destination_at, settled, stock_client};
 
 /// Bits per second each way. Four times as much is within what a build without optimisation on a
 /// busy machine carries.
@@ -114,7 +114,7 @@ fn settle(flows: &[Flow; 2]) {
 fn privileged_a_user_with_devices_on_two_workers_gets_the_cap_of_the_user_and_no_more() {
     let rate = json!({ "up_bps": CAP, "down_bps": CAP });
     let pair = Pair::new("", json!({ "rate": rate }));
-    let before = pair.handshakes();
+    let before = [0, 1].map(|number| settled(&pair.clients[number]));
     pair.expect_both_ways("user", CAP);
 
     // A change takes effect within a second, and no session notices.
