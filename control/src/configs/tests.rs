@@ -189,6 +189,46 @@ async fn a_dry_run_says_what_would_change_and_changes_nothing() {
     assert_eq!(world.history.versions.lock().unwrap().len(), 1);
 }
 
+/// A token that may write the configuration would otherwise become any user after a restart.
+#[tokio::test]
+async fn whom_the_gateway_believes_is_changed_on_the_host_only() {
+    let world = World::new("believes").await;
+    fs::write(world.folder.path().join("keys.json"), "{\"keys\":[]}").unwrap();
+    let issuer = "[[issuer]]\nname = \"evil\"\nissuer = \"https://evil.example\"\n\
+                  audience = \"gateway\"\nalgorithms = [\"EdDSA\"]\nkeys = \"keys.json\"\n";
+    let others = [
+        (issuer, "[issuer] name"),
+        ("[sign_in]\ncertificate_authorities = \"keys.json\"\n", "certificate_authorities"),
+        ("[sign_in]\nallow = [\"192.0.2.0/24\"]\n", "[sign_in] allow"),
+        ("[sign_in]\ngroups_from_credentials = true\n", "groups_from_credentials"),
+        ("[store]\nurl = \"sqlite:other.db\"\n", "[store] url"),
+        ("[api]\nlisten = [\"127.0.0.1:8443\"]\n", "[api] listen"),
+    ];
+    for (more, option) in others {
+        let text = format!("{}\n{more}", text(&[2, 3]));
+        for confirm in [None, Some(60)] {
+            let error = world.put(&text, confirm).await.unwrap_err();
+            let ConfigError::NeedsRestart(options) = error else { panic!("{more}: {error}") };
+            assert!(options.iter().any(|name| name.contains(option)), "{option}: {options:?}");
+        }
+    }
+    assert_eq!(world.on_disk(), text(&[2]));
+    assert!(!world.has_journal());
+    // Nor by going back to a version that had it.
+    let past = format!("{}\n{issuer}", text(&[2]));
+    let entry = Entry {
+        at: Timestamp(1),
+        actor: "user:anna".to_owned(),
+        text: past,
+        hash: String::new(),
+        action: "config.put",
+    };
+    let version = world.history.append(entry).await.unwrap();
+    let error = world.configs.roll_back(Some(version), "user:anna").await.unwrap_err();
+    assert!(matches!(error, ConfigError::NeedsRestart(_)), "{error}");
+    assert_eq!((world.on_disk(), world.in_force()), (text(&[2]), text(&[2])));
+}
+
 #[tokio::test]
 async fn a_wrong_text_is_refused_with_its_lines() {
     let world = World::new("wrong").await;
