@@ -17,8 +17,7 @@ use super::args::{
 };
 use super::client::target::Target;
 use super::client::{Client, path};
-use super::show::lines;
-use super::{print, say};
+use super::{print, print_lines, say};
 use crate::config::{Config, Overrides, StoreChoice, values};
 use crate::failure::{Failure, Status};
 use crate::import::{self, Imported};
@@ -55,7 +54,7 @@ pub(super) fn check(args: CheckArgs) -> Result<Status, Failure> {
     let places = args.place.places();
     let config = places.load(&args.workers.overrides())?;
     let file = places.config.display();
-    print(&lines(&format!("# Effective configuration of {file}\n\n{}", config.explain())))?;
+    print_lines(&format!("# Effective configuration of {file}\n\n{}", config.explain()))?;
     for line in config.show_warnings(&file.to_string()) {
         say(&line);
     }

@@ -16,7 +16,7 @@ mod table;
 mod top;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -26,6 +26,7 @@ use clap::error::ErrorKind;
 use crate::failure::{Failure, Status};
 use crate::{harden, logs};
 use args::{Cli, Command, PeerCommand, WgCli};
+use show::lines;
 
 /// Does what the arguments say. The first one is the program's own name: called as `ringway-wg`,
 /// the program is `ringway wg`.
@@ -129,6 +130,12 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Prints a text of somebody else's, of several lines: as it is into a file or a pipe, because it may
+/// be read again, and on a terminal without what that would obey.
+fn print_lines(text: &str) -> Result<(), Failure> {
+    if io::stdout().is_terminal() { print(&lines(text)) } else { print(text) }
 }
 
 /// Says something about a result. Nothing sensible can be done if standard error is gone.

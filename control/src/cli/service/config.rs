@@ -12,9 +12,9 @@ use super::{Desk, Noun};
 use crate::cli::args::ImportArgs;
 use crate::cli::ask::SureArgs;
 use crate::cli::client::{Answer, Body, Extra, path};
-use crate::cli::show::{lines, moment, plain, word};
+use crate::cli::show::{moment, plain, word};
 use crate::cli::table::Table;
-use crate::cli::{commands, given, print, print_json, say};
+use crate::cli::{commands, given, print, print_json, print_lines, say};
 use crate::failure::{Failure, Status};
 
 /// Longest configuration, in bytes; the API takes as much.
@@ -118,7 +118,7 @@ fn show(desk: &Desk, args: &ShowArgs) -> Result<Status, Failure> {
         print(&format!("{}\n", tag.unwrap_or_default()))?;
         return Ok(Status::Done);
     }
-    print(&lines(&answer.text))?;
+    print_lines(&answer.text)?;
     let trial = desk.client.get_json(&path(&["config", "trial"])).unwrap_or_default();
     if let Some(tag) = tag {
         say(&format!("# This is {tag}"));
@@ -250,7 +250,7 @@ fn history(desk: &Desk, args: &HistoryArgs) -> Result<Status, Failure> {
     if let Some(version) = args.version {
         let at = path(&["config", "versions", &version.to_string()]);
         let Some(found) = desk.one(&at, "/version")? else { return Ok(Status::Done) };
-        print(&lines(found["text"].as_str().unwrap_or_default()))?;
+        print_lines(found["text"].as_str().unwrap_or_default())?;
         return Ok(Status::Done);
     }
     let at = path(&["config", "versions"]);
