@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ringway_dataplane::counters::Histogram;
 use ringway_dataplane::{Command, PeerChange, PeerStatus, SessionState};
 use ringway_flow::Policy;
 use ringway_proto::DropReason;
@@ -512,4 +513,48 @@ fn a_session_is_disconnected_connecting_linked_up_and_online_and_says_since_when
     let status = seen(&mut pair);
     assert!(!status.live && status.state != SessionState::Online);
     assert!(near(status.last_received, online) && status.since.unwrap() > online);
+}
+
+#[test]
+fn how_long_sessions_were_in_each_state_is_counted_when_they_leave_it() {
+    // Counts in powers of two of milliseconds.
+    let counted = |histogram: &Histogram| -> Vec<(usize, u64)> {
+        let counts = histogram.counts().iter().copied().enumerate();
+        counts.filter(|(_, count)| *count > 0).collect()
+    };
+    let of = |ms: u64| vec![((u64::BITS - ms.leading_zeros()) as usize, 1)];
+    let mut pair = Pair::reachable();
+    let ask = |pair: &mut Pair| {
+        let packet = pair.to_exit(b"hello");
+        let home = pair.client.address;
+        let initiation = pair.client.send(&packet, pair.now());
+        pair.gateway.receive(&initiation, home)
+    };
+    let sent = ask(&mut pair);
+    pair.gateway.advance(Duration::from_millis(700));
+    pair.answer(sent);
+    let counters = pair.gateway.counters();
+    assert_eq!(counted(&counters.session_link_up_ms), of(700));
+    assert!(counted(&counters.session_online_ms).is_empty());
+    assert!(counted(&counters.session_disconnected_ms).is_empty(), "nobody was there before");
+
+    // Its keys grow too old; a minute later it comes again.
+    pair.pass_alone(240 * SECOND);
+    let sent = ask(&mut pair);
+    pair.answer(sent);
+    let counters = pair.gateway.counters();
+    assert_eq!(counted(&counters.session_online_ms), of(180_000));
+    assert_eq!(counted(&counters.session_disconnected_ms), of(60_000));
+
+    // It is removed ten minutes later, in the middle of a session that it renews.
+    let packet = pair.to_exit(b"still here");
+    for _ in 0..25 {
+        pair.pass(25 * SECOND);
+        pair.send(&packet);
+    }
+    let key = pair.client.public();
+    pair.gateway.command(Command::RemovePeer(key));
+    let online = counted(&pair.gateway.counters().session_online_ms);
+    let [long] = of(625_000)[..] else { unreachable!() };
+    assert!(online.contains(&long) && online.len() == 2, "{online:?}");
 }

@@ -82,7 +82,7 @@ impl<D: Driver> Shard<D> {
         units.spend(WALK_UNITS_VISIT);
         let walks = |work| Begun::Walks(Walk::new(sequence, work));
         let (outcome, spent) = match command {
-            Command::SetIdentity(identity) => match self.set_identity(identity) {
+            Command::SetIdentity(identity) => match self.set_identity(identity, now) {
                 Ok(work) => return walks(work),
                 Err(same) => (Ok(()), Command::SetIdentity(same)),
             },
@@ -92,7 +92,7 @@ impl<D: Driver> Shard<D> {
             },
             Command::RemovePeer(public) => match self.peers.by_key(&public) {
                 Some(id) => {
-                    self.remove_peer(id);
+                    self.remove_peer(id, now);
                     return walks(Work::Remove { public, id });
                 }
                 None => (Err(Refusal::UnknownPeer), Command::RemovePeer(public)),
@@ -181,6 +181,7 @@ impl<D: Driver> Shard<D> {
     fn set_identity(
         &mut self,
         identity: Option<Box<Identity>>,
+        now: Now,
     ) -> Result<Work, Option<Box<Identity>>> {
         let public = identity.as_deref().map(Identity::public);
         if public == self.identity.as_deref().map(Identity::public) {
@@ -194,7 +195,7 @@ impl<D: Driver> Shard<D> {
         // Nobody can be its own peer.
         let own = public.and_then(|public| self.peers.by_key(&public));
         if let Some(own) = own {
-            self.remove_peer(own);
+            self.remove_peer(own, now);
         }
         Ok(Work::Rekey { old, own })
     }
@@ -271,7 +272,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Takes the peer out. Its prefixes lead nowhere then; forgetting them is a walk.
-    pub(crate) fn remove_peer(&mut self, id: PeerId) {
+    pub(crate) fn remove_peer(&mut self, id: PeerId, now: Now) {
         self.timers.retire(id);
         self.allowed_ips.begin_replace(Route::Peer(id));
         let Some(mut peer) = self.peers.remove(id) else { return };
@@ -284,7 +285,7 @@ impl<D: Driver> Shard<D> {
         let lost = peer.staged.clear() as u64;
         self.counters.staged_packets = self.counters.staged_packets.saturating_sub(lost);
         self.counters.drops[DropReason::PeerGone as usize] += lost;
-        self.forget_removed(&mut peer);
+        self.forget_removed(&mut peer, now);
         self.forget_place(peer.endpoint);
         if let Some(account) = peer.account.id() {
             self.accounts.unbind(account);

@@ -4,6 +4,8 @@
 //! [`LAYOUT`] says what each published word means, so that control can sum and print them without
 //! knowing the struct. Adding a drop reason adds its counter.
 
+use std::time::Duration;
+
 use ringway_proto::DropReason;
 
 /// Buckets of a histogram: bucket `i` counts values below `2^i`; the last one counts all that are
@@ -68,6 +70,11 @@ impl Histogram {
         let bucket = (u64::BITS - value.leading_zeros()) as usize;
         self.counts[bucket.min(HISTOGRAM_BUCKETS - 1)] += 1;
         self.sum = self.sum.wrapping_add(value);
+    }
+
+    /// Counts a time in milliseconds.
+    pub fn record_ms(&mut self, time: Duration) {
+        self.record(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     }
 
     /// How often a value was in each bucket: 0 in the first, then from one power of two to below
@@ -166,6 +173,10 @@ counters! {
     crossed_in_handshakes: u64, Counter, "Handshake messages that other cores handed over.";
     crossed_out_credits: u64, Counter, "Messages about credit of accounts sent to other cores.";
     crossed_in_credits: u64, Counter, "Messages about credit of accounts that other cores sent.";
+    session_disconnected_ms: Histogram, Histogram, "Milliseconds between the end of a session and the beginning of the client's next.";
+    session_connecting_ms: Histogram, Histogram, "Milliseconds from an initiation of ours to its answer.";
+    session_link_up_ms: Histogram, Histogram, "Milliseconds from our answer to an initiation to the first packet under its keys.";
+    session_online_ms: Histogram, Histogram, "Milliseconds that a session lived, renewals included, counted at its end.";
     turn_ns: Histogram, Histogram, "Nanoseconds a turn worked (waiting and looking for work not counted).";
     turns_pressed: u64, Counter, "Turns in which the core was overloaded and held sessions to their share.";
     buffers_waited: u64, Counter, "Buffers that waited on an overloaded core because their session had had its share.";
@@ -239,6 +250,10 @@ impl Default for Counters {
             crossed_in_handshakes: 0,
             crossed_out_credits: 0,
             crossed_in_credits: 0,
+            session_disconnected_ms: Histogram::default(),
+            session_connecting_ms: Histogram::default(),
+            session_link_up_ms: Histogram::default(),
+            session_online_ms: Histogram::default(),
             turn_ns: Histogram::default(),
             turns_pressed: 0,
             buffers_waited: 0,

@@ -405,6 +405,7 @@ impl<D: Driver> Shard<D> {
             let id = self.indices.lookup(receiver).ok_or(DropReason::IndexUnknown)?;
             self.with_tunnel(id, now, |tunnel, cx| tunnel.accept_response(bytes, cx))?;
             self.counters.handshakes_completed_initiator += 1;
+            self.note_connected(id, now);
             self.learn_endpoint(id, queued.from, queued.to, now);
             return Ok(Some(id));
         }

@@ -90,7 +90,16 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Notes whether the peer's session lives, and whether a new one is half-open.
+    /// The peer answered an initiation of ours, which was the last thing that we said.
+    pub(crate) fn note_connected(&mut self, id: PeerId, now: Now) {
+        let sent = self.peers.get(id).and_then(|peer| peer.tunnel.handshake_sent());
+        if let Some(sent) = sent {
+            self.counters.session_connecting_ms.record_ms(now.mono.since(sent));
+        }
+    }
+
+    /// Notes whether the peer's session lives, whether a new one is half-open, and how long it was
+    /// as it was before.
     pub(crate) fn note_liveness(&mut self, id: PeerId, now: Now) {
         let mute = self.is_mute(id);
         let Some(peer) = self.peers.get_mut(id) else { return };
@@ -106,8 +115,21 @@ impl<D: Driver> Shard<D> {
             && let Some(since) = peer.presence.half_open.take()
         {
             self.handshakes.admission.half_closed(since);
+            if live && let Some(answered) = peer.tunnel.handshake_sent() {
+                self.counters.session_link_up_ms.record_ms(now.mono.since(answered));
+            }
         }
         if live != peer.live {
+            let lasted = peer.live_since.instant().map(|since| now.mono.since(since));
+            if let Some(lasted) = lasted {
+                let counters = &mut self.counters;
+                let before = if live {
+                    &mut counters.session_disconnected_ms
+                } else {
+                    &mut counters.session_online_ms
+                };
+                before.record_ms(lasted);
+            }
             peer.live = live;
             peer.live_since = Stamp::at(now.mono);
             if live {
@@ -133,7 +155,10 @@ impl<D: Driver> Shard<D> {
     }
 
     /// The peer is gone, and with it all that it counted as.
-    pub(crate) fn forget_removed(&mut self, peer: &mut Peer) {
+    pub(crate) fn forget_removed(&mut self, peer: &mut Peer, now: Now) {
+        if let Some(since) = peer.live_since.instant().filter(|_| peer.live) {
+            self.counters.session_online_ms.record_ms(now.mono.since(since));
+        }
         if let Some(source) = peer.presence.source.take() {
             self.handshakes.admission.ended(source);
             self.counters.sessions = self.counters.sessions.saturating_sub(1);

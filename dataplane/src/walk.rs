@@ -183,7 +183,7 @@ impl<D: Driver> Shard<D> {
             }
             Work::RemoveAll => {
                 units.spend(WALK_UNITS_REMOVAL);
-                self.remove_peer(id);
+                self.remove_peer(id, now);
                 walk.erased = Some(id);
             }
             Work::Listen(_) => self.begin_handshakes(id, now),

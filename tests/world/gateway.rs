@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringway_alloc::heap::{HeapPolicy, ShardHeap};
 use ringway_dataplane::accounts::ACCOUNTS_MAX;
 use ringway_dataplane::command::AllowedIpChange;
+use ringway_dataplane::counters::Counters;
 use ringway_dataplane::crossing::{Crossing, LINE_SLOTS, PARCELS, STRAY_BUFFERS};
 use ringway_dataplane::index_table::IndexLayout;
 use ringway_dataplane::shard::{ShardConfig, Turn};
@@ -292,6 +293,11 @@ impl Gateway {
     /// How often a packet was dropped for this reason.
     pub fn drops(&mut self, reason: DropReason) -> u64 {
         self.shard.counters_mut().drops[reason as usize]
+    }
+
+    /// What its core has counted.
+    pub fn counters(&mut self) -> &Counters {
+        self.shard.counters_mut()
     }
 
     /// How often packets were dropped, for any reason.

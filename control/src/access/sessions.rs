@@ -129,8 +129,6 @@ pub struct Session {
     pub state: State,
     /// Since when it is there.
     pub state_since: Timestamp,
-    /// Milliseconds spent in each state before this one, by [`State::ALL`].
-    pub spent_ms: [u64; 4],
     /// What a core last said of it.
     pub seen: Seen,
     /// What it moved.
@@ -176,7 +174,6 @@ impl Sessions {
             last_activity: seen.last_received.unwrap_or(now).min(now),
             state: seen.state,
             state_since: now,
-            spent_ms: [0; 4],
             seen,
             moved: self.early.remove(&public).unwrap_or_default(),
             speed: (0, 0),
@@ -191,8 +188,6 @@ impl Sessions {
             session.last_activity = session.last_activity.max(at.min(now));
         }
         if session.state != seen.state {
-            let spent = u64::try_from(now.since(session.state_since)).unwrap_or(0);
-            session.spent_ms[session.state as usize] += spent;
             (session.state, session.state_since) = (seen.state, now);
         }
         if session.owner.is_none() {
@@ -332,14 +327,13 @@ mod tests {
     }
 
     #[test]
-    fn time_is_counted_by_state_and_bytes_of_peers_without_an_account_from_what_wg_shows() {
+    fn a_state_has_a_beginning_and_bytes_of_peers_without_an_account_are_those_that_wg_shows() {
         let (mut sessions, key) = (Sessions::default(), PublicKey([1; 32]));
         sessions.begin(key, None, seen(State::LinkUp), Timestamp(1000));
         let later = Seen { outer_bytes: (150, 900), ..seen(State::Online) };
         sessions.see(&key, later, Timestamp(1500));
         sessions.see(&key, seen(State::LinkUp), Timestamp(4500));
         let session = sessions.of(&key).unwrap();
-        assert_eq!(session.spent_ms, [0, 0, 500, 3000]);
         assert_eq!((session.moved.up_bytes, session.moved.down_bytes), (50, 700));
         assert_eq!(session.state_since, Timestamp(4500));
     }

@@ -132,8 +132,8 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints a text of somebody else's, of several lines: as it is into a file or a pipe, because it may
-/// be read again, and on a terminal without what that would obey.
+/// Prints a text of somebody else's, of several lines: as it is into a file or a pipe, because it
+/// may be read again, and on a terminal without what that would obey.
 fn print_lines(text: &str) -> Result<(), Failure> {
     if io::stdout().is_terminal() { print(&lines(text)) } else { print(text) }
 }

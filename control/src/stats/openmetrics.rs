@@ -1,8 +1,9 @@
 //! A snapshot as OpenMetrics text (version 1.0.0), with what control says of itself.
 //!
 //! Counters of cores carry their core; sums are the reader's business (`sum without (core)`).
-//! Nanoseconds become seconds, the base unit of the format. Histogram bounds are the largest whole
-//! values of the buckets. Families that are no counter of a core are written by [`super::about`].
+//! Nanoseconds and milliseconds become seconds, the base unit of the format. Histogram bounds are
+//! the largest whole values of the buckets. Families that are no counter of a core are written by
+//! [`super::about`].
 
 use ringway_dataplane::counters::Kind;
 use ringway_proto::DropReason;
@@ -54,18 +55,25 @@ fn gateway(out: &mut String, snapshot: &Snapshot) {
     }
 }
 
-/// A metric family: its name, and whether its values are nanoseconds to be written as seconds.
+/// A metric family: its name, and how many of its units are one of the format's.
 struct Family {
     name: String,
-    seconds: bool,
+    per_unit: Option<f64>,
 }
 
 impl Family {
     fn new(name: &str) -> Self {
-        name.strip_suffix("_ns").map_or_else(
-            || Self { name: format!("ringway_{name}"), seconds: false },
-            |stem| Self { name: format!("ringway_{stem}_seconds"), seconds: true },
-        )
+        let seconds = |stem: &str, per_unit: f64| Self {
+            name: format!("ringway_{stem}_seconds"),
+            per_unit: Some(per_unit),
+        };
+        if let Some(stem) = name.strip_suffix("_ns") {
+            return seconds(stem, 1e9);
+        }
+        if let Some(stem) = name.strip_suffix("_ms") {
+            return seconds(stem, 1e3);
+        }
+        Self { name: format!("ringway_{name}"), per_unit: None }
     }
 
     fn head(&self, out: &mut String, kind: Kind, help: &str) {
@@ -103,10 +111,8 @@ impl Family {
             sum += count;
             let bound = if bucket + 1 == histogram.counts.len() {
                 "+Inf".to_owned()
-            } else if self.seconds {
-                real(largest_of(bucket) as f64 / 1e9)
             } else {
-                real(largest_of(bucket) as f64)
+                real(largest_of(bucket) as f64 / self.per_unit.unwrap_or(1.0))
             };
             line(out, format_args!("{name}_bucket{{core=\"{core}\",le=\"{bound}\"}} {sum}"));
         }
@@ -115,7 +121,10 @@ impl Family {
     }
 
     fn scale(&self, value: u64) -> String {
-        if self.seconds { real(value as f64 / 1e9) } else { value.to_string() }
+        match self.per_unit {
+            Some(per_unit) => real(value as f64 / per_unit),
+            None => value.to_string(),
+        }
     }
 }
 

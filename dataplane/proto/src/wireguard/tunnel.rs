@@ -235,6 +235,12 @@ impl Tunnel {
         self.handshake_sent.filter(|_| under_way)
     }
 
+    /// When the last handshake message was sent, also of a handshake that is over.
+    #[must_use]
+    pub const fn handshake_sent(&self) -> Option<Instant> {
+        self.handshake_sent
+    }
+
     /// Whether an initiation of ours waits for its answer.
     #[must_use]
     pub fn awaits_response(&self) -> bool {
