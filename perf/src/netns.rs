@@ -119,14 +119,16 @@ impl Netns {
         self.launch("nft").arg("-f").arg(&path).run().map(drop)
     }
 
-    /// Gives an interface addresses (`"10.0.0.1/24"`, either family) and brings it up.
+    /// Gives an interface addresses (`"10.0.0.1/24"`, either family) and brings it up. It may have
+    /// them: the kernel takes down the ring of a process that was killed when it finds time, and
+    /// until then its interface is there for the next process.
     ///
     /// # Errors
     /// When `ip` refuses.
     pub fn address(&self, interface: &str, addresses: &[&str]) -> Result<()> {
         for address in addresses {
             let nodad = if address.contains(':') { " nodad" } else { "" };
-            self.ip(&format!("address add {address} dev {interface}{nodad}"))?;
+            self.ip(&format!("address replace {address} dev {interface}{nodad}"))?;
         }
         self.ip(&format!("link set {interface} up")).map(drop)
     }
