@@ -209,7 +209,7 @@ impl Gate {
         let clock: Clock = Arc::new(|| Timestamp(jiff::Timestamp::now().as_millisecond()));
         let runtime = tokio::runtime::Handle::try_current().ok();
         let passwords = LocalPasswords::new(hasher.clone(), Arc::clone(&people), runtime);
-        let codes = OneTimePasswords::new(Arc::clone(&people));
+        let codes = OneTimePasswords::new(Arc::clone(&people))?;
         let lane = settings.lane;
         let inner = Inner {
             bans: Mutex::new(Bans::new(settings.bans)),

@@ -20,6 +20,7 @@ fn user(name: &str) -> User {
         quota: None,
         has_password: true,
         has_totp: false,
+        totp_kind: None,
         created_at: NOW,
         version: 1,
     }
