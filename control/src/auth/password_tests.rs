@@ -160,7 +160,7 @@ fn welch(times: &mut [Vec<f64>; 2]) -> f64 {
 }
 
 /// The smallest |t| of some tries: a real difference is there each time, a disturbance is not.
-pub(in crate::auth) fn smallest_t(mut measure: impl FnMut(usize) -> f64) -> f64 {
+fn smallest_t(mut measure: impl FnMut(usize) -> f64) -> f64 {
     let try_once = |measure: &mut dyn FnMut(usize) -> f64| {
         let mut times = [Vec::new(), Vec::new()];
         let mut random = 0x9e37_79b9_u32;
@@ -178,7 +178,7 @@ pub(in crate::auth) fn smallest_t(mut measure: impl FnMut(usize) -> f64) -> f64 
 pub(in crate::auth) static MEASURING: Mutex<()> = Mutex::new(());
 
 /// Beyond this, times differ by more than chance (one in a hundred thousand).
-pub(in crate::auth) const SUSPICIOUS: f64 = 4.5;
+const SUSPICIOUS: f64 = 4.5;
 
 #[test]
 fn time_does_not_tell_whether_a_user_exists() {

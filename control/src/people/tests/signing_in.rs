@@ -264,6 +264,64 @@ fn factors_are_asked_for_one_after_the_other_with_a_continuation_on_both_routes(
     });
 }
 
+/// What an authenticator shows that has this secret and counted so far.
+fn shown_at(counter: u64, base32: &str) -> String {
+    let output = Command::new("oathtool")
+        .args(["--hotp", "--counter", &counter.to_string(), "--base32", base32])
+        .output()
+        .expect("oathtool is there: run tools/setup test");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn an_authenticator_that_counts_is_enrolled_lets_in_once_a_code_and_is_brought_back_in_step() {
+    on_control_thread(async {
+        let world = World::new("counter").await;
+        world.user("ann", &[Factor::Password]).await;
+        let (directory, root) = (world.directory(), Actor::local(0));
+        directory.remove_totp(&root, "ann").await.unwrap();
+        let jar = world.folder.path().join("cookies");
+        let jar = jar.to_str().unwrap();
+        let by_password = json!({ "name": "ann", "password": PASSWORD });
+        let keep = ["--cookie-jar", jar];
+        let login = world.curl("/api/v1/session", None, &by_password, &keep).await;
+        let csrf = format!("X-CSRF-Token: {}", login.body["csrf_token"].as_str().unwrap());
+        let with_login = ["--cookie", jar, "--header", &csrf];
+        let at = "/api/v1/me/totp?kind=counter";
+        let offer = world.curl(at, None, &json!({}), &with_login).await.body;
+        let secret = offer["text"].as_str().unwrap();
+        let proof =
+            json!({ "secret": offer["secret"], "code": shown_at(1, secret), "kind": "counter" });
+        let put = ["--cookie", jar, "--header", &csrf, "--request", "PUT"];
+        let codes = world.curl("/api/v1/me/totp", None, &proof, &put).await;
+        assert_eq!(codes.status, 200, "{codes:?}");
+        let recovery = codes.body["recovery_codes"][0].as_str().unwrap();
+        let factors = Patch::Set(vec![Factor::Password, Factor::Totp]);
+        let patch = PolicyPatch { factors, ..PolicyPatch::default() };
+        directory.patch_policy(&root, "for-ann", None, patch).await.unwrap();
+        let pair = |first| format!("{} {}", shown_at(first, secret), shown_at(first + 1, secret));
+        for (code, is_right, why) in [
+            (shown_at(1, secret), false, "it confirmed the enrolment"),
+            (shown_at(2, secret), true, "the next"),
+            (shown_at(2, secret), false, "again"),
+            (shown_at(12, secret), true, "pressed nine times for nothing"),
+            (shown_at(5, secret), false, "one of those"),
+            (shown_at(60, secret), false, "too far ahead for one"),
+            (pair(60), true, "two in a row"),
+            (pair(60), false, "again"),
+            (shown_at(62, secret), true, "in step again"),
+            (recovery.to_owned(), true, "a recovery code"),
+            (recovery.to_owned(), false, "again"),
+        ] {
+            let body = json!({ "name": "ann", "password": PASSWORD, "totp": code });
+            let answer = world.access(None, body).await;
+            let expected = if is_right { 200 } else { 401 };
+            assert_eq!(answer.status, expected, "{why}: {answer:?}");
+        }
+    });
+}
+
 #[test]
 fn a_policy_that_comes_to_ask_for_a_certificate_holds_for_what_is_under_way() {
     on_control_thread(async {
