@@ -195,6 +195,7 @@ fn administrator(name: String, now: Timestamp) -> User {
         quota: None,
         has_password: true,
         has_totp: false,
+        totp_kind: None,
         created_at: now,
         version: 1,
     }

@@ -308,6 +308,7 @@ impl FakeAccounts {
             quota: None,
             has_password: true,
             has_totp: false,
+            totp_kind: None,
             created_at: BEGIN,
             version: 1,
         };
@@ -432,9 +433,8 @@ impl SignIn for FakeSignIn {
             "flooder" => SignInOutcome::TooMany { retry_after_s: 9 },
             "nobody-home" => SignInOutcome::Unavailable { retry_after_s: 3 },
             name => {
-                let is = |user: &User, own| user.name == name && Some(own) == password;
-                let found = users.values().find(|(user, own)| is(user, own)).map(|found| &found.0);
-                let user = found.map(|user| (user.id, user.name.clone()));
+                let is = |(user, own): &&(User, String)| user.name == name && Some(own) == password;
+                let user = users.values().find(is).map(|(user, _)| (user.id, user.name.clone()));
                 let accepted = |(user, name)| SignInOutcome::Accepted { user, name, proved };
                 user.map_or(SignInOutcome::Refused, accepted)
             }

@@ -80,7 +80,7 @@ fn refused(refusal: &Refusal) -> SignInOutcome {
     let seconds = refusal.retry_after.map(|after| after.as_secs().max(1));
     let retry_after_s =
         seconds.map_or(RETRY_S, |seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
-    match refusal.told() {
+    match refusal.told {
         Told::Later => SignInOutcome::TooMany { retry_after_s },
         Told::Unavailable => SignInOutcome::Unavailable { retry_after_s },
         Told::NoCertificate => SignInOutcome::Certificate(CertificateFault::Missing),

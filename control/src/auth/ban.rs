@@ -222,6 +222,12 @@ impl Bans {
         .collect()
     }
 
+    /// All scores, for tests that compare them.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> String {
+        format!("{:?} {:?}", self.sources.entries, self.users.entries)
+    }
+
     /// How many are kept out now.
     #[must_use]
     pub fn count(&self, now: Timestamp) -> usize {

@@ -86,6 +86,25 @@ impl Flow {
         self.factors.get(self.done).copied()
     }
 
+    /// Whether nothing was proved yet, and no back end waits for an answer.
+    #[must_use]
+    pub const fn is_at_first(&self) -> bool {
+        self.done == 0 && self.state.is_none()
+    }
+
+    /// Which credential said who comes, and has not had its turn.
+    #[must_use]
+    pub fn early(&self) -> Option<Factor> {
+        self.early.as_ref().map(|early| early.0)
+    }
+
+    /// Notes that the client is asked for the current factor, in whatever words. False if it was
+    /// before.
+    #[must_use]
+    pub const fn ask(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_asked, true)
+    }
+
     /// Counts a credential that said who comes.
     pub fn identified(&mut self, factor: Factor, attributes: Attributes) {
         self.early = Some((factor, attributes));
@@ -106,10 +125,9 @@ impl Flow {
                 // TLS brings it or does not: nobody can type one into the answer to a question.
                 return Next::Refuse(Reason::CertificateNone);
             }
-            if self.is_asked {
+            if !self.ask() {
                 return Next::Refuse(Reason::CredentialMissing);
             }
-            self.is_asked = true;
             return Next::Ask(factor);
         }
     }
@@ -160,7 +178,7 @@ impl Flow {
 
 /// Whether something for `factor` was presented. What cannot be asked for later is always there: a
 /// missing certificate is an answer, because TLS asks only once.
-fn offers(credentials: &Credentials, factor: Factor) -> bool {
+pub(super) fn offers(credentials: &Credentials, factor: Factor) -> bool {
     match factor {
         Factor::Password => credentials.password.is_some(),
         Factor::Totp => credentials.code.is_some(),

@@ -1,14 +1,15 @@
 //! The door: one attempt from its address to its answer.
 //!
 //! In this order: size of what was presented, address lists, bans and rates, the ticket if there is
-//! one, who it is, then factor by factor (in `walk`). Whoever is unknown, disabled, thrown out or
-//! locked out walks the same way as everybody else and is refused after the first factor, with the
-//! same answer and after the same work. Every attempt is counted once, under its true reason; what
-//! failed adds to scores.
+//! one, who it is, then the first factor (in `first`) and the others (in `walk`). Whoever is
+//! unknown, disabled, thrown out or locked out is asked the same, walks the same way as everybody
+//! else and is refused after the first factor, with the same answer and after the same work. Every
+//! attempt is counted once, under its true reason; what failed adds to scores.
 //!
 //! The gate waits and never blocks; it may be called from any runtime. It must not know what a back
 //! end does.
 
+mod first;
 mod kept;
 mod walk;
 
@@ -35,7 +36,7 @@ use super::stats::{Snapshot, Stats};
 use super::token::{TOKEN_BYTES_MAX, Tokens};
 use super::totp::OneTimePasswords;
 use kept::Kept;
-use walk::Walker;
+use walk::{Trail, Walker};
 
 /// Bytes of a user name as it comes; what the store has is shorter, and what is longer is no
 /// mistake.
@@ -123,21 +124,16 @@ pub struct Identity {
 pub struct Refusal {
     /// For log and counters; the client must not see it.
     pub reason: Reason,
+    /// What the client hears. Mostly what goes with the reason; where that would tell who exists,
+    /// what goes with everything that was presented.
+    pub told: Told,
     /// When it is worth to try again, if that is known.
     pub retry_after: Option<Duration>,
 }
 
-impl Refusal {
-    /// What the client hears.
-    #[must_use]
-    pub const fn told(&self) -> Told {
-        self.reason.told()
-    }
-}
-
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, retry_after: None }
+        Self { reason, told: reason.told(), retry_after: None }
     }
 }
 
@@ -209,7 +205,7 @@ impl Gate {
         let clock: Clock = Arc::new(|| Timestamp(jiff::Timestamp::now().as_millisecond()));
         let runtime = tokio::runtime::Handle::try_current().ok();
         let passwords = LocalPasswords::new(hasher.clone(), Arc::clone(&people), runtime);
-        let codes = OneTimePasswords::new(Arc::clone(&people));
+        let codes = OneTimePasswords::new(Arc::clone(&people))?;
         let lane = settings.lane;
         let inner = Inner {
             bans: Mutex::new(Bans::new(settings.bans)),
@@ -247,8 +243,8 @@ impl Gate {
         let inner = &self.0;
         let now = (inner.clock)();
         inner.stats.attempt();
-        let mut user = None;
-        let outcome = match inner.try_in(&attempt, now, &mut user).await {
+        let mut trail = Trail::default();
+        let outcome = match inner.try_in(&attempt, now, &mut trail).await {
             Ok(outcome) => outcome,
             Err(refusal) => Outcome::Refused(refusal),
         };
@@ -260,7 +256,7 @@ impl Gate {
             }
             Outcome::Challenge { .. } => inner.stats.challenge(),
             Outcome::Pending { .. } => inner.stats.pend(),
-            Outcome::Refused(refusal) => inner.refused(&attempt, user, refusal.reason, now),
+            Outcome::Refused(refusal) => inner.refused(&attempt, trail, refusal.reason, now),
         }
         outcome
     }
@@ -410,31 +406,43 @@ impl Inner {
         &self,
         attempt: &Attempt,
         now: Timestamp,
-        user: &mut Option<String>,
+        trail: &mut Trail,
     ) -> Result<Outcome, Refusal> {
         bounded(attempt)?;
         if !self.settings.lists.admit(attempt.source) {
             return Err(Reason::SourceDenied.into());
         }
-        self.bans().admit(attempt.source, now).map_err(|kept_out| Refusal {
-            reason: kept_out.reason,
-            retry_after: u64::try_from(kept_out.until.since(now)).ok().map(Duration::from_millis),
+        self.bans().admit(attempt.source, now).map_err(|kept_out| {
+            let ms = u64::try_from(kept_out.until.since(now)).ok();
+            Refusal { retry_after: ms.map(Duration::from_millis), ..kept_out.reason.into() }
         })?;
         let longest =
             Duration::from_millis(u64::from(self.settings.deadline_ms.clamp(100, 60_000)));
         let patience = attempt.patience.unwrap_or(longest).min(longest);
         let deadline = Instant::now() + patience;
-        Walker { inner: self, attempt, now, deadline }.walk(user).await
+        Walker { inner: self, attempt, now, deadline }.walk(trail).await
     }
 
-    fn refused(&self, attempt: &Attempt, user: Option<String>, reason: Reason, now: Timestamp) {
+    fn refused(&self, attempt: &Attempt, trail: Trail, reason: Reason, now: Timestamp) {
+        let Trail { user, mut wrong } = trail;
         self.stats.refuse(reason);
         let (source, protocol) = (attempt.source, attempt.protocol.0);
         tracing::debug!(user, %source, protocol, reason = reason.code(), "sign-in refused");
-        // A certificate or token that is worth nothing is no guess at a user's secrets: whoever
-        // sends one with somebody's name must not lock that somebody out.
-        let whose = user.as_deref().filter(|_| reason.told() == Told::Wrong);
-        let bans = self.bans().failed(source, whose, reason, now);
+        if wrong.is_empty() {
+            wrong.push(reason);
+        }
+        let mut bans = Vec::new();
+        for reason in wrong {
+            // A certificate or token that is worth nothing is no guess at a user's secrets: whoever
+            // sends one with somebody's name must not lock that somebody out.
+            let whose = user.as_deref().filter(|_| reason.told() == Told::Wrong);
+            bans.extend(self.bans().failed(source, whose, reason, now));
+        }
+        self.keep_out(bans);
+    }
+
+    /// Tells who is kept out from now on, and keeps it.
+    fn keep_out(&self, bans: Vec<Ban>) {
         for ban in bans {
             if ban.subject.starts_with("user:") {
                 tracing::warn!(subject = ban.subject, until = %ban.until, "locked out after too many failures");
@@ -496,6 +504,10 @@ fn bounded(attempt: &Attempt) -> Result<(), Reason> {
 #[cfg(test)]
 #[path = "gate_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "gate_first_tests.rs"]
+mod first_tests;
 
 #[cfg(test)]
 #[path = "gate_keeping_tests.rs"]

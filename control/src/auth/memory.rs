@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::backend::Eventually;
 use super::people::{Found, People, Person, Trouble};
-use crate::store::records::{Ban, Factor, Timestamp, UserId, UserSecrets, UserState};
+use crate::store::records::{Ban, Factor, OtpKind, Timestamp, UserId, UserSecrets, UserState};
 
 /// A user that may come in with a password, and has none yet.
 pub(super) fn person(name: &str) -> Person {
@@ -28,11 +28,28 @@ struct Kept {
     people: BTreeMap<String, Person>,
     codes: BTreeSet<(UserId, [u8; 32])>,
     bans: Vec<Ban>,
+    default_factors: Option<Vec<Factor>>,
     is_down: bool,
     look_ups: usize,
+    codes_asked: usize,
+}
+
+impl Kept {
+    fn accept(&mut self, user: UserId, kind: OtpKind, to: u64) -> bool {
+        self.codes_asked += 1;
+        let is_it = |person: &&mut Person| person.id == user && person.secrets.totp_kind == kind;
+        let Some(person) = self.people.values_mut().find(is_it) else { return false };
+        let last = &mut person.secrets.totp_last_step;
+        std::mem::replace(last, to.max(*last)) < to
+    }
 }
 
 impl Memory {
+    /// What the default policy asks for.
+    pub(super) fn ask_by_default(&self, factors: &[Factor]) {
+        self.0.lock().unwrap().default_factors = Some(factors.to_vec());
+    }
+
     pub(super) fn put(&self, person: Person) {
         self.0.lock().unwrap().people.insert(person.name.clone(), person);
     }
@@ -51,6 +68,11 @@ impl Memory {
 
     pub(super) fn look_ups(&self) -> usize {
         self.0.lock().unwrap().look_ups
+    }
+
+    /// How often a one-time password or recovery code was to be taken.
+    pub(super) fn codes_asked(&self) -> usize {
+        self.0.lock().unwrap().codes_asked
     }
 
     pub(super) fn kept_bans(&self) -> Vec<Ban> {
@@ -77,20 +99,20 @@ impl People for Memory {
             kept.look_ups += 1;
             Found {
                 person: kept.people.get(&name).cloned(),
-                default_factors: vec![Factor::Password],
+                default_factors: kept
+                    .default_factors
+                    .clone()
+                    .unwrap_or_else(|| vec![Factor::Password]),
             }
         })
     }
 
     fn accept_totp_step(&self, user: UserId, step: u64) -> Eventually<Result<bool, Trouble>> {
-        self.with(|kept| {
-            let person = kept.people.values_mut().find(|person| person.id == user);
-            person.is_some_and(|person| {
-                let is_later = step > person.secrets.totp_last_step;
-                person.secrets.totp_last_step = person.secrets.totp_last_step.max(step);
-                is_later
-            })
-        })
+        self.with(|kept| kept.accept(user, OtpKind::Time, step))
+    }
+
+    fn accept_hotp_counter(&self, user: UserId, counter: u64) -> Eventually<Result<bool, Trouble>> {
+        self.with(|kept| kept.accept(user, OtpKind::Counter, counter + 1))
     }
 
     fn take_recovery_code(
@@ -98,7 +120,10 @@ impl People for Memory {
         user: UserId,
         hash: [u8; 32],
     ) -> Eventually<Result<bool, Trouble>> {
-        self.with(|kept| kept.codes.remove(&(user, hash)))
+        self.with(|kept| {
+            kept.codes_asked += 1;
+            kept.codes.remove(&(user, hash))
+        })
     }
 
     fn put_recovery_codes(

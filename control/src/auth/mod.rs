@@ -3,8 +3,8 @@
 //! Begin with [`gate`]: one attempt through all of it. In front: address lists, bans and rates
 //! ([`source`], [`ban`]); then the walk along a policy's factors ([`flow`], [`challenges`]); behind
 //! each factor a back end ([`backend`]) with threads of its own ([`lane`]). Back ends:
-//! [`password`], [`totp`], [`token`], [`certificate`], [`anonymous`]. What the store does for it is
-//! the trait [`people`].
+//! [`password`], [`totp`] with [`hotp`], [`token`], [`certificate`], [`anonymous`]. What the store
+//! does for it is the trait [`people`].
 //!
 //! Nothing here runs on a core or blocks the control thread. It must not know HTTP, TLS or tunnels.
 
@@ -17,6 +17,7 @@ pub mod certificate;
 pub mod challenges;
 pub mod flow;
 pub mod gate;
+pub mod hotp;
 pub mod lane;
 #[cfg(test)]
 mod memory;

@@ -53,6 +53,10 @@ pub trait People: Send + Sync + 'static {
     /// Takes a time step of one-time passwords: true only if it is later than the last one taken.
     fn accept_totp_step(&self, user: UserId, step: u64) -> Eventually<Result<bool, Trouble>>;
 
+    /// Takes a counter of one-time passwords, and with it all before: true only if it is later than
+    /// the last one taken.
+    fn accept_hotp_counter(&self, user: UserId, counter: u64) -> Eventually<Result<bool, Trouble>>;
+
     /// Takes a recovery code by its hash: true only if it was there, and then it is there no more.
     fn take_recovery_code(&self, user: UserId, hash: [u8; 32])
     -> Eventually<Result<bool, Trouble>>;

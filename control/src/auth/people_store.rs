@@ -37,6 +37,12 @@ impl People for Store {
         Box::pin(async move { Ok(store.write(move |db| db.accept_totp_step(user, step)).await?) })
     }
 
+    fn accept_hotp_counter(&self, user: UserId, counter: u64) -> Eventually<Result<bool, Trouble>> {
+        let store = self.clone();
+        let take = move |db: &mut Db<'_>| db.accept_hotp_counter(user, counter);
+        Box::pin(async move { Ok(store.write(take).await?) })
+    }
+
     fn take_recovery_code(
         &self,
         user: UserId,
@@ -49,8 +55,9 @@ impl People for Store {
             let rest: Vec<u8> =
                 hashes.chunks(HASH_BYTES).filter(|one| *one != hash).flatten().copied().collect();
             let is_there = rest.len() < hashes.len();
-            // Written in either case, so that a wrong code takes as long as a right one.
-            if user != UserId(Uuid::nil()) {
+            // Written only if it was there: then nobody's codes and somebody's wrong ones take the
+            // same time.
+            if is_there {
                 db.put_setting(&name, &rest)?;
             }
             Ok(is_there)

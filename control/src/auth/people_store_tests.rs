@@ -20,6 +20,7 @@ fn user(name: &str) -> User {
         quota: None,
         has_password: true,
         has_totp: false,
+        totp_kind: None,
         created_at: NOW,
         version: 1,
     }
@@ -102,6 +103,7 @@ fn steps_codes_hashes_and_bans_are_kept() {
         assert!(store.accept_totp_step(id, 7).await.unwrap());
         assert!(!store.accept_totp_step(id, 7).await.unwrap());
         assert!(!store.accept_totp_step(UserId(Uuid::nil()), 7).await.unwrap());
+        assert!(!store.accept_hotp_counter(id, 8).await.unwrap(), "it goes by time");
 
         store.put_recovery_codes(id, vec![[1; 32], [2; 32]]).await.unwrap();
         assert!(!store.take_recovery_code(id, [3; 32]).await.unwrap());

@@ -127,7 +127,7 @@ reasons! {
     UserExpired Wrong Guess "user_expired" "The user's time is over.",
     UserLockedOut Wrong Guess "user_locked_out" "The user failed too often and is locked out for a while.",
     UserMismatch Wrong Attack "user_mismatch" "A credential belongs to another user than the one who signs in.",
-    CredentialMissing Wrong Mistake "credential_missing" "A factor was asked for and the answer did not hold it.",
+    CredentialMissing Wrong Mistake "credential_missing" "The factor that is due was not presented.",
     AnonymousOff Wrong Mistake "anonymous_off" "Somebody came without a name, and that is not configured.",
     // Passwords and one-time passwords.
     PasswordMissing Wrong Guess "password_missing" "The user has no password.",

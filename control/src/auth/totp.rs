@@ -1,4 +1,5 @@
-//! One-time passwords (RFC 6238) and the recovery codes for when the phone is lost.
+//! One-time passwords that go by time (RFC 6238), the recovery codes for when the phone is lost,
+//! and the back end of all of them; those that go by a counter are in [`hotp`](super::hotp).
 //!
 //! Six digits, steps of 30 s, one step early or late. A step counts once: the store takes a step
 //! only if it is later than the last one taken, so what was seen over a shoulder is worth nothing.
@@ -9,19 +10,23 @@
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use totp_rs::{Algorithm, TOTP};
 use zeroize::Zeroizing;
 
 use super::backend::{Answer, BackEnd, Proof, Request, Secret, Work};
+use super::hotp::Codes;
 use super::people::{People, Person};
 use super::reason::Reason;
-use crate::store::records::{Timestamp, UserId};
+use crate::store::records::{OtpKind, Timestamp, UserId, UserSecrets};
 
 /// Digits of a code.
-const DIGITS: usize = 6;
+pub(super) const DIGITS: usize = 6;
+/// Digits of two codes in a row.
+const DIGITS_OF_TWO: usize = 2 * DIGITS;
 /// Seconds of a step.
 const STEP_S: u64 = 30;
+/// Steps that count: the one before, the present one and the next.
+const STEPS: u64 = 3;
 /// Recovery codes that are handed out at once.
 const RECOVERY_CODES: usize = 10;
 /// Digits of a recovery code, five bits each. Letters that are read as another are not among them,
@@ -81,7 +86,12 @@ pub fn enrol(issuer: &str, user: &str, hash: Hash) -> Result<Enrolment, String> 
 /// taken, together with the secret.
 #[must_use]
 pub fn confirm(secret: &[u8], code: &Secret, now: Timestamp) -> Option<u64> {
-    step_of(secret, code.expose(), now)
+    step_of(secret, &digits(code), now)
+}
+
+/// What was typed, without spaces.
+pub(super) fn digits(code: &Secret) -> Zeroizing<String> {
+    Zeroizing::new(code.expose().chars().filter(|c| !c.is_whitespace()).collect())
 }
 
 /// New recovery codes: what to show once, and the hashes to keep.
@@ -122,29 +132,25 @@ pub fn recovery_hash(user: UserId, code: &str) -> [u8; 32] {
 }
 
 fn totp(secret: &[u8]) -> TOTP {
-    let algorithm = if secret.len() >= 32 { Algorithm::SHA256 } else { Algorithm::SHA1 };
-    TOTP::new_unchecked(algorithm, DIGITS, 1, STEP_S, secret.to_vec(), None, String::new())
+    TOTP::new_unchecked(algorithm(secret), DIGITS, 1, STEP_S, secret.to_vec(), None, String::new())
+}
+
+const fn algorithm(secret: &[u8]) -> Algorithm {
+    if secret.len() >= 32 { Algorithm::SHA256 } else { Algorithm::SHA1 }
 }
 
 /// The step that `code` belongs to, among the current one and its neighbours. Takes the same time
 /// for any code of the right length.
 fn step_of(secret: &[u8], code: &str, now: Timestamp) -> Option<u64> {
-    let totp = totp(secret);
     let step = u64::try_from(now.0).unwrap_or(0) / 1000 / STEP_S;
-    let mut found = 0;
-    let mut is_found = Choice::from(0);
-    for step in [step.saturating_sub(1), step, step + 1] {
-        let expected = Zeroizing::new(totp.generate(step * STEP_S));
-        let is_equal = expected.as_bytes().ct_eq(code.as_bytes());
-        found.conditional_assign(&step, is_equal);
-        is_found |= is_equal;
-    }
-    bool::from(is_found).then_some(found)
+    Codes::with(algorithm(secret), secret).find_one(code, step.saturating_sub(1), STEPS)
 }
 
 /// The back end of one-time passwords.
 pub struct OneTimePasswords {
     people: Arc<dyn People>,
+    /// What is computed with for whoever has no secret. Nobody can know its codes.
+    dummy: Arc<Zeroizing<[u8; 20]>>,
 }
 
 impl std::fmt::Debug for OneTimePasswords {
@@ -155,9 +161,14 @@ impl std::fmt::Debug for OneTimePasswords {
 
 impl OneTimePasswords {
     /// Checks against the secrets of `people`.
-    #[must_use]
-    pub fn new(people: Arc<dyn People>) -> Self {
-        Self { people }
+    ///
+    /// # Errors
+    ///
+    /// No random bytes from the operating system, as a text.
+    pub fn new(people: Arc<dyn People>) -> Result<Self, String> {
+        let mut dummy = Zeroizing::new([0; 20]);
+        getrandom::fill(dummy.as_mut()).map_err(|error| format!("no random bytes: {error}"))?;
+        Ok(Self { people, dummy: Arc::new(dummy) })
     }
 }
 
@@ -170,32 +181,44 @@ impl BackEnd for OneTimePasswords {
         let Some(code) = request.credentials.code.clone() else {
             return Work::Done(Answer::Refused(Reason::CredentialMissing));
         };
-        let (people, person, now) = (Arc::clone(&self.people), request.person, request.now);
-        Work::waiting(
-            async move { Work::Done(look_at(&*people, person.as_deref(), &code, now).await) },
-        )
+        let (people, dummy) = (Arc::clone(&self.people), Arc::clone(&self.dummy));
+        let (person, now) = (request.person, request.now);
+        Work::waiting(async move {
+            let digits = digits(&code);
+            Work::Done(look_at(&*people, person.as_deref(), &digits, &dummy[..], now).await)
+        })
     }
 }
 
+/// For nobody the same is computed as for somebody, and the same is asked of the store unless what
+/// was presented is right.
 async fn look_at(
     people: &dyn People,
     person: Option<&Person>,
-    code: &Secret,
+    digits: &str,
+    dummy: &[u8],
     now: Timestamp,
 ) -> Answer {
     let refused = Answer::Refused;
-    // For nobody the same is computed and the same is asked of the store as for somebody.
     let id = person.map_or_else(|| UserId(uuid::Uuid::nil()), |person| person.id);
     let secret = person.and_then(|person| person.secrets.totp_secret.as_deref());
-    let digits: Zeroizing<String> =
-        Zeroizing::new(code.expose().chars().filter(|c| !c.is_whitespace()).collect());
-    let taken = if digits.len() == DIGITS {
-        let Some(step) = step_of(secret.unwrap_or(&[0; 20]), &digits, now) else {
-            return refused(missing(person, secret).unwrap_or(Reason::CodeWrong));
+    let is_code = matches!(digits.len(), DIGITS | DIGITS_OF_TWO);
+    let taken = if is_code {
+        let found = match person.filter(|_| secret.is_some()) {
+            Some(person) => number_of(&person.secrets, digits, now),
+            None => {
+                // Whatever comes of it.
+                std::hint::black_box(Codes::of(dummy).find(digits, 0));
+                None
+            }
         };
-        people.accept_totp_step(id, step).await
+        match found {
+            None => return refused(missing(person, secret).unwrap_or(Reason::CodeWrong)),
+            Some(Number::Step(step)) => people.accept_totp_step(id, step).await,
+            Some(Number::Counter(counter)) => people.accept_hotp_counter(id, counter).await,
+        }
     } else {
-        people.take_recovery_code(id, recovery_hash(id, &digits)).await
+        people.take_recovery_code(id, recovery_hash(id, digits)).await
     };
     let is_taken = match taken {
         Ok(is_taken) => is_taken,
@@ -207,8 +230,30 @@ async fn look_at(
     match missing(person, secret) {
         Some(reason) => refused(reason),
         None if is_taken => Answer::Accepted(Proof::default()),
-        None if digits.len() == DIGITS => refused(Reason::CodeReused),
+        None if is_code => refused(Reason::CodeReused),
         None => refused(Reason::CodeWrong),
+    }
+}
+
+/// What a code is the code of.
+enum Number {
+    Step(u64),
+    Counter(u64),
+}
+
+/// Which step or counter of somebody's secret `digits` belong to: one code, or two in a row, which
+/// say something of a counter only.
+fn number_of(secrets: &UserSecrets, digits: &str, now: Timestamp) -> Option<Number> {
+    let secret = secrets.totp_secret.as_deref().unwrap_or_default();
+    match secrets.totp_kind {
+        OtpKind::Time if digits.len() == DIGITS => step_of(secret, digits, now).map(Number::Step),
+        OtpKind::Time => {
+            std::hint::black_box(Codes::of(secret).find(digits, 0));
+            None
+        }
+        OtpKind::Counter => {
+            Codes::of(secret).find(digits, secrets.totp_last_step).map(Number::Counter)
+        }
     }
 }
 
@@ -222,4 +267,4 @@ fn missing(person: Option<&Person>, secret: Option<&[u8]>) -> Option<Reason> {
 
 #[cfg(test)]
 #[path = "totp_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -10,7 +10,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 /// Appendix B of RFC 6238.
 const RFC_SECRET: &[u8] = b"12345678901234567890";
 
-fn answer(memory: &Memory, name: &str, code: &str, now: Timestamp) -> Answer {
+pub(in crate::auth) fn answer(memory: &Memory, name: &str, code: &str, now: Timestamp) -> Answer {
     let request = Request {
         name: name.to_owned(),
         person: memory.person(name).map(Arc::new),
@@ -24,7 +24,7 @@ fn answer(memory: &Memory, name: &str, code: &str, now: Timestamp) -> Answer {
         now,
         deadline: Instant::now() + Duration::from_secs(60),
     };
-    let back_end = OneTimePasswords::new(Arc::new(memory.clone()));
+    let back_end = OneTimePasswords::new(Arc::new(memory.clone())).unwrap();
     let Work::Waiting(work) = back_end.begin(request) else { panic!("does not wait") };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let Work::Done(answer) = runtime.block_on(work) else { panic!("not done") };

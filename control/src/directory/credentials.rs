@@ -9,8 +9,8 @@ use super::input::Secret;
 use super::people::{Credentials, Later, TotpOffer};
 use crate::auth;
 use crate::auth::password::{self, Hasher};
-use crate::auth::totp;
-use crate::store::records::{Timestamp, UserId};
+use crate::auth::{hotp, totp};
+use crate::store::records::{OtpKind, Timestamp, UserId};
 
 /// Credentials as this gateway checks them itself.
 #[derive(Clone, Debug)]
@@ -51,13 +51,20 @@ impl Credentials for LocalCredentials {
         })
     }
 
-    fn offer_totp(&self, user: &str) -> Result<TotpOffer, String> {
-        let made = totp::enrol(&self.issuer, user, totp::Hash::Sha1)?;
+    fn offer_totp(&self, user: &str, kind: OtpKind) -> Result<TotpOffer, String> {
+        let made = match kind {
+            OtpKind::Time => totp::enrol(&self.issuer, user, totp::Hash::Sha1)?,
+            OtpKind::Counter => hotp::enrol(&self.issuer, user)?,
+        };
         Ok(TotpOffer { secret: made.secret, text: made.base32, url: made.url })
     }
 
     fn totp_step(&self, secret: &[u8], code: &str, now: Timestamp) -> Option<u64> {
         totp::confirm(secret, &auth::Secret::new(code), now)
+    }
+
+    fn hotp_counter(&self, secret: &[u8], code: &str, first: u64) -> Option<u64> {
+        hotp::confirm(secret, &auth::Secret::new(code), first)
     }
 
     fn recovery_codes(&self, user: UserId) -> Result<Vec<(Secret, [u8; 32])>, String> {
@@ -91,7 +98,7 @@ mod tests {
     fn an_offer_is_confirmed_by_the_code_that_it_gives_now() {
         let cheap = PasswordSettings { memory_kib: 8, passes: 1, ..PasswordSettings::default() };
         let local = LocalCredentials::new(Hasher::new(cheap).unwrap(), "Ringway");
-        let offer = local.offer_totp("ada").unwrap();
+        let offer = local.offer_totp("ada", OtpKind::Time).unwrap();
         assert!(offer.url.starts_with("otpauth://totp/Ringway"), "{}", *offer.url);
         let now = Timestamp(1_796_070_000_000);
         let (algorithm, secret) = (totp_rs::Algorithm::SHA1, offer.secret.to_vec());
@@ -100,6 +107,19 @@ mod tests {
         let step = |code: &str| local.totp_step(&offer.secret, code, now);
         assert_eq!(step(&code(0)), Some(now.0 as u64 / 30_000));
         assert_eq!(step(&code(300)), None);
+        let offer = local.offer_totp("ada", OtpKind::Counter).unwrap();
+        assert!(offer.url.starts_with("otpauth://hotp/Ringway"), "{}", *offer.url);
+        let third = totp_rs::TOTP::new_unchecked(
+            algorithm,
+            6,
+            1,
+            1,
+            offer.secret.to_vec(),
+            None,
+            String::new(),
+        );
+        assert_eq!(local.hotp_counter(&offer.secret, &third.generate(2), 0), Some(2));
+        assert_eq!(local.hotp_counter(&offer.secret, &third.generate(2), 3), None);
         assert_eq!(local.recovery_codes(UserId::fresh()).unwrap().len(), 10);
     }
 }

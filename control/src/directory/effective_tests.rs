@@ -40,6 +40,7 @@ fn user() -> User {
         quota: None,
         has_password: false,
         has_totp: false,
+        totp_kind: None,
         created_at: Timestamp(0),
         version: 1,
     }

@@ -11,8 +11,8 @@ use super::input::Secret;
 use super::refusal::Refusal;
 use super::work::Work;
 use super::{Action, Change, Directory};
-use crate::auth::recovery_setting;
-use crate::store::records::{Timestamp, User, UserId, UserSecrets};
+use crate::auth::{hotp, recovery_setting};
+use crate::store::records::{OtpKind, Timestamp, User, UserId, UserSecrets};
 
 /// What a call that takes a while gives back.
 pub type Later<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
@@ -31,10 +31,14 @@ pub trait Credentials: Send + Sync {
     fn password_matches(&self, hash: &str, password: &Secret) -> Later<bool>;
 
     /// Draws a secret for one-time passwords of the user called `user`. The error is for people.
-    fn offer_totp(&self, user: &str) -> Result<TotpOffer, String>;
+    fn offer_totp(&self, user: &str, kind: OtpKind) -> Result<TotpOffer, String>;
 
     /// The time step of `code`, if it is a one-time password of `secret` now.
     fn totp_step(&self, secret: &[u8], code: &str, now: Timestamp) -> Option<u64>;
+
+    /// The counter of `code`, if it is a one-time password of `secret` that goes by a counter which
+    /// began with `first` (two codes in a row, for one that is far ahead).
+    fn hotp_counter(&self, secret: &[u8], code: &str, first: u64) -> Option<u64>;
 }
 
 /// A secret for one-time passwords that a person is to take over.
@@ -77,16 +81,29 @@ impl Directory {
         .await
     }
 
-    /// Draws a secret for one-time passwords. It counts only after [`Self::confirm_totp`], which
-    /// gets it back: a secret that nobody took over must not lock anybody out.
+    /// Draws a secret for one-time passwords that go by time. It counts only after
+    /// [`Self::confirm_totp`], which gets it back: a secret that nobody took over must not lock
+    /// anybody out.
     ///
     /// # Errors
     /// No such user, or not the actor's business.
     pub async fn offer_totp(&self, actor: &Actor, word: &str) -> Result<TotpOffer, Refusal> {
+        self.offer(actor, word, OtpKind::Time).await
+    }
+
+    /// Draws a secret for one-time passwords that go by a counter; see [`Self::confirm_hotp`].
+    ///
+    /// # Errors
+    /// As [`Self::offer_totp`].
+    pub async fn offer_hotp(&self, actor: &Actor, word: &str) -> Result<TotpOffer, Refusal> {
+        self.offer(actor, word, OtpKind::Counter).await
+    }
+
+    async fn offer(&self, actor: &Actor, word: &str, kind: OtpKind) -> Result<TotpOffer, Refusal> {
         let user = self.user(word).await?;
         actor.may_change_or_is(&user)?;
         actor.must_be_whole("set a second factor")?;
-        self.0.credentials.offer_totp(&user.name).map_err(Refusal::Conflict)
+        self.0.credentials.offer_totp(&user.name, kind).map_err(Refusal::Conflict)
     }
 
     /// Takes a secret for one-time passwords into use, proved by a first code, which counts as
@@ -102,18 +119,54 @@ impl Directory {
         secret: Zeroizing<Vec<u8>>,
         code: &str,
     ) -> Result<Vec<Secret>, Refusal> {
-        actor.must_be_whole("set a second factor")?;
-        if !(16..=64).contains(&secret.len()) {
-            return Err(Refusal::field(
-                "/secret",
-                "A secret has 16 to 64 bytes: ask for a new one",
-            ));
-        }
+        may_confirm(actor, &secret)?;
         let Some(step) = self.0.credentials.totp_step(&secret, code, self.now()) else {
             let message = "This is not the code that the secret gives now: look at the clock of \
                            the device, and give the next code";
             return Err(Refusal::field("/code", message));
         };
+        self.take_second_factor(actor, word, secret, (OtpKind::Time, step)).await
+    }
+
+    /// Takes a secret for one-time passwords that go by a counter into use, proved by one of the
+    /// first codes from counter `first` on, which is 0 for a secret that was drawn here. A device
+    /// that somebody else made has its own secret and may be far ahead: two codes in a row find it.
+    ///
+    /// # Errors
+    /// As [`Self::confirm_totp`]; a counter out of range.
+    pub async fn confirm_hotp(
+        &self,
+        actor: &Actor,
+        word: &str,
+        secret: Zeroizing<Vec<u8>>,
+        first: u64,
+        code: &str,
+    ) -> Result<Vec<Secret>, Refusal> {
+        may_confirm(actor, &secret)?;
+        if first > hotp::COUNTER_MAX {
+            let message = format!("A counter is at most {}", hotp::COUNTER_MAX);
+            return Err(Refusal::field("/counter", message));
+        }
+        let Some(counter) = self.0.credentials.hotp_counter(&secret, code, first) else {
+            let message = format!(
+                "This is none of the next {} codes of the secret: give two codes in a row, with a \
+                 space between, if the device is up to {} ahead",
+                hotp::AHEAD,
+                hotp::FAR_AHEAD
+            );
+            return Err(Refusal::field("/code", message));
+        };
+        // It begins with 0, so what is kept is how many are used up.
+        self.take_second_factor(actor, word, secret, (OtpKind::Counter, counter + 1)).await
+    }
+
+    async fn take_second_factor(
+        &self,
+        actor: &Actor,
+        word: &str,
+        secret: Zeroizing<Vec<u8>>,
+        (kind, last): (OtpKind, u64),
+    ) -> Result<Vec<Secret>, Refusal> {
         let id = self.user(word).await?.id;
         let codes = self.0.credentials.recovery_codes(id).map_err(Refusal::Conflict)?;
         let (codes, hashes): (Vec<Secret>, Vec<[u8; 32]>) = codes.into_iter().unzip();
@@ -126,7 +179,8 @@ impl Directory {
             }
             let change = |secrets: &mut UserSecrets| {
                 secrets.totp_secret = Some(secret.to_vec());
-                secrets.totp_last_step = step;
+                secrets.totp_kind = kind;
+                secrets.totp_last_step = last;
             };
             work.db.put_setting(&recovery_setting(id), &hashes.concat())?;
             set_secrets(work, &user, change, Action::TotpSet)
@@ -187,6 +241,15 @@ impl Directory {
     }
 }
 
+/// Whether a second factor may be taken into use, before it is known whose.
+fn may_confirm(actor: &Actor, secret: &[u8]) -> Result<(), Refusal> {
+    actor.must_be_whole("set a second factor")?;
+    if (16..=64).contains(&secret.len()) {
+        return Ok(());
+    }
+    Err(Refusal::field("/secret", "A secret has 16 to 64 bytes: ask for a new one"))
+}
+
 /// Changes what is secret about a user, and what the record says about it.
 fn set_secrets(
     work: &mut Work<'_, '_>,
@@ -200,6 +263,7 @@ fn set_secrets(
     let stored = work.db.update_user(&User {
         has_password: secrets.password_hash.is_some(),
         has_totp: secrets.totp_secret.is_some(),
+        totp_kind: secrets.totp_secret.as_ref().map(|_| secrets.totp_kind),
         ..before.clone()
     })?;
     work.did(action, stored.id, find::changed(before, &stored))?;

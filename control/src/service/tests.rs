@@ -130,6 +130,7 @@ fn user(number: u8, quota: Option<Quota>) -> User {
         quota,
         has_password: false,
         has_totp: false,
+        totp_kind: None,
         created_at: Timestamp(1),
         version: 1,
     }

@@ -12,6 +12,7 @@ use super::engine::{Dialect, Engine, Mode, Value};
 use super::error::StoreError;
 use super::records::Timestamp;
 
+mod fifth;
 mod first;
 mod fourth;
 mod second;
@@ -31,6 +32,7 @@ const STEPS: &[Step] = &[
     Step { sql: second::SQL, fill: |_, _| Ok(()) },
     Step { sql: third::SQL, fill: |_, _| Ok(()) },
     Step { sql: fourth::SQL, fill: |_, _| Ok(()) },
+    Step { sql: fifth::SQL, fill: |_, _| Ok(()) },
 ];
 
 /// The version that this program knows.

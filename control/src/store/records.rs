@@ -111,7 +111,7 @@ words! {
     Factor {
         /// A local password.
         Password "password",
-        /// A one-time password of RFC 6238.
+        /// A one-time password, of RFC 6238 or RFC 4226 as the user has it.
         Totp "totp",
         /// A signed access token (JWT).
         Token "token",
@@ -119,6 +119,14 @@ words! {
         Certificate "certificate",
         /// Nothing: whoever comes.
         Anonymous "anonymous",
+    }
+
+    /// What makes the next one-time password of an authenticator another one.
+    OtpKind {
+        /// Time: each half minute has one (TOTP, RFC 6238).
+        Time "time",
+        /// A counter: each press of the button gives one (HOTP, RFC 4226).
+        Counter "counter",
     }
 
     /// Where a device's private key was made.
@@ -184,10 +192,19 @@ pub struct User {
     pub has_password: bool,
     /// Whether there is a second factor.
     pub has_totp: bool,
+    /// Of which kind, if there is one.
+    pub totp_kind: Option<OtpKind>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Grows with every change.
     pub version: u64,
+}
+
+impl Default for OtpKind {
+    /// What nearly every authenticator is.
+    fn default() -> Self {
+        Self::Time
+    }
 }
 
 /// What is secret about a user.
@@ -197,7 +214,10 @@ pub struct UserSecrets {
     pub password_hash: Option<String>,
     /// The shared secret of one-time passwords.
     pub totp_secret: Option<Vec<u8>>,
-    /// The last time step that was accepted: no one-time password counts twice.
+    /// What it goes by.
+    pub totp_kind: OtpKind,
+    /// The last time step that was accepted, or how many counters are used up: no one-time password
+    /// counts twice.
     pub totp_last_step: u64,
 }
 

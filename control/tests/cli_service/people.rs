@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use ringway_control::keys;
-use ringway_control::store::records::UserSecrets;
+use ringway_control::store::records::{OtpKind, UserSecrets};
 use ringway_proto::crypto::PrivateKey;
 use serde_json::json;
 
@@ -129,7 +129,16 @@ fn a_lost_second_factor_is_taken_away() {
         db.update_user(&user).unwrap();
     });
     assert_eq!(gateway.ok("user totp ada"), "yes\n");
+    gateway.write(move |db| {
+        let (totp_secret, totp_kind) = (Some(vec![5; 20]), OtpKind::Counter);
+        let secrets = UserSecrets { totp_secret, totp_kind, ..UserSecrets::default() };
+        db.set_user_secrets(id, &secrets).unwrap();
+    });
+    assert_eq!(gateway.ok("user totp ada"), "yes, by a counter\n");
+    assert!(gateway.ok("user show ada").contains("yes, by a counter"));
+    assert_eq!(gateway.json("user totp ada")["totp_kind"], "counter");
     gateway.ok("user totp ada --remove --yes");
+    assert_eq!(gateway.json("user totp ada")["totp_kind"], json!(null));
     assert_eq!(gateway.json("user totp ada")["has_totp"], false);
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn user(name: &str) -> User {
         quota: None,
         has_password: false,
         has_totp: false,
+        totp_kind: None,
         created_at: Timestamp(1_700_000_000_000),
         version: 1,
     }

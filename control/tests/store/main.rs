@@ -41,6 +41,8 @@ on_each_engine! {
     a_change_is_refused_if_somebody_else_made_one_meanwhile: crate::people::stale;
     removing_a_user_removes_what_is_theirs: crate::people::removal;
     a_one_time_password_is_accepted_once: crate::people::totp;
+    a_counter_of_one_time_passwords_is_accepted_once_and_none_before_it: crate::people::hotp;
+    what_an_older_store_has_goes_by_time: crate::versions::fifth;
     devices_are_found_by_key_and_keep_their_access: crate::people::devices;
     certificates_of_an_access_are_kept_with_those_above_them: crate::people::certificates;
     an_address_is_leased_once: crate::people::leases;

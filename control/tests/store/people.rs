@@ -25,6 +25,7 @@ pub(crate) fn users_are_kept(world: &World) {
     let secrets = UserSecrets {
         password_hash: Some("$argon2id$x".to_owned()),
         totp_secret: Some(vec![0, 255, 3]),
+        totp_kind: OtpKind::Counter,
         totp_last_step: 7,
     };
     let plain = made::user("bob");
@@ -39,6 +40,7 @@ pub(crate) fn users_are_kept(world: &World) {
     });
     full.has_password = true;
     full.has_totp = true;
+    full.totp_kind = Some(OtpKind::Counter);
     assert_eq!(read.0, full);
     assert_eq!(read.1, Some(plain.clone()));
     assert!(read.2 == secrets);
@@ -57,6 +59,7 @@ pub(crate) fn users_are_kept(world: &World) {
     });
     let bob = world.read(move |db| db.user(id));
     assert!(bob.has_password && !bob.has_totp);
+    assert_eq!(bob.totp_kind, None);
     assert_eq!(bob.version, 1, "secrets are no part of the version");
 }
 
@@ -149,6 +152,38 @@ pub(crate) fn totp(world: &World) {
     });
     assert_eq!(accepted, [true, false, false, true, true, false, false]);
     assert_eq!(world.read(move |db| Ok(db.user_secrets(id)?.totp_last_step)), 1 << 40);
+}
+
+pub(crate) fn hotp(world: &World) {
+    let id = world.write(|db| Ok(made::with_device(db, "ada").0.id));
+    let set = move |kind| {
+        world.write(move |db| {
+            let secrets = UserSecrets {
+                totp_secret: Some(vec![5; 20]),
+                totp_kind: kind,
+                ..UserSecrets::default()
+            };
+            db.set_user_secrets(id, &secrets)
+        });
+    };
+    set(OtpKind::Counter);
+    let accepted = world.write(move |db| {
+        let mut accepted = Vec::new();
+        for counter in [0, 0, 3, 2, 3, 4, 1 << 53, 5] {
+            accepted.push(db.accept_hotp_counter(id, counter)?);
+        }
+        // A step of time says nothing of a counter, nor the other way round.
+        accepted.push(db.accept_totp_step(id, 1 << 60)?);
+        accepted.push(db.accept_hotp_counter(UserId::fresh(), 1)?);
+        Ok(accepted)
+    });
+    let expected = [true, false, true, false, false, true, true, false, false, false];
+    assert_eq!(accepted, expected);
+    let kept = world.read(move |db| Ok((db.user_secrets(id)?, db.user(id)?)));
+    assert_eq!((kept.0.totp_kind, kept.0.totp_last_step), (OtpKind::Counter, (1 << 53) + 1));
+    assert_eq!(kept.1.totp_kind, Some(OtpKind::Counter));
+    set(OtpKind::Time);
+    assert!(!world.write(move |db| db.accept_hotp_counter(id, 1)));
 }
 
 pub(crate) fn devices(world: &World) {

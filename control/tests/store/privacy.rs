@@ -32,6 +32,7 @@ fn fill_one(db: &mut Db<'_>, user: &User, device: &Device, pool: &Pool) -> Resul
         &UserSecrets {
             password_hash: Some("s3cret-hash".to_owned()),
             totp_secret: Some(b"s3cret-totp".to_vec()),
+            totp_kind: OtpKind::Time,
             totp_last_step: 0,
         },
     )?;

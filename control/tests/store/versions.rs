@@ -1,7 +1,7 @@
 //! Migrations.
 
 use ringway_control::configs::{Entry, StoreHistory};
-use ringway_control::store::records::Timestamp;
+use ringway_control::store::records::{OtpKind, Timestamp};
 use ringway_control::store::{Store, StoreError};
 
 use crate::world::{World, options};
@@ -24,16 +24,16 @@ pub(crate) fn at_once(world: &World) {
         let policies = world.wait(store.read(|db| db.policies(&Default::default()))).unwrap();
         assert_eq!(policies.items.len(), 1);
     }
-    assert_eq!(world.raw_number("SELECT COUNT(*) FROM migrations"), 4);
+    assert_eq!(world.raw_number("SELECT COUNT(*) FROM migrations"), 5);
 }
 
 pub(crate) fn newer(world: &World) {
     drop(world.open().unwrap());
     world.raw("INSERT INTO migrations (version, at) VALUES (7, 0)");
     let refused = world.open().err().unwrap();
-    assert_eq!(refused, StoreError::Newer { found: 7, known: 4 });
+    assert_eq!(refused, StoreError::Newer { found: 7, known: 5 });
     let text = refused.to_string();
-    assert!(text.contains('7') && text.contains("up to 4") && text.contains("backup"), "{text}");
+    assert!(text.contains('7') && text.contains("up to 5") && text.contains("backup"), "{text}");
     world.raw("DELETE FROM migrations WHERE version = 7");
     assert!(world.open().is_ok());
 }
@@ -63,6 +63,7 @@ pub(crate) fn histories(world: &World) {
         "DROP TABLE configs",
         "DROP TABLE access_authorities",
         "DROP TABLE access_certificates",
+        "ALTER TABLE users DROP COLUMN totp_kind",
         "CREATE TABLE configs (version BIGINT PRIMARY KEY, at BIGINT NOT NULL, \
          actor TEXT NOT NULL, body TEXT NOT NULL, hash TEXT NOT NULL)",
         "INSERT INTO configs VALUES (1, 3, 'local:0', '[interface]', 'ab'), (2, 4, 'user:ada', \
@@ -91,4 +92,22 @@ pub(crate) fn histories(world: &World) {
     assert!(taken.text.contains("(redacted)@db") && !taken.text.contains("hunter2"), "{taken:?}");
     let rows = world.wait(other.list(Default::default())).unwrap();
     assert_eq!(rows.items.len(), 1);
+}
+
+pub(crate) fn fifth(world: &World) {
+    drop(world.open().unwrap());
+    world.raw("ALTER TABLE users DROP COLUMN totp_kind");
+    world.raw(
+        "INSERT INTO users (id, name, display_name, state, totp_secret, totp_last_step, \
+         created_at, version) VALUES ('018f0000-0000-7000-8000-000000000001', 'ada', 'Ada', \
+         'active', NULL, 42, 1, 1)",
+    );
+    world.raw("DELETE FROM migrations WHERE version > 4");
+    let store = world.open().unwrap();
+    let secrets = world.wait(store.read(|db| {
+        let ada = db.user_by_name("ada")?.map(|ada| ada.id);
+        ada.map(|id| db.user_secrets(id)).transpose()
+    }));
+    let secrets = secrets.unwrap().unwrap();
+    assert_eq!((secrets.totp_kind, secrets.totp_last_step), (OtpKind::Time, 42));
 }

@@ -96,7 +96,7 @@ struct AccessSignIn {
     /// Password, if the policy asks for one.
     #[serde(default)]
     password: Option<Secret>,
-    /// One-time password or recovery code.
+    /// One-time password, two in a row if it goes by a counter and is far ahead, or recovery code.
     #[serde(default)]
     totp: Option<Secret>,
     /// Access token (JWT) of an issuer that the configuration names.
@@ -113,7 +113,9 @@ struct AccessSignIn {
 
 /// Signs a person in and lets its devices connect, without a session of the API: for programs on
 /// devices. A client certificate is taken from the connection. Every refusal of the credentials is
-/// the same, whatever is wrong; only what is wrong with a certificate is told.
+/// the same, whatever is wrong; only what is wrong with a certificate is told. The first question
+/// is the same for every name, what the policy `default` begins with: whoever's policy begins with
+/// something else sends that at once.
 #[utoipa::path(post, path = "/api/v1/access/sign-in", operation_id = "signInForAccess", tag = TAG,
     request_body = AccessSignIn,
     responses((status = 200, body = Granted),

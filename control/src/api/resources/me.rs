@@ -23,10 +23,11 @@ use super::tokens::TokenView;
 use super::users::UsageQuery;
 use super::versions::{IfMatch, Versioned};
 use super::{is_session, oneself};
+use crate::api::problem::FieldError;
 use crate::api::{ApiState, Caller, Need, Paged, Problem, Reason, StrictJson, StrictQuery, Who};
 use crate::directory::input::{NewDevice, NewEnrolment, NewToken, RotateKey, Secret};
 use crate::directory::{DeviceView, Directory, UserView};
-use crate::store::records::{Token, TokenId, Usage};
+use crate::store::records::{OtpKind, Token, TokenId, Usage};
 
 const TAG: &str = "me";
 
@@ -140,15 +141,28 @@ struct TotpView {
     qr_svg: Option<String>,
 }
 
+/// Of which kind.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+struct TotpQuery {
+    /// `time` (TOTP), or `counter` (HOTP) for an authenticator without a clock.
+    kind: OtpKind,
+}
+
 /// Draws a secret for one-time passwords. It holds once it is confirmed by a first code.
 #[utoipa::path(post, path = "/api/v1/me/totp", operation_id = "offerMyTotp", tag = TAG,
-    responses((status = 200, body = TotpView), Refusals))]
+    params(TotpQuery), responses((status = 200, body = TotpView), Refusals))]
 async fn offer_my_totp(
     Extension(directory): Extension<Directory>,
     caller: Caller,
+    StrictQuery(query): StrictQuery<TotpQuery>,
 ) -> Result<Json<TotpView>, Problem> {
-    let user = me_signed_in(&caller)?;
-    let offer = directory.offer_totp(&oneself(&caller), &user).await?;
+    let (user, actor) = (me_signed_in(&caller)?, oneself(&caller));
+    let offer = match query.kind {
+        OtpKind::Time => directory.offer_totp(&actor, &user).await?,
+        OtpKind::Counter => directory.offer_hotp(&actor, &user).await?,
+    };
     Ok(Json(TotpView {
         secret: STANDARD.encode(&*offer.secret),
         text: offer.text.to_string(),
@@ -164,8 +178,15 @@ async fn offer_my_totp(
 struct TotpProof {
     /// As it was drawn.
     secret: Secret,
-    /// Six digits.
+    /// Six digits; of the kind `counter` also two codes in a row, which find a device that is up to
+    /// 100 counters ahead.
     code: Secret,
+    /// As it was drawn: `time` if it is left out.
+    #[serde(default)]
+    kind: OtpKind,
+    /// Of the kind `counter`: where the device began to count, 0 for a secret that was drawn here.
+    #[serde(default)]
+    counter: u64,
 }
 
 /// Codes for whoever loses the second factor. They are shown once.
@@ -183,10 +204,19 @@ async fn confirm_my_totp(
     caller: Caller,
     StrictJson(form): StrictJson<TotpProof>,
 ) -> Result<Json<RecoveryCodes>, Problem> {
-    let user = me_signed_in(&caller)?;
+    let (user, actor, code) = (me_signed_in(&caller)?, oneself(&caller), &form.code.0);
     let secret = STANDARD.decode(form.secret.0.as_bytes()).unwrap_or_default();
     let secret = Zeroizing::new(secret);
-    let codes = directory.confirm_totp(&oneself(&caller), &user, secret, &form.code.0).await?;
+    let codes = match form.kind {
+        OtpKind::Time if form.counter != 0 => {
+            let wrong = FieldError::new("/counter", "goes with the kind counter only");
+            return Err(Problem::invalid(vec![wrong]));
+        }
+        OtpKind::Time => directory.confirm_totp(&actor, &user, secret, code).await?,
+        OtpKind::Counter => {
+            directory.confirm_hotp(&actor, &user, secret, form.counter, code).await?
+        }
+    };
     let recovery_codes = codes.iter().map(|code| code.0.to_string()).collect();
     Ok(Json(RecoveryCodes { recovery_codes }))
 }

@@ -45,7 +45,7 @@ struct SignInInput {
     #[serde(default)]
     #[schema(max_length = 1024)]
     password: Option<String>,
-    /// One-time password or recovery code.
+    /// One-time password, two in a row if it goes by a counter and is far ahead, or recovery code.
     #[serde(default)]
     #[schema(max_length = 64)]
     totp: Option<String>,
@@ -77,7 +77,9 @@ struct SignedIn {
 /// Sign in
 ///
 /// Sets a cookie that no script can read. A client certificate is taken from the connection. Every
-/// refusal is the same, whatever is wrong; only what is wrong with a certificate is told.
+/// refusal is the same, whatever is wrong; only what is wrong with a certificate is told. The first
+/// question is the same for every name, what the policy `default` begins with: whoever's policy
+/// begins with something else sends that at once.
 #[utoipa::path(post, path = "/api/v1/session", operation_id = "signIn", tag = "session",
     request_body = SignInInput,
     responses(

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::time::timeout_at;
 
+use super::first;
 use super::{Attempt, Door, Identity, Inner, Outcome, Refusal};
 use crate::auth::backend::{Answer, Attributes, Prompt, Request, Work};
 use crate::auth::challenges::Ticket;
@@ -18,6 +19,8 @@ use crate::store::records::{Factor, Timestamp, UserState};
 
 /// What a name that cannot be one is looked up as. No user can have it.
 const NO_NAME: &str = "?";
+/// What a back end is remembered as when it looked for nobody.
+const FOR_NOBODY: &str = "?";
 
 /// One attempt on its way.
 pub(super) struct Walker<'a> {
@@ -25,6 +28,15 @@ pub(super) struct Walker<'a> {
     pub(super) attempt: &'a Attempt,
     pub(super) now: Timestamp,
     pub(super) deadline: Instant,
+}
+
+/// What a failure is counted as.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    /// Whom it is counted for.
+    pub(super) user: Option<String>,
+    /// What adds to scores, if that is not the reason of the refusal: everything that was wrong.
+    pub(super) wrong: Vec<Reason>,
 }
 
 /// What is known of who comes.
@@ -36,11 +48,11 @@ enum Start {
 }
 
 impl Walker<'_> {
-    /// From the ticket or the name to the end. Fills in whom a failure is counted for.
-    pub(super) async fn walk(&self, user: &mut Option<String>) -> Result<Outcome, Refusal> {
+    /// From the ticket or the name to the end. Fills in what a failure is counted as.
+    pub(super) async fn walk(&self, trail: &mut Trail) -> Result<Outcome, Refusal> {
         let Self { inner, attempt, now, .. } = *self;
         let given = attempt.user.as_deref().map(name::checked);
-        *user = given.clone().flatten();
+        trail.user = given.clone().flatten();
         let given = given.map(|given| given.unwrap_or_else(|| NO_NAME.to_owned()));
         let held = match attempt.ticket {
             None => None,
@@ -60,8 +72,14 @@ impl Walker<'_> {
                 Start::Named { name, proved } => self.begin(name, proved).await?,
             },
         };
-        *user = Some(flow.name().to_owned()).filter(|name| name != NO_NAME);
+        trail.user = Some(flow.name().to_owned()).filter(|name| name != NO_NAME);
+        let question = first::question(&found.default_factors);
         let person = found.person.map(Arc::new);
+        if flow.is_at_first()
+            && let Some(outcome) = self.first(&mut flow, person.as_ref(), question, trail).await?
+        {
+            return Ok(outcome);
+        }
         loop {
             let factor = match flow.next(&attempt.credentials) {
                 Next::Try(factor) => factor,
@@ -70,7 +88,7 @@ impl Walker<'_> {
                 Next::Ask(factor) => return self.ask(flow, prompt(factor)),
             };
             let state = flow.take_state();
-            match self.look(factor, flow.name(), person.clone(), state).await {
+            match self.look(factor, flow.name(), person.clone(), state).await.0 {
                 Answer::Accepted(proof) => flow.accepted(proof)?,
                 Answer::Refused(reason) => return Err(reason.into()),
                 Answer::Challenge { prompt, state } => {
@@ -166,27 +184,32 @@ impl Walker<'_> {
     }
 
     /// Has a factor looked at for a user, and refuses whoever may not come in whatever was found.
-    async fn look(
+    /// Says too whether the back end had nothing against it.
+    pub(super) async fn look(
         &self,
         factor: Factor,
         name: &str,
         person: Option<Arc<Person>>,
         state: Option<Vec<u8>>,
-    ) -> Answer {
+    ) -> (Answer, bool) {
         let Self { inner, attempt, now, .. } = *self;
         let is_locked_out = inner.bans().is_locked_out(name, attempt.source, now);
         let Some(door) = inner.door(factor) else {
-            return Answer::Refused(missing(factor));
+            return (Answer::Refused(missing(factor)), false);
         };
         // While somebody is locked out nothing is remembered: a right password, which must not be,
         // would stand out among the wrong ones.
         let may_remember = door.back_end.refusals_last() && !is_locked_out && state.is_none();
-        let key = may_remember
-            .then(|| inner.cache().key(door.back_end.name(), name, &attempt.credentials));
+        // What is looked at for nobody may be right for somebody.
+        let whose = if person.is_some() { "" } else { FOR_NOBODY };
+        let key = may_remember.then(|| {
+            let back_end = format!("{}{whose}", door.back_end.name());
+            inner.cache().key(&back_end, name, &attempt.credentials)
+        });
         let known = key.and_then(|key| inner.cache().get(&key, now));
         if let Some(reason) = known {
             inner.stats.cached();
-            return Answer::Refused(reason);
+            return (Answer::Refused(reason), false);
         }
         let answer = self.ask_back_end(factor, name, person.clone(), state).await;
         // Trouble says nothing about the user; nor does what a certificate or a token is worth by
@@ -194,14 +217,22 @@ impl Walker<'_> {
         if matches!(&answer, Answer::Refused(reason)
             if reason.is_trouble() || reason.told() != Told::Wrong)
         {
-            return answer;
+            return (answer, false);
         }
+        // Whom a credential names is looked at first: that must sound and count the same whether
+        // or not there is such a user.
+        if matches!(&answer, Answer::Accepted(proof)
+            if proof.user.as_ref().is_some_and(|user| user != name))
+        {
+            return (Answer::Refused(Reason::UserMismatch), false);
+        }
+        let is_proved = matches!(answer, Answer::Accepted(_));
         let standing = standing(person.as_deref(), is_locked_out, now);
         let answer = standing.map_or(answer, Answer::Refused);
         if let (Some(key), Answer::Refused(reason)) = (key, &answer) {
             inner.cache().put(key, *reason, now);
         }
-        answer
+        (answer, is_proved)
     }
 
     /// Has a back end look, on its threads or without.
@@ -243,12 +274,12 @@ impl Walker<'_> {
         answer
     }
 
-    fn ask(&self, flow: Flow, prompt: Prompt) -> Result<Outcome, Refusal> {
+    pub(super) fn ask(&self, flow: Flow, prompt: Prompt) -> Result<Outcome, Refusal> {
         let ticket = self.hold(flow)?;
         Ok(Outcome::Challenge { prompt, ticket })
     }
 
-    fn hold(&self, flow: Flow) -> Result<Ticket, Reason> {
+    pub(super) fn hold(&self, flow: Flow) -> Result<Ticket, Reason> {
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).map_err(|_| Reason::BackEndFailed)?;
         let ticket = Ticket(bits);
@@ -284,13 +315,17 @@ impl Walker<'_> {
 }
 
 impl Inner {
-    fn door(&self, factor: Factor) -> Option<&Door> {
+    pub(super) fn door(&self, factor: Factor) -> Option<&Door> {
         self.doors.iter().find(|door| door.factor == factor)
     }
 }
 
 /// Why somebody may not come in whatever is proved.
-fn standing(person: Option<&Person>, is_locked_out: bool, now: Timestamp) -> Option<Reason> {
+pub(super) fn standing(
+    person: Option<&Person>,
+    is_locked_out: bool,
+    now: Timestamp,
+) -> Option<Reason> {
     let Some(person) = person else { return Some(Reason::UserUnknown) };
     match person.state {
         UserState::Disabled => return Some(Reason::UserDisabled),
@@ -304,7 +339,7 @@ fn standing(person: Option<&Person>, is_locked_out: bool, now: Timestamp) -> Opt
 }
 
 /// What it means that nobody looks at a factor.
-const fn missing(factor: Factor) -> Reason {
+pub(super) const fn missing(factor: Factor) -> Reason {
     match factor {
         Factor::Anonymous => Reason::AnonymousOff,
         Factor::Password | Factor::Totp | Factor::Token | Factor::Certificate => {
@@ -313,7 +348,7 @@ const fn missing(factor: Factor) -> Reason {
     }
 }
 
-fn prompt(factor: Factor) -> Prompt {
+pub(super) fn prompt(factor: Factor) -> Prompt {
     let text = match factor {
         Factor::Password => "Password",
         Factor::Totp => "One-time password",

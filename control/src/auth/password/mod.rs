@@ -267,4 +267,4 @@ impl BackEnd for LocalPasswords {
 
 #[cfg(test)]
 #[path = "../password_tests.rs"]
-mod tests;
+pub(super) mod tests;

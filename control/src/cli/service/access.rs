@@ -78,6 +78,10 @@ fn sign_in(
         let message = "Say who you are: a name, --cert with --key, or --token-file";
         return Err(Failure::new(Status::Usage, message));
     }
+    // Which of the two comes first is the policy's business; most ask for the password first, so a
+    // one-time password alone waits until it is asked for, unless something else begins.
+    let begins = args.password_file.is_some() || args.cert.is_some() || token.is_some();
+    let mut waiting = None;
     let mut first = Map::new();
     let mut put = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
@@ -89,7 +93,12 @@ fn sign_in(
     put("device", args.device.as_deref());
     for (name, file) in [("password", &args.password_file), ("totp", &args.totp_file)] {
         if let Some(file) = file {
-            put(name, Some(&ask::secret(name, Some(file), false)?));
+            let secret = ask::secret(name, Some(file), false)?;
+            if name == "totp" && !begins {
+                waiting = Some(secret);
+            } else {
+                put(name, Some(&secret));
+            }
         }
     }
     let at = path(&["access", "sign-in"]);
@@ -116,7 +125,10 @@ fn sign_in(
             return Err(Failure::new(Status::Denied, message));
         }
         let mut next = Map::new();
-        let answer = ask::secret(&word(&said, "/prompt"), None, false)?;
+        let answer = match waiting.take_if(|_| factor == "totp") {
+            Some(answer) => answer,
+            None => ask::secret(&word(&said, "/prompt"), None, false)?,
+        };
         next.insert(factor, json!(*answer));
         next.insert("continuation".to_owned(), said["continuation"].clone());
         if let Some(device) = &args.device {

@@ -384,7 +384,7 @@ fn show_user(desk: &Desk, user: &str) -> Result<Status, Failure> {
         ("Policy", holds("policy", word(&view, "/effective/policy_name"))),
         ("Expires", moment(&view, "/user/expires_at")),
         ("Password", word(&view, "/user/has_password")),
-        ("Second factor", word(&view, "/user/has_totp")),
+        ("Second factor", second_factor(&view)),
         ("Sign-in asks for", plain("factors")),
         ("Rate of the user", rates("user_rate")),
         ("Rate of a session", rates("session_rate")),
@@ -460,14 +460,22 @@ fn totp(desk: &Desk, args: &TotpArgs) -> Result<Status, Failure> {
     }
     let view = desk.client.get_json(&path(&["users", user]))?;
     if desk.show.json {
-        print(&format!("{}\n", json!({ "has_totp": view["user"]["has_totp"] })))?;
+        let user = &view["user"];
+        let shown = json!({ "has_totp": user["has_totp"], "totp_kind": user["totp_kind"] });
+        print(&format!("{shown}\n"))?;
         return Ok(Status::Done);
     }
-    print(&format!("{}\n", word(&view, "/user/has_totp")))?;
+    print(&format!("{}\n", second_factor(&view)))?;
     if !desk.show.quiet && view["user"]["has_totp"] == json!(false) {
         say("A user sets up its own second factor after signing in to the API");
     }
     Ok(Status::Done)
+}
+
+/// Whether there is one, and of the rarer kind that it is.
+fn second_factor(view: &Value) -> String {
+    let has = word(view, "/user/has_totp");
+    if view["user"]["totp_kind"] == "counter" { format!("{has}, by a counter") } else { has }
 }
 
 fn state(desk: &Desk, user: &str, state: StateWord) -> Result<Status, Failure> {

@@ -93,6 +93,7 @@ impl NewUser {
             quota: self.quota,
             has_password: false,
             has_totp: false,
+            totp_kind: None,
             created_at: now,
             version: 1,
         };

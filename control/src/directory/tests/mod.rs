@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::input::{NewDevice, NewUser, Secret};
 use super::*;
 use crate::scratch::Scratch;
-use crate::store::records::{Pool, PoolId, Role, User};
+use crate::store::records::{OtpKind, Pool, PoolId, Role, User};
 use crate::store::{StoreOptions, StoreUrl};
 
 /// A pool, not yet in any store; an empty prefix is none.
@@ -165,15 +165,20 @@ impl Credentials for Plain {
         Box::pin(async move { matches })
     }
 
-    fn offer_totp(&self, user: &str) -> Result<TotpOffer, String> {
+    fn offer_totp(&self, user: &str, kind: OtpKind) -> Result<TotpOffer, String> {
+        let kind = if kind == OtpKind::Time { "totp" } else { "hotp" };
         Ok(TotpOffer {
             secret: Zeroizing::new(vec![5; 20]),
             text: Zeroizing::new("AUCQKBIF".to_owned()),
-            url: Zeroizing::new(format!("otpauth://totp/{user}")),
+            url: Zeroizing::new(format!("otpauth://{kind}/{user}")),
         })
     }
 
     fn totp_step(&self, secret: &[u8], code: &str, now: Timestamp) -> Option<u64> {
         (secret == [5; 20] && code == "123456").then_some(now.0 as u64 / 30_000)
+    }
+
+    fn hotp_counter(&self, secret: &[u8], code: &str, first: u64) -> Option<u64> {
+        (secret == [5; 20] && code == "123456").then_some(first + 2)
     }
 }

@@ -238,6 +238,41 @@ async fn a_second_factor_counts_once_it_is_confirmed_and_its_owner_cannot_drop_i
 }
 
 #[tokio::test]
+async fn a_second_factor_may_go_by_a_counter_and_the_other_kind_only_after_it_is_removed() {
+    let desk = Desk::new("user_hotp").await;
+    let ada = desk.user("ada", None).await;
+    let (mine, directory, id) = (as_user(&ada), &desk.directory, ada.id);
+    let offer = directory.offer_hotp(&mine, "ada").await.unwrap();
+    assert!(offer.url.starts_with("otpauth://hotp/"), "{}", *offer.url);
+    let secret = || offer.secret.clone();
+    let confirm =
+        async |secret, first, code| directory.confirm_hotp(&mine, "ada", secret, first, code).await;
+    let wrong = confirm(secret(), 0, "000000").await.unwrap_err();
+    assert_eq!(places(&wrong), ["/code"]);
+    assert!(wrong.to_string().contains("two codes in a row"), "{wrong}");
+    let late = confirm(secret(), u64::MAX, "123456").await.unwrap_err();
+    assert_eq!(places(&late), ["/counter"]);
+    let short = confirm(Zeroizing::new(vec![1; 15]), 0, "123456").await.unwrap_err();
+    assert_eq!(places(&short), ["/secret"]);
+    let codes = confirm(secret(), 40, "123456").await.unwrap();
+    assert_eq!(codes.len(), 1);
+    let kept = directory.user("ada").await.unwrap();
+    assert_eq!((kept.has_totp, kept.totp_kind), (true, Some(OtpKind::Counter)));
+    let take = async |counter| {
+        directory.store().write(move |db| db.accept_hotp_counter(id, counter)).await.unwrap()
+    };
+    assert!(!take(42).await, "the code that confirmed it is used up");
+    assert!(take(43).await);
+    let other = directory.confirm_totp(&mine, "ada", secret(), "123456").await.unwrap_err();
+    assert_eq!(other.reason(), "conflict");
+    let again = confirm(secret(), 0, "123456").await.unwrap_err();
+    assert_eq!(again.reason(), "conflict");
+    assert_eq!(directory.remove_totp(&root(), "ada").await.unwrap().totp_kind, None);
+    directory.confirm_totp(&mine, "ada", secret(), "123456").await.unwrap();
+    assert_eq!(directory.user("ada").await.unwrap().totp_kind, Some(OtpKind::Time));
+}
+
+#[tokio::test]
 async fn a_quota_begins_anew_when_it_is_reset_and_when_its_period_ends() {
     let desk = Desk::new("user_quota").await;
     let directory = &desk.directory;

@@ -39,6 +39,8 @@ fn a_certificate_lets_in_and_what_is_wrong_with_one_is_told_in_three_sentences()
             let body = name.map_or_else(|| json!({}), |name| json!({ "name": name }));
             world.curl(path, certificate, &body, &["--interface", &source]).await
         };
+        let password = json!("password");
+        let asked = (202, &password);
         // The gateway hears of the new list by itself; until then the certificate is good.
         let path = "/api/v1/session";
         let begun = Instant::now();
@@ -48,7 +50,12 @@ fn a_certificate_lets_in_and_what_is_wrong_with_one_is_told_in_three_sentences()
         }
         for path in ["/api/v1/session", "/api/v1/access/sign-in"] {
             for name in [Some("ann"), None] {
-                assert_eq!(refused(path, None, name).await.problem(), NONE);
+                let none = refused(path, None, name).await;
+                match name {
+                    // A name that nobody has is asked for the same.
+                    Some(_) => assert_eq!((none.status, &none.body["factor"]), asked),
+                    None => assert_eq!(none.problem(), NONE),
+                }
                 for wrong in ["stranger", "expired", "server"] {
                     let told = refused(path, Some(wrong), name).await;
                     assert_eq!(told.problem(), INVALID, "{wrong} {name:?}");
@@ -215,12 +222,11 @@ fn a_token_lets_in_for_as_long_as_it_lasts_and_every_wrong_one_is_refused_alike(
                 sources += 1;
                 let source = format!("127.0.8.{sources}");
                 let answer = world.curl(path, None, &body, &["--interface", &source]).await;
-                let asked = answer.body["factor"].as_str();
-                match answer.status {
-                    // Whoever names itself is asked for what the policy wants, and whom nobody
-                    // knows for what the default wants.
-                    202 => assert!(body["token"].is_null() || asked == Some("password")),
-                    _ => assert_eq!(answer.problem().1, REFUSED, "{body}"),
+                // Whom a good token names is asked on, for what the default policy wants, though
+                // nobody has the name.
+                match answer.body["factor"].as_str() {
+                    Some(asked) => assert_eq!((asked, &body["name"]), ("password", &json!(null))),
+                    None => assert_eq!(answer.problem().1, REFUSED, "{body}"),
                 }
             }
         }
@@ -249,9 +255,70 @@ fn factors_are_asked_for_one_after_the_other_with_a_continuation_on_both_routes(
         let go_on = json!({ "continuation": asked.body["continuation"], "totp": code() });
         let answer = world.post(path, None, &go_on).await;
         assert_eq!(answer.body["actor"], "user:bob", "{answer:?}");
-        // Without the certificate the one-time password is not even asked for.
-        let none = world.post(path, None, &json!({ "name": "bob", "totp": code() })).await;
-        assert_eq!(none.problem(), NONE);
+        // Without the certificate the one-time password is not even asked for, and nothing tells
+        // that there is a bob.
+        for name in ["bob", "nobody-here"] {
+            let none = world.post(path, None, &json!({ "name": name, "totp": code() })).await;
+            assert_eq!(none.problem().1, REFUSED, "{name}");
+        }
+    });
+}
+
+/// What an authenticator shows that has this secret and counted so far.
+fn shown_at(counter: u64, base32: &str) -> String {
+    let output = Command::new("oathtool")
+        .args(["--hotp", "--counter", &counter.to_string(), "--base32", base32])
+        .output()
+        .expect("oathtool is there: run tools/setup test");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn an_authenticator_that_counts_is_enrolled_lets_in_once_a_code_and_is_brought_back_in_step() {
+    on_control_thread(async {
+        let world = World::new("counter").await;
+        world.user("ann", &[Factor::Password]).await;
+        let (directory, root) = (world.directory(), Actor::local(0));
+        directory.remove_totp(&root, "ann").await.unwrap();
+        let jar = world.folder.path().join("cookies");
+        let jar = jar.to_str().unwrap();
+        let by_password = json!({ "name": "ann", "password": PASSWORD });
+        let keep = ["--cookie-jar", jar];
+        let login = world.curl("/api/v1/session", None, &by_password, &keep).await;
+        let csrf = format!("X-CSRF-Token: {}", login.body["csrf_token"].as_str().unwrap());
+        let with_login = ["--cookie", jar, "--header", &csrf];
+        let at = "/api/v1/me/totp?kind=counter";
+        let offer = world.curl(at, None, &json!({}), &with_login).await.body;
+        let secret = offer["text"].as_str().unwrap();
+        let proof =
+            json!({ "secret": offer["secret"], "code": shown_at(1, secret), "kind": "counter" });
+        let put = ["--cookie", jar, "--header", &csrf, "--request", "PUT"];
+        let codes = world.curl("/api/v1/me/totp", None, &proof, &put).await;
+        assert_eq!(codes.status, 200, "{codes:?}");
+        let recovery = codes.body["recovery_codes"][0].as_str().unwrap();
+        let factors = Patch::Set(vec![Factor::Password, Factor::Totp]);
+        let patch = PolicyPatch { factors, ..PolicyPatch::default() };
+        directory.patch_policy(&root, "for-ann", None, patch).await.unwrap();
+        let pair = |first| format!("{} {}", shown_at(first, secret), shown_at(first + 1, secret));
+        for (code, is_right, why) in [
+            (shown_at(1, secret), false, "it confirmed the enrolment"),
+            (shown_at(2, secret), true, "the next"),
+            (shown_at(2, secret), false, "again"),
+            (shown_at(12, secret), true, "pressed nine times for nothing"),
+            (shown_at(5, secret), false, "one of those"),
+            (shown_at(60, secret), false, "too far ahead for one"),
+            (pair(60), true, "two in a row"),
+            (pair(60), false, "again"),
+            (shown_at(62, secret), true, "in step again"),
+            (recovery.to_owned(), true, "a recovery code"),
+            (recovery.to_owned(), false, "again"),
+        ] {
+            let body = json!({ "name": "ann", "password": PASSWORD, "totp": code });
+            let answer = world.access(None, body).await;
+            let expected = if is_right { 200 } else { 401 };
+            assert_eq!(answer.status, expected, "{why}: {answer:?}");
+        }
     });
 }
 
@@ -281,7 +348,7 @@ fn a_policy_that_comes_to_ask_for_a_certificate_holds_for_what_is_under_way() {
         ask(&[Factor::Certificate]).await;
         let go_on = json!({ "continuation": half.body["continuation"], "totp": code() });
         assert_eq!(world.access(None, go_on).await.problem().1, REFUSED);
-        assert_eq!(world.access(None, by_password).await.problem(), NONE);
+        assert_eq!(world.access(None, by_password).await.problem().1, REFUSED);
         let by_login = world.curl("/api/v1/access", None, &json!({}), &with_login).await;
         assert_eq!(by_login.problem().1, "forbidden", "the login has proved too little");
         world.authority.issue("ann", "ann");

@@ -5,7 +5,9 @@
 use super::super::engine::Value;
 use super::super::error::StoreError;
 use super::super::query::{Page, Rows, UserFilter};
-use super::super::records::{DeviceId, Role, TokenId, User, UserId, UserSecrets, UserState};
+use super::super::records::{
+    DeviceId, OtpKind, Role, TokenId, User, UserId, UserSecrets, UserState,
+};
 use super::columns::maybe_json;
 use super::list::List;
 use super::{Columns, Db, taken};
@@ -13,7 +15,7 @@ use super::{Columns, Db, taken};
 /// Columns of a user, of a table called `u`.
 pub(super) const USER: &str = "u.id, u.name, u.display_name, u.group_id, u.policy_id, u.role, \
     u.state, u.expires_at, u.rate, u.quota, u.password_hash IS NOT NULL, \
-    u.totp_secret IS NOT NULL, u.created_at, u.version";
+    u.totp_secret IS NOT NULL, u.totp_kind, u.created_at, u.version";
 
 impl Db<'_> {
     /// Adds a user. Whether there is a password or a second factor is taken from `secrets`.
@@ -25,9 +27,9 @@ impl Db<'_> {
         self.must_have("user", ("groups", "group"), user.group)?;
         self.must_have("user", ("policies", "policy"), user.policy)?;
         let sql = "INSERT INTO users (id, name, display_name, group_id, policy_id, role, state, \
-                   expires_at, rate, quota, password_hash, totp_secret, totp_last_step, created_at, \
-                   version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
-                   $15)";
+                   expires_at, rate, quota, password_hash, totp_secret, totp_kind, totp_last_step, \
+                   created_at, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+                   $13, $14, $15, $16)";
         let mut values = vec![Value::from(user.id)];
         values.extend(fields(user)?);
         values.extend(secret_fields(secrets));
@@ -82,13 +84,15 @@ impl Db<'_> {
     /// # Errors
     /// [`StoreError::NotFound`], and those of the store.
     pub fn user_secrets(&mut self, id: UserId) -> Result<UserSecrets, StoreError> {
-        let sql = "SELECT password_hash, totp_secret, totp_last_step FROM users WHERE id = $1";
+        let sql = "SELECT password_hash, totp_secret, totp_kind, totp_last_step FROM users \
+                   WHERE id = $1";
         let Some(mut row) = self.first("users", sql, &[id.into()])? else {
             return Err(StoreError::not_found("user", id));
         };
         Ok(UserSecrets {
             password_hash: row.maybe_text()?,
             totp_secret: row.maybe_blob()?,
+            totp_kind: row.word(OtpKind::from_word)?,
             totp_last_step: row.count()?,
         })
     }
@@ -102,8 +106,8 @@ impl Db<'_> {
         id: UserId,
         secrets: &UserSecrets,
     ) -> Result<(), StoreError> {
-        let sql = "UPDATE users SET password_hash = $2, totp_secret = $3, totp_last_step = $4 \
-                   WHERE id = $1";
+        let sql = "UPDATE users SET password_hash = $2, totp_secret = $3, totp_kind = $4, \
+                   totp_last_step = $5 WHERE id = $1";
         let mut values = vec![Value::from(id)];
         values.extend(secret_fields(secrets));
         if self.execute(sql, &values)? == 0 {
@@ -118,8 +122,25 @@ impl Db<'_> {
     /// # Errors
     /// Those of the store; an unknown user is false.
     pub fn accept_totp_step(&mut self, id: UserId, step: u64) -> Result<bool, StoreError> {
-        let sql = "UPDATE users SET totp_last_step = $2 WHERE id = $1 AND totp_last_step < $2";
-        Ok(self.execute(sql, &[id.into(), step.into()])? > 0)
+        self.accept_code(id, OtpKind::Time, step)
+    }
+
+    /// Uses the one-time password of counter `counter` up, and with it all before: true if none so
+    /// late was used yet. Of two that try the same, one succeeds.
+    ///
+    /// # Errors
+    /// Those of the store; an unknown user is false.
+    pub fn accept_hotp_counter(&mut self, id: UserId, counter: u64) -> Result<bool, StoreError> {
+        // Counters begin with 0, so what is kept is how many are used up.
+        self.accept_code(id, OtpKind::Counter, counter.saturating_add(1))
+    }
+
+    /// Only if the kind is still the one that was looked at: a step of time would use up all
+    /// counters of a lifetime.
+    fn accept_code(&mut self, id: UserId, kind: OtpKind, to: u64) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET totp_last_step = $2 WHERE id = $1 AND totp_last_step < $2 \
+                   AND totp_kind = $3";
+        Ok(self.execute(sql, &[id.into(), to.into(), kind.word().into()])? > 0)
     }
 
     /// Removes a user with its devices, leases, tokens and invitations.
@@ -182,7 +203,7 @@ impl Db<'_> {
 
 /// Reads [`USER`].
 pub(super) fn read_user(row: &mut Columns) -> Result<User, StoreError> {
-    let user = User {
+    let mut user = User {
         id: row.parsed()?,
         name: row.text()?,
         display_name: row.text()?,
@@ -198,9 +219,11 @@ pub(super) fn read_user(row: &mut Columns) -> Result<User, StoreError> {
         quota: row.maybe_json()?,
         has_password: row.truth()?,
         has_totp: row.truth()?,
+        totp_kind: Some(row.word(OtpKind::from_word)?),
         created_at: row.time()?,
         version: row.count()?,
     };
+    user.totp_kind = user.totp_kind.filter(|_| user.has_totp);
     Ok(user)
 }
 
@@ -219,10 +242,11 @@ fn fields(user: &User) -> Result<[Value; 9], StoreError> {
     ])
 }
 
-fn secret_fields(secrets: &UserSecrets) -> [Value; 3] {
+fn secret_fields(secrets: &UserSecrets) -> [Value; 4] {
     [
         secrets.password_hash.as_ref().into(),
         secrets.totp_secret.clone().into(),
+        secrets.totp_kind.word().into(),
         secrets.totp_last_step.into(),
     ]
 }

@@ -74,14 +74,47 @@ async fn a_password_and_a_second_factor_are_changed_by_their_owner() {
     let right = json!({"secret": secret, "code": "123456"});
     let set = office.signed_in("nora", "PUT", "/api/v1/me/totp", right).await;
     assert_eq!(set.json()["recovery_codes"].as_array().unwrap().len(), 1, "{set:?}");
+    let me = office.ask("vera", "GET", "/api/v1/users/nora").await.json();
+    assert_eq!(me["user"]["totp_kind"], "time", "{me}");
     let gone = office.ask("olga", "DELETE", "/api/v1/users/nora/totp").await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT, "{gone:?}");
+    second_factor_by_counter(&office).await;
     let body = json!({"old": password_of("nora"), "new": new});
     let changed = office.signed_in("nora", "PUT", path, body).await;
     assert_eq!(changed.status, StatusCode::NO_CONTENT, "{changed:?}");
     let old = json!({"name": "nora", "password": password_of("nora")});
     let old = office.world.send(Ask::post("/api/v1/session").json(&old)).await;
     refused(&old, 401, "sign-in-refused", &[]);
+}
+
+/// The same verbs for one that goes by a counter.
+async fn second_factor_by_counter(office: &Office) {
+    let at = "/api/v1/me/totp";
+    let offer = office.signed_in("nora", "POST", &format!("{at}?kind=counter"), json!({})).await;
+    let offer = offer.json();
+    assert!(offer["url"].as_str().unwrap().starts_with("otpauth://hotp/"), "{offer}");
+    let unknown = office.signed_in("nora", "POST", &format!("{at}?kind=moon"), json!({})).await;
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST, "{unknown:?}");
+    let secret = offer["secret"].clone();
+    let mut proof = json!({"secret": secret, "code": "000000", "kind": "counter"});
+    refused(&office.signed_in("nora", "PUT", at, proof.clone()).await, 422, "invalid", &["/code"]);
+    proof["code"] = json!("123456");
+    proof["counter"] = json!(u64::MAX);
+    let late = office.signed_in("nora", "PUT", at, proof.clone()).await;
+    refused(&late, 422, "invalid", &["/counter"]);
+    proof["counter"] = json!(7);
+    let by_time = json!({"secret": secret, "code": "123456", "counter": 7});
+    let by_time = office.signed_in("nora", "PUT", at, by_time).await;
+    refused(&by_time, 422, "invalid", &["/counter"]);
+    let set = office.signed_in("nora", "PUT", at, proof).await;
+    assert_eq!(set.json()["recovery_codes"].as_array().unwrap().len(), 1, "{set:?}");
+    let me = office.ask("vera", "GET", "/api/v1/users/nora").await.json();
+    assert_eq!(me["user"]["totp_kind"], "counter", "{me}");
+    let gone = office.ask("olga", "DELETE", "/api/v1/users/nora/totp").await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT, "{gone:?}");
+    let document = office.world.send(Ask::get("/api/v1/openapi.json")).await.json();
+    let kind = &document["components"]["schemas"]["OtpKind"]["enum"];
+    assert_eq!(*kind, json!(["time", "counter"]));
 }
 
 #[tokio::test]
