@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod authority;
 mod command;
 mod patience;
 mod signing_in;
@@ -20,9 +19,9 @@ use ringway_proto::crypto::PrivateKey;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, spawn_local};
 
-use self::authority::Authority;
 use super::*;
 use crate::api::server::tls::Tls;
+use crate::authority::Authority;
 use crate::directory::Actor;
 use crate::directory::input::{NewDevice, NewPolicy, NewUser, Secret};
 use crate::gateway::fake_cores::{Told, desk};
