@@ -5,9 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -189,20 +189,43 @@ impl Authority {
 
     /// Starts a responder, signing as in [`Self::answer`].
     pub(crate) fn respond(&self, port: u16, signer: &str, more: &[&str]) -> Responder {
-        let (certificate, key) = (format!("{signer}.pem"), format!("{signer}.key"));
         let mut command = Command::new("openssl");
-        command.current_dir(&self.folder).args(["ocsp", "-port", &port.to_string()]);
+        command.args(["ocsp", "-port", &port.to_string()]);
+        self.started(command, signer, more)
+    }
+
+    /// As [`Self::respond`], in a network namespace.
+    pub(crate) fn respond_inside(
+        &self,
+        namespace: &str,
+        port: u16,
+        signer: &str,
+        more: &[&str],
+    ) -> Responder {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, "openssl", "ocsp", "-port", &port.to_string()]);
+        self.started(command, signer, more)
+    }
+
+    fn started(&self, mut command: Command, signer: &str, more: &[&str]) -> Responder {
+        let (certificate, key) = (format!("{signer}.pem"), format!("{signer}.key"));
+        command.current_dir(&self.folder);
         command.args(["-index", "index.txt", "-CA", "ca.pem", "-ignore_err"]);
         command.args(["-rsigner", &certificate, "-rkey", &key]).args(more);
-        let output = || Stdio::from(fs::File::create(self.folder.join("responder.log")).unwrap());
-        let child = command.stdout(output()).stderr(output()).spawn();
+        let log = fs::File::create(self.folder.join("responder.log")).unwrap();
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn();
         let responder = Responder(child.expect("openssl is missing: run tools/setup test"));
+        // A connection that comes to nothing would keep it busy for ever.
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the responder does not listen");
+        while !self.responder_log().contains("waiting for OCSP client connections") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{}", self.responder_log());
             std::thread::yield_now();
         }
         responder
+    }
+
+    fn responder_log(&self) -> String {
+        fs::read_to_string(self.folder.join("responder.log")).unwrap_or_default()
     }
 
     fn openssl(&self, arguments: &[&[&str]]) {

@@ -539,3 +539,7 @@ fn reason(error: &webpki::Error) -> Reason {
 #[cfg(test)]
 #[path = "../certificate_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "../certificate_asking_tests.rs"]
+mod asking_tests;
