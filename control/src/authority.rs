@@ -1,6 +1,6 @@
-//! An authority for client certificates, as an operator has one with `openssl ca`, and its responder
-//! (`openssl ocsp`). For tests: what others have made is understood, not only what we would make.
-//! It must not know how certificates are judged.
+//! An authority for client certificates, as an operator has one with `openssl ca`, and its
+//! responder (`openssl ocsp`). For tests: what others have made is understood, not only what we
+//! would make. It must not know how certificates are judged.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -189,21 +189,26 @@ impl Authority {
 
     /// Starts a responder, signing as in [`Self::answer`].
     pub(crate) fn respond(&self, port: u16, signer: &str, more: &[&str]) -> Responder {
-        let mut command = Command::new("openssl");
-        command.args(["ocsp", "-port", &port.to_string()]);
-        self.started(command, signer, more)
+        self.respond_in(None, port, signer, more)
     }
 
     /// As [`Self::respond`], in a network namespace.
-    pub(crate) fn respond_inside(
+    pub(crate) fn respond_in(
         &self,
-        namespace: &str,
+        namespace: Option<&str>,
         port: u16,
         signer: &str,
         more: &[&str],
     ) -> Responder {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace, "openssl", "ocsp", "-port", &port.to_string()]);
+        let mut command = match namespace {
+            None => Command::new("openssl"),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, "openssl"]);
+                command
+            }
+        };
+        command.args(["ocsp", "-port", &port.to_string()]);
         self.started(command, signer, more)
     }
 

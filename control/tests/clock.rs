@@ -1,8 +1,8 @@
-//! Certificates under another clock: the real gateway believes that it is another day (libfaketime),
-//! and `openssl`, `curl` and whoever made the certificates do not.
+//! Certificates under another clock: the real gateway believes that it is another day
+//! (libfaketime), and `openssl`, `curl` and whoever made the certificates do not.
 //!
-//! Needs root, and `ip`, `curl`, `openssl` and `faketime` from the distribution; each gateway is in a
-//! network namespace of its own.
+//! Needs root, and `ip`, `curl`, `openssl` and `faketime` from the distribution; each gateway is in
+//! a network namespace of its own.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -184,7 +184,7 @@ impl Drop for Site {
 }
 
 #[test]
-fn a_certificate_lets_in_on_its_days_and_on_no_other() {
+fn privileged_a_certificate_lets_in_on_its_days_and_on_no_other() {
     let mut site = Site::new("a", "");
     site.start("+1d");
     site.ann();
@@ -206,7 +206,7 @@ fn a_certificate_lets_in_on_its_days_and_on_no_other() {
 }
 
 #[test]
-fn what_ends_on_the_gateways_clock_is_announced_by_it() {
+fn privileged_what_ends_on_the_gateways_clock_is_announced_by_it() {
     let mut site = Site::new("b", "");
     let ends = |site: &Site, kind: &str| {
         site.metric(&format!("ringway_certificate_ends_seconds{{kind=\"{kind}\"}}"))
@@ -228,14 +228,14 @@ fn what_ends_on_the_gateways_clock_is_announced_by_it() {
 }
 
 #[test]
-fn an_answer_of_a_responder_that_is_old_on_the_gateways_clock_is_worth_nothing() {
+fn privileged_an_answer_of_a_responder_that_is_old_on_the_gateways_clock_is_worth_nothing() {
     let port = Responder::port();
     let responder = format!("ocsp = \"strict\"\nocsp_responder = \"http://127.0.0.1:{port}\"\n");
     let mut site = Site::new("c", &responder);
     site.authority.issue_for("answers", "Responder", "answers", &[]);
     // `openssl ocsp` answers in the namespace of the gateway and on the clock of everybody else.
     site._responder =
-        Some(site.authority.respond_inside(&site.name, port, "answers", &["-nmin", "5"]));
+        Some(site.authority.respond_in(Some(&site.name), port, "answers", &["-nmin", "5"]));
     site.start("+0d");
     site.ann();
     assert_eq!(site.sign_in().0, 200, "{}", site.log());

@@ -2,8 +2,8 @@
 //! revoked ends the access that it gave, and what ends soon is said while there is time.
 //!
 //! Revocations are looked for at the start, because lists may have changed while no gateway ran,
-//! and whenever the lists are new or a responder has named one. What responders (OCSP) said is asked
-//! for again as long as it gives access. This must not know how a certificate is judged.
+//! and whenever the lists are new or a responder has named one. What responders (OCSP) said is
+//! asked for again as long as it gives access. This must not know how a certificate is judged.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

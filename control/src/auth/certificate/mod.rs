@@ -1,11 +1,11 @@
 //! Client certificates: whose chain is believed, whether it was taken back, and whom it names.
 //!
 //! TLS has proved that the client holds the key; here the chain is validated for the purpose of a
-//! client, with revocation lists for every certificate below the authority, and responders ([`ocsp`])
-//! are asked about each if that is wanted. What the client is told is three sentences ("no certificate provided", "certificate validation failed", "certificate
-//! revoked"); the details are in the log and the counters. Whoever came in by a certificate can be
-//! found again when it is revoked ([`Certificates::revoked_now`]). This module must not know TLS or
-//! users.
+//! client, with revocation lists for every certificate below the authority, and responders
+//! ([`ocsp`]) are asked about each if that is wanted. What the client is told is three sentences
+//! ("no certificate provided", "certificate validation failed", "certificate revoked"); the details
+//! are in the log and the counters. Whoever came in by a certificate can be found again when it is
+//! revoked ([`Certificates::revoked_now`]). This module must not know TLS or users.
 
 mod identity;
 pub mod ocsp;

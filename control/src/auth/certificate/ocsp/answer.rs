@@ -117,28 +117,29 @@ impl<'a> Answer<'a> {
     ///
     /// The responder refused, or it is no answer that can be understood.
     pub fn read(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        let malformed = ReadError::Malformed;
+        let malformed = |what| move || ReadError::Malformed(what);
         if bytes.len() > ANSWER_BYTES_MAX {
-            return Err(malformed("the answer is too long"));
+            return Err(ReadError::Malformed("the answer is too long"));
         }
         let mut outer = Reader(bytes);
-        let mut response = outer.sequence().ok_or(malformed("no answer of OCSP"))?;
-        outer.end().ok_or(malformed("bytes after the answer"))?;
-        match response.universal(ENUMERATED).ok_or(malformed("no status of the answer"))? {
+        let mut response = outer.sequence().ok_or_else(malformed("no answer of OCSP"))?;
+        outer.end().ok_or_else(malformed("bytes after the answer"))?;
+        match response.universal(ENUMERATED).ok_or_else(malformed("no status of the answer"))? {
             [0] => {}
             [status] => return Err(ReadError::Refusal(*status)),
-            _ => return Err(malformed("no status of the answer")),
+            _ => return Err(ReadError::Malformed("no status of the answer")),
         }
-        let basic = basic(response).ok_or(malformed("not a basic answer of OCSP"))?;
+        let basic = basic(response).ok_or_else(malformed("not a basic answer of OCSP"))?;
         let mut inside = Reader(basic);
-        let mut parts = inside.sequence().ok_or(malformed("no basic answer"))?;
-        inside.end().ok_or(malformed("bytes after the basic answer"))?;
-        let signed = parts.next().ok_or(malformed("nothing is signed"))?;
-        let (algorithm, signature) = signature(&mut parts).ok_or(malformed("no signature"))?;
-        let certificates = certificates(&mut parts).ok_or(malformed("damaged certificates"))?;
-        parts.end().ok_or(malformed("bytes after the certificates"))?;
+        let mut parts = inside.sequence().ok_or_else(malformed("no basic answer"))?;
+        inside.end().ok_or_else(malformed("bytes after the basic answer"))?;
+        let signed = parts.next().ok_or_else(malformed("nothing is signed"))?;
+        let (algorithm, signature) = signature(&mut parts).ok_or_else(malformed("no signature"))?;
+        let certificates =
+            certificates(&mut parts).ok_or_else(malformed("damaged certificates"))?;
+        parts.end().ok_or_else(malformed("bytes after the certificates"))?;
         let (responder, singles) = said(&signed)
-            .ok_or(malformed("what is said is damaged, too much or not understood"))?;
+            .ok_or_else(malformed("what is said is damaged, too much or not understood"))?;
         Ok(Self { signed: signed.whole, responder, algorithm, signature, certificates, singles })
     }
 }

@@ -111,9 +111,9 @@ pub fn named(certificate: &[u8]) -> Option<String> {
         Some(access)
     })?;
     let named = access.iter().filter(|one| one.access_method == OID_PKIX_ACCESS_DESCRIPTOR_OCSP);
-    let addresses = named.filter_map(|one| match &one.access_location {
-        GeneralName::URI(address) => Some(*address),
-        _ => None,
+    let addresses = named.filter_map(|one| {
+        let GeneralName::URI(address) = &one.access_location else { return None };
+        Some(*address)
     });
     addresses.into_iter().find(|address| is_askable(address)).map(str::to_owned)
 }
