@@ -14,12 +14,13 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::{info, warn};
 
+use super::asked;
 use crate::access::Out;
 use crate::api::ApiState;
 use crate::api::server::tls::Tls;
 use crate::auth::Gate;
 use crate::auth::backend::CertificateId;
-use crate::auth::certificate::ocsp::Question;
+use crate::auth::certificate::ocsp::{Note, Question};
 use crate::auth::certificate::{Certificates, Expiry, Kind as Ending};
 use crate::directory::Directory;
 use crate::events::{Hub, Kind};
@@ -73,6 +74,7 @@ impl Upkeep {
         let mut looks = LOOKS;
         let mut said = BTreeMap::new();
         let mut until_again = AGAIN;
+        let (mut is_restored, mut notes) = (false, Vec::new());
         loop {
             if looks > 0 {
                 match self.end_revoked().await {
@@ -95,11 +97,30 @@ impl Upkeep {
                 info!("A responder says that a certificate is revoked");
                 looks = LOOKS;
             }
+            self.remember(&mut is_restored, &mut notes).await;
             until_again -= 1;
             if until_again == 0 {
                 until_again = AGAIN;
                 self.ask_again().await;
             }
+        }
+    }
+
+    /// Keeps what responders are asked about for the next process, and takes over from the last
+    /// one.
+    async fn remember(&self, is_restored: &mut bool, notes: &mut Vec<Note>) {
+        let asking = self.gate.certificates().and_then(Certificates::responders);
+        let Some(asking) = asking else { return };
+        let store = self.service.store();
+        if !*is_restored {
+            match asked::restore(store, asking).await {
+                Ok(()) => *is_restored = true,
+                Err(why) => warn!("Whom responders have to be asked about is not read: {why}"),
+            }
+        }
+        notes.extend(asking.take_notes());
+        if let Err(why) = asked::write(store, notes).await {
+            warn!("Whom responders have to be asked about is not kept yet: {why}");
         }
     }
 

@@ -29,7 +29,7 @@ use super::backend::{Answer, BackEnd, CertificateId, Proof, Request, Work};
 use super::reason::Reason;
 use crate::store::records::Timestamp;
 use ocsp::answer::Status;
-use ocsp::{Issuer, OcspPolicy, OcspSettings, Outcome, Question, Responders};
+use ocsp::{Issuer, Note, OcspPolicy, OcspSettings, Outcome, Question, Responders};
 use trust::Trust;
 
 pub use identity::UserFrom;
@@ -439,6 +439,17 @@ impl Asking<'_> {
     /// Asks about these again, in the background. Must be called in a runtime.
     pub fn ask_again(&self, questions: &[Arc<Question>], now: Timestamp) {
         self.responders.ask_again(questions, &self.own.trust(), now);
+    }
+
+    /// Another process has asked about this, which may give access still.
+    pub fn restore(&self, question: Question) {
+        self.responders.restore(question);
+    }
+
+    /// What has to be noted so that the next process can [restore](Self::restore) it, in order.
+    #[must_use]
+    pub fn take_notes(&self) -> Vec<Note> {
+        self.responders.take_notes()
     }
 
     /// Whether somebody has turned out to be revoked since this was asked last.

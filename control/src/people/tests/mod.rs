@@ -100,6 +100,19 @@ impl World {
         world
     }
 
+    /// The process ends, and the next one begins with its records and other cores.
+    async fn restart(&mut self) {
+        self.task.abort();
+        let plan = self.people.plan.borrow().clone();
+        let (desk, told) = desk(1);
+        let (reloads, heard) = mpsc::channel(1);
+        (self.told, self._reloads) = (told, heard);
+        self.people = People::new(plan, desk, reloads);
+        self.task = spawn_local(Rc::clone(&self.people).run());
+        until(|| self.people.reached.api.borrow().is_some()).await;
+        until(|| TcpStream::connect(("127.0.0.1", self.port)).is_ok()).await;
+    }
+
     fn directory(&self) -> Directory {
         self.people.running.borrow().as_ref().unwrap().directory.clone()
     }

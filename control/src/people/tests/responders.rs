@@ -52,6 +52,43 @@ fn access_ends_when_a_responder_says_that_its_certificate_is_revoked() {
 }
 
 #[test]
+fn a_certificate_that_gave_access_before_a_restart_is_asked_about_after_it() {
+    on_control_thread(async {
+        let (mut world, port) = with_responder("responder_restart", "warn").await;
+        let (ann, bob) = (
+            world.user("ann", &[Factor::Certificate]).await,
+            world.user("bob", &[Factor::Certificate]).await,
+        );
+        for name in ["ann", "bob"] {
+            world.authority.issue(name, name);
+        }
+        let responder = world.authority.respond(port, "answers", &["-nmin", "60"]);
+        for name in ["ann", "bob"] {
+            assert_eq!(names(&world.access(Some(name), json!({})).await), ["laptop"]);
+        }
+        let store = world.directory().store().clone();
+        let begun = Instant::now();
+        while store.read(|db| db.settings_after("ocsp:", "", 9)).await.unwrap().len() < 2 {
+            assert!(begun.elapsed() < BOUND, "nothing is noted");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        drop(store);
+        world.authority.revoke("ann");
+        drop(responder);
+        let _responder = world.authority.respond(port, "answers", &["-nmin", "60"]);
+        world.restart().await;
+        // The answer of before would have counted for an hour.
+        let why = Stand::Out(Out::CertificateRevoked);
+        let begun = Instant::now();
+        while world.service().stand(ann.id) != Some(why) {
+            assert!(begun.elapsed() < BOUND, "{:?}", world.service().stand(ann.id));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        until(|| world.is_peer(&bob) && !world.is_peer(&ann)).await;
+    });
+}
+
+#[test]
 fn a_responder_that_hangs_keeps_certificates_out_and_slows_no_password() {
     on_control_thread(async {
         let (world, port) = with_responder("responder_hangs", "strict").await;

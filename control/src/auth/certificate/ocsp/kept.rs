@@ -6,7 +6,7 @@
 //! one at a time. Whoever was revoked stays so until a responder says otherwise: that it falls
 //! silent makes nothing better. This module must not know how anybody is asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::answer::Status;
@@ -59,9 +59,20 @@ impl Outcome {
     }
 }
 
+/// What has to be noted for the next process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// This is asked about.
+    Asked(Arc<Question>),
+    /// It is not any more.
+    Over(Arc<Question>),
+}
+
 /// The answers.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
+    /// What happened since somebody took it; without anybody who does, the newest of it.
+    notes: VecDeque<Note>,
     answers: BTreeMap<Arc<Question>, Entry>,
     /// When each silent responder is tried again.
     silent: BTreeMap<String, Timestamp>,
@@ -106,7 +117,11 @@ impl Kept {
             let first = self.answers.iter().min_by_key(|(_, entry)| entry.until);
             if let Some(first) = first.map(|(question, _)| Arc::clone(question)) {
                 self.answers.remove(&first);
+                self.note(Note::Over(first));
             }
+        }
+        if before.is_none() {
+            self.note(Note::Asked(Arc::clone(question)));
         }
         let used = before.map_or(now, |entry| entry.used);
         let entry = Entry { outcome, from: now, until, look: until, used };
@@ -152,11 +167,35 @@ impl Kept {
     }
 
     /// Forgets what gives no access, unless somebody has just signed in by it.
-    pub(super) fn forget(&mut self, question: &Question, now: Timestamp) {
+    pub(super) fn forget(&mut self, question: &Arc<Question>, now: Timestamp) {
         let is_old = |entry: &Entry| now.since(entry.used) > GRACE_MS;
         if self.answers.get(question).is_some_and(is_old) {
             self.answers.remove(question);
+            self.note(Note::Over(Arc::clone(question)));
         }
+    }
+
+    /// Another process has asked about this: it is due, and nothing is known.
+    pub(super) fn restore(&mut self, question: Question) {
+        if self.answers.len() >= ANSWERS_MAX {
+            return;
+        }
+        let past = Timestamp(0);
+        let outcome = Outcome::Silent;
+        let entry = Entry { outcome, from: past, until: past, look: past, used: past };
+        self.answers.entry(Arc::new(question)).or_insert(entry);
+    }
+
+    /// What has to be noted for the next process, in order.
+    pub(super) fn take_notes(&mut self) -> Vec<Note> {
+        self.notes.drain(..).collect()
+    }
+
+    fn note(&mut self, note: Note) {
+        if self.notes.len() >= 2 * ANSWERS_MAX {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(note);
     }
 
     /// Whether a responder may be asked now. One that was silent may be asked by one at a time.

@@ -28,7 +28,7 @@ use fetch::FETCH_MAX;
 use judge::{Verdict, Worthless};
 use kept::Kept;
 
-pub use kept::Outcome;
+pub use kept::{Note, Outcome};
 pub use question::{Issuer, Question};
 
 /// Questions that are on their way at a time, in all, and to one responder: the others wait for a
@@ -128,8 +128,18 @@ impl Responders {
         self.kept().due(now, AGAIN_MAX)
     }
 
+    /// Another process has asked about this.
+    pub(super) fn restore(&self, question: Question) {
+        self.kept().restore(question);
+    }
+
+    /// What has to be noted for the next process, in order.
+    pub(super) fn take_notes(&self) -> Vec<Note> {
+        self.kept().take_notes()
+    }
+
     /// This gives no access any more.
-    pub(super) fn forget(&self, question: &Question, now: Timestamp) {
+    pub(super) fn forget(&self, question: &Arc<Question>, now: Timestamp) {
         self.kept().forget(question, now);
     }
 

@@ -91,6 +91,29 @@ impl Question {
         Some(element(0x30, &element(0x30, &list)))
     }
 
+    /// As it is kept across a restart.
+    #[must_use]
+    pub fn to_kept(&self) -> Vec<u8> {
+        let text = |bytes: &[u8]| STANDARD.encode(bytes);
+        let (id, issuer) = (&self.id, &self.issuer);
+        let parts = [&id.issuer, &id.serial, &issuer.name, &issuer.key].map(|part| text(part));
+        format!("{} {}", parts.join(" "), self.responder).into_bytes()
+    }
+
+    /// What was kept; none if it is damaged.
+    #[must_use]
+    pub fn from_kept(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let parts: Vec<&str> = text.split(' ').collect();
+        let &[issuer, serial, name, key, address] = parts.as_slice() else { return None };
+        let part = |text: &str| STANDARD.decode(text).ok();
+        let id = CertificateId { issuer: part(issuer)?, serial: part(serial)? };
+        let issuer = Issuer { name: part(name)?, key: part(key)? };
+        responder(address).ok()?;
+        issuer.public_key()?;
+        Some(Self { id, issuer: Arc::new(issuer), responder: address.to_owned() })
+    }
+
     /// The address to fetch the answer from, if it is short enough.
     pub(super) fn address(&self, encoded: &[u8]) -> Option<String> {
         let text = STANDARD.encode(encoded);

@@ -286,6 +286,37 @@ fn who_is_revoked_stays_so_while_the_responder_is_silent() {
 }
 
 #[test]
+fn what_is_asked_about_is_noted_for_the_next_process_and_due_there_at_once() {
+    let scratch = Scratch::new("ocsp_notes");
+    let own = authority(&scratch, P256);
+    let (good, bad) = (question(&own, "good"), question(&own, "bad"));
+    let mut kept = Kept::default();
+    for question in [&good, &bad, &good] {
+        kept.put(question, said(Status::Good, 9_000), Timestamp(1_000));
+    }
+    kept.forget(&bad, Timestamp(100_000));
+    let noted = [&good, &bad].map(|question| Note::Asked(Arc::clone(question)));
+    let over = Note::Over(Arc::clone(&bad));
+    assert_eq!(kept.take_notes(), [&noted[..], &[over]].concat());
+    assert!(kept.take_notes().is_empty());
+    let text = good.to_kept();
+    let again = Question::from_kept(&text).unwrap();
+    assert_eq!(again, *good);
+    for len in 0..text.len() - 1 {
+        // A shorter address may be one.
+        let cut = Question::from_kept(&text[..len]);
+        assert!(
+            cut.is_none_or(|cut| cut.id == good.id && good.responder.starts_with(&cut.responder))
+        );
+    }
+    let mut next = Kept::default();
+    next.restore(again);
+    assert_eq!(next.get(&good, now()), None, "nothing is known");
+    assert_eq!(next.due(now(), 9), [Arc::clone(&good)]);
+    assert!(next.take_notes().is_empty(), "it is noted already");
+}
+
+#[test]
 fn a_silent_responder_is_tried_by_one_at_a_time() {
     let mut kept = Kept::default();
     let (name, other) = ("http://192.0.2.7", "http://192.0.2.8");
