@@ -19,7 +19,7 @@ const KEY: &[u8] = &[
 /// Of the certificate that they are about.
 const SERIAL: &[u8] = &[0x10, 0x00];
 /// When they were made, 2026-12-01.
-const AT: Timestamp = Timestamp(1796100400_000);
+const AT: Timestamp = Timestamp(1_796_100_400_000);
 /// How many bytes are changed one by one.
 const CHANGED: usize = 16;
 
