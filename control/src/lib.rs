@@ -42,4 +42,6 @@ pub mod upgrade;
 pub mod watch;
 
 #[cfg(test)]
+mod authority;
+#[cfg(test)]
 mod scratch;

@@ -51,6 +51,8 @@ pub enum Work {
     Done(Answer),
     /// It takes a thread for a while: the processor is needed, or a library that blocks.
     Blocking(Box<dyn FnOnce(&Abort) -> Answer + Send>),
+    /// The same, and what comes out of it may have to wait for others.
+    Stage(Box<dyn FnOnce(&Abort) -> Self + Send>),
     /// It waits for others without a thread; what comes out of it may need a thread again.
     Waiting(Eventually<Self>),
 }
@@ -59,6 +61,11 @@ impl Work {
     /// Work that takes a thread.
     pub fn blocking(run: impl FnOnce(&Abort) -> Answer + Send + 'static) -> Self {
         Self::Blocking(Box::new(run))
+    }
+
+    /// Work that takes a thread and says what is left to do.
+    pub fn stage(run: impl FnOnce(&Abort) -> Self + Send + 'static) -> Self {
+        Self::Stage(Box::new(run))
     }
 
     /// Work that waits.
@@ -72,6 +79,7 @@ impl fmt::Debug for Work {
         match self {
             Self::Done(answer) => f.debug_tuple("Done").field(answer).finish(),
             Self::Blocking(_) => f.write_str("Blocking"),
+            Self::Stage(_) => f.write_str("Stage"),
             Self::Waiting(_) => f.write_str("Waiting"),
         }
     }

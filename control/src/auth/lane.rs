@@ -118,15 +118,16 @@ struct Busy {
 }
 
 type Run = Box<dyn FnOnce(&Abort) -> Answer + Send>;
+type Stage = Box<dyn FnOnce(&Abort) -> Work + Send>;
 
 struct Job {
     number: u64,
     asked: Instant,
-    run: Run,
+    run: Stage,
     abort: Abort,
     place: Place,
     admission: Admission,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Work>,
 }
 
 impl std::fmt::Debug for Job {
@@ -186,11 +187,23 @@ impl Lane {
 
     /// Runs `run` on a thread and waits for its answer, until the deadline of `place`.
     pub async fn run(&self, place: Place, run: Run) -> Answer {
+        match self.stage(place, Box::new(|abort| Work::Done(run(abort)))).await {
+            Work::Done(answer) => answer,
+            // It was wrapped above.
+            Work::Blocking(_) | Work::Stage(_) | Work::Waiting(_) => {
+                Answer::Refused(Reason::BackEndFailed)
+            }
+        }
+    }
+
+    /// As [`Self::run`], for work that says what is left to do.
+    pub async fn stage(&self, place: Place, run: Stage) -> Work {
+        let refused = |reason| Work::Done(Answer::Refused(reason));
         let abort = Abort::default();
         let (sender, receiver) = oneshot::channel();
         let (number, admission) = match self.submit(place, run, abort.clone(), sender) {
             Ok(submitted) => submitted,
-            Err(reason) => return Answer::Refused(reason),
+            Err(reason) => return refused(reason),
         };
         // Whoever does not wait any more, for whatever reason, says so.
         let shared = &self.shared;
@@ -198,9 +211,9 @@ impl Lane {
         match tokio::time::timeout_at(place.deadline.into(), receiver).await {
             Ok(answer) => {
                 guard.is_answered = true;
-                answer.unwrap_or(Answer::Refused(Reason::BackEndFailed))
+                answer.unwrap_or_else(|_| refused(Reason::BackEndFailed))
             }
-            Err(_) => Answer::Refused(Reason::BackEndTimeout),
+            Err(_) => refused(Reason::BackEndTimeout),
         }
     }
 
@@ -217,7 +230,7 @@ impl Lane {
         let result = tokio::time::timeout_at(place.deadline.into(), waiting).await;
         guard.outcome = Some(match &result {
             Ok(Work::Done(Answer::Refused(reason))) => !reason.is_outage(),
-            Ok(Work::Done(_) | Work::Blocking(_) | Work::Waiting(_)) => true,
+            Ok(Work::Done(_) | Work::Blocking(_) | Work::Stage(_) | Work::Waiting(_)) => true,
             Err(_) => false,
         });
         result.map_err(|_| Reason::BackEndTimeout)
@@ -244,9 +257,9 @@ impl Lane {
     fn submit(
         &self,
         place: Place,
-        run: Run,
+        run: Stage,
         abort: Abort,
-        answer: oneshot::Sender<Answer>,
+        answer: oneshot::Sender<Work>,
     ) -> Result<(u64, Admission), Reason> {
         let now = Instant::now();
         let mut state = self.shared.lock();
@@ -264,7 +277,8 @@ impl Lane {
             Ok(None) => {}
             Ok(Some(displaced)) => {
                 state.breaker.forgotten(displaced.admission);
-                let _ = displaced.answer.send(Answer::Refused(Reason::QueueFull));
+                let refusal = Work::Done(Answer::Refused(Reason::QueueFull));
+                let _ = displaced.answer.send(refusal);
             }
             Err((job, reason)) => {
                 state.breaker.forgotten(job.admission);
@@ -318,7 +332,8 @@ impl Shared {
             if outcome.is_err() {
                 tracing::error!(back_end = self.name, "broke while it looked at a credential");
             }
-            let outcome = outcome.unwrap_or(Answer::Refused(Reason::BackEndFailed));
+            let outcome =
+                outcome.unwrap_or_else(|_| Work::Done(Answer::Refused(Reason::BackEndFailed)));
             self.finished(number, &outcome);
             // Nobody may be there any more.
             let _ = answer.send(outcome);
@@ -342,7 +357,7 @@ impl Shared {
         }
     }
 
-    fn finished(&self, number: u64, outcome: &Answer) {
+    fn finished(&self, number: u64, outcome: &Work) {
         let now = Instant::now();
         let mut state = self.lock();
         let Some(busy) = state.busy.remove(&number) else { return };
@@ -352,7 +367,8 @@ impl Shared {
         let counted = took.min(state.expected * 2 + Duration::from_millis(20));
         state.expected = (state.expected * 7 + counted) / 8;
         let Some(admission) = busy.admission else { return };
-        let is_outage = matches!(outcome, Answer::Refused(reason) if reason.is_outage());
+        let is_outage =
+            matches!(outcome, Work::Done(Answer::Refused(reason)) if reason.is_outage());
         if is_outage || is_slow {
             state.breaker.failed(admission, now);
         } else {

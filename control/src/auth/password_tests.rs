@@ -44,7 +44,7 @@ fn of(person: Option<Arc<Person>>, password: &str) -> Request {
 fn answer(back_end: &LocalPasswords, request: Request) -> Answer {
     match back_end.begin(request) {
         Work::Blocking(run) => run(&Abort::default()),
-        other @ (Work::Done(_) | Work::Waiting(_)) => panic!("{other:?}"),
+        other @ (Work::Done(_) | Work::Stage(_) | Work::Waiting(_)) => panic!("{other:?}"),
     }
 }
 

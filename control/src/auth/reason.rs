@@ -156,6 +156,9 @@ reasons! {
     CertificatePurpose BadCertificate Guess "certificate_purpose" "The certificate is not for clients.",
     CertificateWeak BadCertificate Mistake "certificate_weak" "A key is too small, or an algorithm too old.",
     CertificateStatus BadCertificate Trouble "certificate_status" "Whether it was revoked cannot be told: the revocation list is missing, expired or damaged.",
+    OcspSilent BadCertificate Trouble "certificate_ocsp_silent" "The responder (OCSP) did not say whether it was revoked: it is slow, not reached or refuses, or the certificate names none.",
+    OcspInvalid BadCertificate Trouble "certificate_ocsp_invalid" "The responder's answer is worth nothing: old, damaged, about another certificate, or signed by somebody who may not.",
+    OcspUnknown BadCertificate Mistake "certificate_ocsp_unknown" "The responder knows of no such certificate.",
     CertificateRevoked RevokedCertificate Guess "certificate_revoked" "The certificate was revoked by its authority.",
     CertificateName BadCertificate Mistake "certificate_name" "The certificate does not name a user where it should.",
 }

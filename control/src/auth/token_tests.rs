@@ -145,6 +145,7 @@ async fn answer(tokens: &Tokens, token: &str, now: Timestamp) -> Answer {
         work = match work {
             Work::Done(answer) => return answer,
             Work::Blocking(run) => return run(&Abort::default()),
+            Work::Stage(run) => run(&Abort::default()),
             Work::Waiting(waiting) => waiting.await,
         };
     }

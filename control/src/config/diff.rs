@@ -138,7 +138,7 @@ fn service_needs_restart(
     old: &Config,
     new: &Config,
     same_name: bool,
-) -> [(&'static str, &'static str, bool); 18] {
+) -> [(&'static str, &'static str, bool); 20] {
     let (a, b) = (&old.api, &new.api);
     let (c, d) = (&old.sign_in, &new.sign_in);
     [
@@ -154,6 +154,8 @@ fn service_needs_restart(
         ),
         ("sign_in", "revocation_lists", c.revocation_lists != d.revocation_lists),
         ("sign_in", "revocation", c.revocation != d.revocation),
+        ("sign_in", "ocsp", c.ocsp != d.ocsp),
+        ("sign_in", "ocsp_responder", c.ocsp_responder != d.ocsp_responder),
         ("sign_in", "allow", c.allow != d.allow),
         ("sign_in", "deny", c.deny != d.deny),
         (

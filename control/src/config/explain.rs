@@ -125,6 +125,8 @@ impl Config {
             }
             ("sign_in", "revocation_lists") => paths(&sign_in.revocation_lists),
             ("sign_in", "revocation") => quote(&sign_in.revocation.word()),
+            ("sign_in", "ocsp") => quote(&sign_in.ocsp.word()),
+            ("sign_in", "ocsp_responder") => quote(sign_in.ocsp_responder.as_ref()?),
             ("sign_in", "allow") => list(&sign_in.allow),
             ("sign_in", "deny") => list(&sign_in.deny),
             ("sign_in", "groups_from_credentials") => sign_in.groups_from_credentials.to_string(),

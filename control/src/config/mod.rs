@@ -36,7 +36,7 @@ pub use fast_paths::{FastPath, FastPaths};
 use problem::Lines;
 pub use problem::{Problem, Problems};
 pub use service::{
-    Api, ConnectionLog, Issuer, LogFormat, Metrics, Revocation, SignIn, StoreChoice,
+    Api, ConnectionLog, Issuer, LogFormat, Metrics, Ocsp, Revocation, SignIn, StoreChoice,
 };
 pub use types::{
     Clients, Config, DriverChoice, Exit, Interface, InterfaceAddress, Limits, Log, LogLevel,

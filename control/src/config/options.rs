@@ -191,6 +191,13 @@ options! {
     sign_in.revocation = "\"strict\"",
         "\"strict\" or \"warn\"",
         "Whether a certificate is refused when the list for it is missing or too old.";
+    sign_in.ocsp = "\"off\"",
+        "\"off\", \"warn\" or \"strict\"",
+        "Whether responders are asked if a certificate was revoked, and whether it is refused when \
+         they do not say.";
+    sign_in.ocsp_responder = "none",
+        "an address such as \"http://ocsp.example.org\"",
+        "Whom to ask, in place of the responders that certificates name.";
     sign_in.allow = "[]",
         "prefixes, such as [\"192.0.2.0/24\"]",
         "Where people may sign in from; none is everywhere.";

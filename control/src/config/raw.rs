@@ -55,7 +55,7 @@ sections! {
     RawStore { url, }
     RawApi { socket, listen, certificate_file, key_file, url, }
     RawSignIn {
-        certificate_authorities, revocation_lists, revocation, allow, deny,
+        certificate_authorities, revocation_lists, revocation, ocsp, ocsp_responder, allow, deny,
         groups_from_credentials,
     }
     RawIssuer { name, issuer, audience, algorithms, keys, user_claim, groups_claim, }

@@ -16,8 +16,8 @@ use super::raw::{
 };
 use super::read::{Places, Reader, not_one_of_them, span, values_only};
 use super::types::{
-    Api, ConnectionLog, Interface, Issuer, Limits, Log, LogFormat, LogLevel, Metrics, Revocation,
-    SignIn, StoreChoice,
+    Api, ConnectionLog, Interface, Issuer, Limits, Log, LogFormat, LogLevel, Metrics, Ocsp,
+    Revocation, SignIn, StoreChoice,
 };
 use super::{units, values};
 use crate::harden;
@@ -29,6 +29,9 @@ const RETENTION: std::ops::RangeInclusive<Duration> =
 
 /// Bytes of a Unix socket's path that the kernel takes.
 const SOCKET_BYTES_MAX: usize = 107;
+
+/// Characters of a responder's address.
+const RESPONDER_MAX: usize = 1024;
 
 impl Reader<'_> {
     pub(super) fn limits(
@@ -132,6 +135,12 @@ impl Reader<'_> {
         let revocation = self.value(SECTION, "revocation", &raw.revocation, |value| {
             Revocation::from_word(values::text(value)?).ok_or_else(not_one_of_them)
         });
+        let ocsp = self.value(SECTION, "ocsp", &raw.ocsp, |value| {
+            Ocsp::from_word(values::text(value)?).ok_or_else(not_one_of_them)
+        });
+        let ocsp_responder = self.value(SECTION, "ocsp_responder", &raw.ocsp_responder, |value| {
+            responder(values::text(value)?)
+        });
         let allow = self.list(SECTION, "allow", &raw.allow, values::net);
         let deny = self.list(SECTION, "deny", &raw.deny, values::net);
         let groups = &raw.groups_from_credentials;
@@ -141,6 +150,21 @@ impl Reader<'_> {
         {
             let message = "revocation_lists without certificate_authorities say nothing: name who \
                            signs the certificates too";
+            self.warn(&at.span(), message.to_owned());
+        }
+        if let Some(at) = &raw.ocsp
+            && authorities.is_none()
+            && ocsp.is_some_and(|ocsp| ocsp != Ocsp::Off)
+        {
+            let message = "ocsp without certificate_authorities asks nobody: name who signs the \
+                           certificates too";
+            self.warn(&at.span(), message.to_owned());
+        }
+        if let Some(at) = &raw.ocsp_responder
+            && ocsp.is_none_or(|ocsp| ocsp == Ocsp::Off)
+        {
+            let message = "ocsp_responder is asked nothing while ocsp is \"off\": write \
+                           ocsp = \"strict\" or \"warn\" too";
             self.warn(&at.span(), message.to_owned());
         }
         let in_folder = |files: Option<Vec<(std::path::PathBuf, Range<usize>)>>| {
@@ -153,6 +177,8 @@ impl Reader<'_> {
             certificate_authorities: authorities.map(|file| folder.join(file)),
             revocation_lists: in_folder(lists),
             revocation: revocation.unwrap_or(Revocation::Strict),
+            ocsp: ocsp.unwrap_or(Ocsp::Off),
+            ocsp_responder,
             allow: values_only(allow.unwrap_or_default()),
             deny: values_only(deny.unwrap_or_default()),
             groups_from_credentials: groups.unwrap_or(false),
@@ -316,6 +342,18 @@ fn web_address(text: &str) -> Result<String, String> {
         return Err("is no address".to_owned());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Who may be asked about certificates. Answers are signed, so nothing has to be encrypted.
+fn responder(text: &str) -> Result<String, String> {
+    let address = web_address(text)?;
+    if !address.starts_with("http://") {
+        return Err("does not begin with http://".to_owned());
+    }
+    if address.len() > RESPONDER_MAX || reqwest::Url::parse(&address).is_err() {
+        return Err("is no address".to_owned());
+    }
+    Ok(address)
 }
 
 /// Where keys may be fetched from: encrypted, or from this machine.

@@ -61,6 +61,10 @@ pub struct SignIn {
     pub revocation_lists: Vec<PathBuf>,
     /// What follows if there is none for a certificate, or an old one.
     pub revocation: Revocation,
+    /// Whether responders are asked about certificates.
+    pub ocsp: Ocsp,
+    /// Whom to ask in place of those whom certificates name.
+    pub ocsp_responder: Option<String>,
     /// Where people may sign in from; empty for everywhere.
     pub allow: Vec<IpNet>,
     /// Where they may not.
@@ -76,6 +80,17 @@ pub enum Revocation {
     Strict,
     /// It is taken, and the log says so.
     Warn,
+}
+
+/// Whether responders are asked about certificates (OCSP).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ocsp {
+    /// They are not.
+    Off,
+    /// A certificate about which they do not say anything is taken, and the log says so.
+    Warn,
+    /// It is refused.
+    Strict,
 }
 
 /// `[[issuer]]`: a service whose access tokens are taken.

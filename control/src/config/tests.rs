@@ -319,6 +319,7 @@ fn what_is_around_the_tunnels_is_read_and_explained_so_that_it_reads_the_same() 
         [api]\nlisten = [\"[::1]:80\", \"127.0.0.1:80\", \"127.0.0.1:80\"]\n\
         url = \"https://vpn.example.org/\"\n\
         [sign_in]\ncertificate_authorities = \"ca.pem\"\nrevocation = \"warn\"\n\
+        ocsp = \"strict\"\nocsp_responder = \"http://ocsp.example.org:8080/\"\n\
         groups_from_credentials = true\n\
         deny = [\"192.0.2.0/24\"]\n\
         [[issuer]]\nname = \"id\"\nissuer = \"https://id.example.org\"\naudience = \"ringway\"\n\
@@ -332,6 +333,8 @@ fn what_is_around_the_tunnels_is_read_and_explained_so_that_it_reads_the_same() 
     assert_eq!(config.api.url.as_deref(), Some("https://vpn.example.org"));
     assert_eq!(config.sign_in.certificate_authorities, Some(folder.join("ca.pem")));
     assert!(config.sign_in.groups_from_credentials);
+    assert_eq!(config.sign_in.ocsp, Ocsp::Strict);
+    assert_eq!(config.sign_in.ocsp_responder.as_deref(), Some("http://ocsp.example.org:8080"));
     assert!(!parse("").unwrap().sign_in.groups_from_credentials, "who issues decides nothing");
     assert_eq!(config.issuers[0].keys, "/etc/ringway/jwks.json");
     assert_eq!(config.issuers[0].user_claim, "sub");

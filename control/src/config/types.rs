@@ -14,7 +14,7 @@ use ringway_proto::wireguard::AdmissionLimits;
 use super::fast_paths::FastPaths;
 use super::problem::Problem;
 pub(super) use super::service::{
-    Api, ConnectionLog, Issuer, LogFormat, Metrics, Revocation, SignIn, StoreChoice,
+    Api, ConnectionLog, Issuer, LogFormat, Metrics, Ocsp, Revocation, SignIn, StoreChoice,
 };
 use crate::harden;
 
@@ -393,6 +393,7 @@ words! {
     SandboxChoice { On "on", Off "off", }
     ZeroCopyChoice { Off "off", Auto "auto", On "on", }
     Revocation { Strict "strict", Warn "warn", }
+    Ocsp { Off "off", Warn "warn", Strict "strict", }
     LogFormat { Text "text", Json "json", }
     ConnectionLog { Full "full", NoLog "no-log", }
     SessionHeaps { Auto "auto", Always "always", Never "never", }

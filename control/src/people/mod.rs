@@ -6,6 +6,7 @@
 //! another process left go on. This is the composition root of that half of control; it must not
 //! do what its parts do.
 
+mod asked;
 mod reload;
 mod settings;
 mod stats;

@@ -6,11 +6,12 @@ use super::Plan;
 use crate::api::server::Doors;
 use crate::api::server::holders::Clients;
 use crate::api::server::tls::{Tls, TlsFiles};
+use crate::auth::certificate::ocsp::{OcspPolicy, OcspSettings};
 use crate::auth::certificate::{CertificateSettings, ListPolicy};
 use crate::auth::source::Lists;
 use crate::auth::token::{Alg, IssuerSettings, KeySource};
 use crate::auth::{self};
-use crate::config::{Config, ConnectionLog, Issuer, Revocation, StoreChoice};
+use crate::config::{Config, ConnectionLog, Issuer, Ocsp, Revocation, StoreChoice};
 use crate::directory::Surroundings;
 use crate::failure::Failure;
 use crate::logs::privacy::{Mode, Privacy};
@@ -69,8 +70,14 @@ pub(super) fn of_gate(config: &Config) -> Result<auth::Settings, String> {
             Revocation::Strict => ListPolicy::Strict,
             Revocation::Warn => ListPolicy::Warn,
         };
+        let policy = match sign_in.ocsp {
+            Ocsp::Off => OcspPolicy::Off,
+            Ocsp::Warn => OcspPolicy::Warn,
+            Ocsp::Strict => OcspPolicy::Strict,
+        };
+        let ocsp = OcspSettings { policy, responder: sign_in.ocsp_responder.clone() };
         let lists = sign_in.revocation_lists.clone();
-        CertificateSettings { list_policy, ..CertificateSettings::new(authorities, lists) }
+        CertificateSettings { list_policy, ocsp, ..CertificateSettings::new(authorities, lists) }
     });
     Ok(auth::Settings {
         lists: Lists { allow: sign_in.allow.clone(), deny: sign_in.deny.clone() },

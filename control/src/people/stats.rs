@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::upkeep::{self, Reached};
+use crate::auth::certificate::Certificates;
 use crate::auth::reason::Reason;
 use crate::auth::{Gate, stats::LATENCY_BOUNDS_MS};
 use crate::service::Service;
@@ -75,7 +76,12 @@ impl Sources {
             // The first of its kind is the nearest.
             ends.entry(one.kind.word()).or_insert(seconds);
         }
+        let responders = self.gate.certificates().and_then(Certificates::responders);
+        let (answers, unanswered) =
+            responders.map(|asking| (asking.counts(), asking.unanswered())).unzip();
         SignIn {
+            certificate_answers: answers.unwrap_or_default(),
+            certificates_unanswered: unanswered,
             certificate_ends_s: ends.into_iter().collect(),
             accepted: vec![("all", stats.accepted)],
             refused: refused.collect(),

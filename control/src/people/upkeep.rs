@@ -2,7 +2,8 @@
 //! revoked ends the access that it gave, and what ends soon is said while there is time.
 //!
 //! Revocations are looked for at the start, because lists may have changed while no gateway ran,
-//! and whenever the lists are new. This must not know how a certificate is judged.
+//! and whenever the lists are new or a responder has named one. What responders (OCSP) said is
+//! asked for again as long as it gives access. This must not know how a certificate is judged.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,11 +14,13 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::{info, warn};
 
+use super::asked;
 use crate::access::Out;
 use crate::api::ApiState;
 use crate::api::server::tls::Tls;
 use crate::auth::Gate;
 use crate::auth::backend::CertificateId;
+use crate::auth::certificate::ocsp::{Note, Question};
 use crate::auth::certificate::{Certificates, Expiry, Kind as Ending};
 use crate::directory::Directory;
 use crate::events::{Hub, Kind};
@@ -33,6 +36,10 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 /// Looks after new lists. A sign-in that the old ones judged may be entered after the first look.
 const LOOKS: u32 = 2;
+
+/// Between two looks for answers of responders that are over, in [`PERIOD`]s: to find out whether
+/// they give access still, all access by certificates is read.
+const AGAIN: u32 = 2;
 
 /// Devices that are looked at together.
 const ROWS: u32 = 1_000;
@@ -66,6 +73,8 @@ impl Upkeep {
     pub(super) async fn run(self) {
         let mut looks = LOOKS;
         let mut said = BTreeMap::new();
+        let mut until_again = AGAIN;
+        let (mut is_restored, mut notes) = (false, Vec::new());
         loop {
             if looks > 0 {
                 match self.end_revoked().await {
@@ -79,7 +88,87 @@ impl Upkeep {
                 info!("Certificates or lists of revoked ones have changed");
                 looks = LOOKS;
             }
+            if self
+                .gate
+                .certificates()
+                .and_then(Certificates::responders)
+                .is_some_and(|asking| asking.take_news())
+            {
+                info!("A responder says that a certificate is revoked");
+                looks = LOOKS;
+            }
+            self.remember(&mut is_restored, &mut notes).await;
+            until_again -= 1;
+            if until_again == 0 {
+                until_again = AGAIN;
+                self.ask_again().await;
+            }
         }
+    }
+
+    /// Keeps what responders are asked about for the next process, and takes over from the last
+    /// one.
+    async fn remember(&self, is_restored: &mut bool, notes: &mut Vec<Note>) {
+        let asking = self.gate.certificates().and_then(Certificates::responders);
+        let Some(asking) = asking else { return };
+        let store = self.service.store();
+        if !*is_restored {
+            match asked::restore(store, asking).await {
+                Ok(()) => *is_restored = true,
+                Err(why) => warn!("Whom responders have to be asked about is not read: {why}"),
+            }
+        }
+        notes.extend(asking.take_notes());
+        if let Err(why) = asked::write(store, notes).await {
+            warn!("Whom responders have to be asked about is not kept yet: {why}");
+        }
+    }
+
+    /// Asks responders again about certificates that give access, where their answer is over.
+    async fn ask_again(&self) {
+        let asking = self.gate.certificates().and_then(Certificates::responders);
+        let Some(asking) = asking else { return };
+        let now = self.service.now().wall;
+        let due = asking.due(now);
+        if due.is_empty() {
+            return;
+        }
+        let (live, over): (Vec<Arc<Question>>, Vec<_>) = match self.live(&due).await {
+            Ok(live) => due.into_iter().partition(|question| live.contains(&question.id)),
+            Err(why) => {
+                warn!("Which certificates give access is not known, so all are asked about: {why}");
+                (due, Vec::new())
+            }
+        };
+        asking.forget(&over, now);
+        asking.ask_again(&live, now);
+    }
+
+    /// Which of these are about certificates that give access or a login now.
+    async fn live(&self, due: &[Arc<Question>]) -> Result<BTreeSet<CertificateId>, String> {
+        let wanted: BTreeSet<CertificateId> = due.iter().map(|one| one.id.clone()).collect();
+        let logins = self.reached.api.borrow().as_ref().map(ApiState::login_certificates);
+        let logins = logins.unwrap_or_default().into_iter();
+        let mut live: BTreeSet<CertificateId> = logins.filter(|id| wanted.contains(id)).collect();
+        let wanted = Arc::new(wanted);
+        let mut after = None;
+        while live.len() < wanted.len() {
+            let (wanted, now) = (Arc::clone(&wanted), self.service.now().steady);
+            let page = self.service.store().read(move |db| {
+                let rows = db.access_certificates(after, now, ROWS)?;
+                let last =
+                    rows.last().map(|row| row.device).filter(|_| rows.len() >= ROWS as usize);
+                let found = rows.iter().flat_map(way).filter(|id| wanted.contains(id));
+                Ok((found.collect::<Vec<_>>(), last))
+            });
+            let (found, last) = page.await.map_err(|failure| failure.to_string())?;
+            live.extend(found);
+            if last.is_none() {
+                break;
+            }
+            after = last;
+        }
+        Ok(live)
     }
 
     /// Ends whatever access was given by a certificate that is revoked by now.

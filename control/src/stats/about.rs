@@ -113,6 +113,10 @@ impl Text<'_> {
         self.codes(Family::AuthenticationsRefused, "reason", &sign_in.refused);
         self.whole(Family::AuthenticationsWaiting, &[], sign_in.waiting);
         self.codes(Family::CertificateEnds, "kind", &sign_in.certificate_ends_s);
+        self.codes(Family::CertificateAnswers, "answer", &sign_in.certificate_answers);
+        if let Some(count) = sign_in.certificates_unanswered {
+            self.whole(Family::CertificatesUnanswered, &[], count);
+        }
     }
 
     fn access(&mut self, access: &Access) {

@@ -64,6 +64,8 @@ families! {
     AuthenticationsRefused "authentications_refused" Counter "Sign-ins refused, by reason.";
     AuthenticationsWaiting "authentications_waiting" Gauge "Sign-ins that wait for their turn.";
     CertificateEnds "certificate_ends_seconds" Gauge "Time until the first certificate or revocation list of a kind ends; 0 if it has ended.";
+    CertificateAnswers "certificate_answers" Counter "What responders (OCSP) said about certificates when they were asked.";
+    CertificatesUnanswered "certificates_unanswered" Counter "Sign-ins by a certificate that no responder called good, where that is a warning only.";
     // Access.
     SessionsStarted "sessions_started" Counter "Sessions that began.";
     SessionsEnded "sessions_ended" Counter "Sessions that ended, by reason.";

@@ -45,6 +45,8 @@ fn full_service(live: Live) -> ServiceStats {
             latency: latency.clone(),
             waiting: 1,
             certificate_ends_s: vec![("authority", 86_400)],
+            certificate_answers: vec![("good", 3), ("silent", 1)],
+            certificates_unanswered: Some(1),
         }),
         api: Some(Api {
             answers: vec![(200, 7), (404, 1)],

@@ -75,6 +75,10 @@ pub struct SignIn {
     pub waiting: u64,
     /// Seconds until the first certificate or revocation list of each kind ends.
     pub certificate_ends_s: ByCode,
+    /// What responders said about certificates; empty if nobody is asked.
+    pub certificate_answers: ByCode,
+    /// Sign-ins without a responder's word, if they are asked.
+    pub certificates_unanswered: Option<u64>,
 }
 
 /// The API.

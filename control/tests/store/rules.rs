@@ -188,4 +188,12 @@ pub(crate) fn small_things(world: &World) {
         Ok((before, db.setting("secret")?, db.setting("other")?))
     });
     assert_eq!(settings, (None, Some(Vec::new()), Some(b"x".to_vec())));
+    let noted = world.write(|db| {
+        for number in [3_u8, 1, 2] {
+            db.put_setting(&format!("note:{number}"), &[number])?;
+        }
+        Ok((db.settings_after("note:", "", 2)?, db.settings_after("note:", "note:2", 2)?))
+    });
+    let note = |number: u8| (format!("note:{number}"), vec![number]);
+    assert_eq!(noted, (vec![note(1), note(2)], vec![note(3)]));
 }

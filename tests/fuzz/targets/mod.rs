@@ -11,6 +11,7 @@ mod configuration;
 mod flow;
 mod input;
 mod ip;
+mod ocsp;
 mod offload;
 mod sign_in;
 mod state;
@@ -48,6 +49,7 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "access_token", run: sign_in::a_token_is_read_or_refused },
     Target { name: "key_set", run: sign_in::a_key_set_is_bounded },
     Target { name: "certificate", run: sign_in::a_certificate_ends_when_it_ends },
+    Target { name: "ocsp_answer", run: ocsp::only_an_unchanged_answer_is_believed },
     Target { name: "flow", run: flow::packets_stay_sound_and_answers_are_not_answered },
     Target { name: "path_mtu", run: flow::a_path_stays_within_its_bounds },
 ];

@@ -1,31 +1,35 @@
 //! Client certificates: whose chain is believed, whether it was taken back, and whom it names.
 //!
 //! TLS has proved that the client holds the key; here the chain is validated for the purpose of a
-//! client, with revocation lists for every certificate below the authority. What the client is told
-//! is three sentences ("no certificate provided", "certificate validation failed", "certificate
-//! revoked"); the details are in the log and the counters. Whoever came in by a certificate can be
-//! found again when it is revoked ([`Certificates::revoked_now`]). This module must not know TLS or
-//! users.
+//! client, with revocation lists for every certificate below the authority, and responders
+//! ([`ocsp`]) are asked about each if that is wanted. What the client is told is three sentences
+//! ("no certificate provided", "certificate validation failed", "certificate revoked"); the details
+//! are in the log and the counters. Whoever came in by a certificate can be found again when it is
+//! revoked ([`Certificates::revoked_now`]). This module must not know TLS or users.
 
 mod identity;
+pub mod ocsp;
 mod trust;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::aws_lc_rs as algorithms;
 use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder,
-    UnknownStatusPolicy,
+    UnknownStatusPolicy, VerifiedPath,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::backend::{Answer, BackEnd, CertificateId, Proof, Request, Work};
 use super::reason::Reason;
 use crate::store::records::Timestamp;
+use ocsp::answer::Status;
+use ocsp::{Issuer, Note, OcspPolicy, OcspSettings, Outcome, Question, Responders};
 use trust::Trust;
 
 pub use identity::UserFrom;
@@ -39,6 +43,8 @@ pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 pub const NOTICE_DAYS: i64 = 14;
 
 const DAY_MS: i64 = 86_400_000;
+/// How long before somebody stops waiting the answer is given without a responder's.
+const MARGIN: Duration = Duration::from_millis(200);
 
 /// What certificates may be signed with: nothing below SHA-256, RSA from 2048 bits, curves from
 /// 256.
@@ -81,6 +87,8 @@ pub struct CertificateSettings {
     /// Permissions by the object identifier of a certificate policy, as `1.3.6.1.4.1.99999.1`. The
     /// authority signs policies, and clients cannot ask for them.
     pub permissions: BTreeMap<String, String>,
+    /// Whether authorities are asked about each certificate.
+    pub ocsp: OcspSettings,
 }
 
 impl CertificateSettings {
@@ -93,6 +101,7 @@ impl CertificateSettings {
             list_policy: ListPolicy::default(),
             user_from: UserFrom::default(),
             permissions: BTreeMap::new(),
+            ocsp: OcspSettings::default(),
         }
     }
 }
@@ -129,6 +138,18 @@ impl Expiry {
 pub struct Certificates {
     settings: Arc<CertificateSettings>,
     trust: Arc<RwLock<Arc<Trust>>>,
+    /// None if nobody is asked.
+    responders: Option<Arc<Responders>>,
+    /// Certificates that let in though no responder said that they are good.
+    unanswered: Arc<AtomicU64>,
+}
+
+/// Whose chain it is, and what has to be asked about it.
+struct Examined {
+    proof: Proof,
+    questions: Vec<Arc<Question>>,
+    /// Whether nobody can be asked about the client's own certificate.
+    is_nameless: bool,
 }
 
 impl Certificates {
@@ -140,7 +161,11 @@ impl Certificates {
     pub fn new(settings: CertificateSettings) -> Result<Self, String> {
         let trust = Trust::read(&settings.authorities, &settings.lists)?;
         let trust = Arc::new(RwLock::new(Arc::new(trust)));
-        Ok(Self { settings: Arc::new(settings), trust })
+        let responders = match settings.ocsp.policy {
+            OcspPolicy::Off => None,
+            OcspPolicy::Warn | OcspPolicy::Strict => Some(Arc::new(Responders::new()?)),
+        };
+        Ok(Self { settings: Arc::new(settings), trust, responders, unanswered: Arc::default() })
     }
 
     /// Reads the files again if they have changed. Blocks. True if something new is in force: then
@@ -168,7 +193,19 @@ impl Certificates {
             let own = trust.lists.iter().filter(|list| list.issuer() == id.issuer);
             own.into_iter().any(|list| matches!(list.find_serial(&id.serial), Ok(Some(_))))
         };
-        live.iter().filter(is_revoked).cloned().collect()
+        let mut revoked: Vec<CertificateId> = live.iter().filter(is_revoked).cloned().collect();
+        if let Some(responders) = &self.responders {
+            revoked.extend(responders.revoked(live));
+            revoked.sort();
+            revoked.dedup();
+        }
+        revoked
+    }
+
+    /// Who asks about single certificates, if anybody does.
+    #[must_use]
+    pub fn responders(&self) -> Option<Asking<'_>> {
+        self.responders.as_ref().map(|responders| Asking { own: self, responders })
     }
 
     /// When authorities and revocation lists end, the nearest end first.
@@ -182,7 +219,8 @@ impl Certificates {
         expiries
     }
 
-    /// Whom a chain proves, the client's own certificate first.
+    /// Whom a chain proves, the client's own certificate first, with what responders have said
+    /// already: nobody is asked.
     ///
     /// # Errors
     ///
@@ -192,11 +230,26 @@ impl Certificates {
         chain: &[CertificateDer<'static>],
         now: Timestamp,
     ) -> Result<Proof, Reason> {
+        let examined = self.examine(chain, now)?;
+        let silent = || examined.questions.iter().map(|_| Outcome::Silent).collect();
+        let outcomes = match &self.responders {
+            Some(responders) => responders.known(&examined.questions, now).unwrap_or_else(silent),
+            None => Vec::new(),
+        };
+        self.conclude(examined, &outcomes)
+    }
+
+    /// Everything but what responders say.
+    fn examine(
+        &self,
+        chain: &[CertificateDer<'static>],
+        now: Timestamp,
+    ) -> Result<Examined, Reason> {
         let (own, above) = chain.split_first().ok_or(Reason::CertificateNone)?;
         if chain.len() > CHAIN_MAX || chain.iter().any(|one| one.len() > CERTIFICATE_BYTES_MAX) {
             return Err(Reason::CertificateMalformed);
         }
-        let certificates = self.validate(own, above, now)?;
+        let (certificates, questions, is_nameless) = self.validate(own, above, now)?;
         let (_, parsed) =
             X509Certificate::from_der(own).map_err(|_| Reason::CertificateMalformed)?;
         if !identity::is_strong(&parsed) {
@@ -205,16 +258,18 @@ impl Certificates {
         let settings = &self.settings;
         let mut proof = identity::read(&parsed, settings.user_from, &settings.permissions)?;
         proof.attributes.certificates = certificates;
-        Ok(proof)
+        Ok(Examined { proof, questions, is_nameless })
     }
 
-    /// The certificates on the way up, the client's own first, without the one that is trusted.
+    /// The certificates on the way up, the client's own first, without the one that is trusted;
+    /// what has to be asked about them; and whether nobody can be asked about the first.
+    #[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
     fn validate(
         &self,
         own: &CertificateDer<'_>,
         above: &[CertificateDer<'_>],
         now: Timestamp,
-    ) -> Result<Vec<CertificateId>, Reason> {
+    ) -> Result<(Vec<CertificateId>, Vec<Arc<Question>>, bool), Reason> {
         let refused = |error: webpki::Error| {
             // The details are for the operator alone.
             tracing::debug!(%error, "client certificate refused");
@@ -222,8 +277,6 @@ impl Certificates {
         };
         let trust = self.trust();
         let certificate = EndEntityCert::try_from(own).map_err(refused)?;
-        let ms = u64::try_from(now.0).unwrap_or(0);
-        let time = UnixTime::since_unix_epoch(Duration::from_millis(ms));
         let lists: Vec<&CertRevocationList<'_>> = trust.lists.iter().collect();
         let (status, expiration) = match self.settings.list_policy {
             ListPolicy::Strict => (UnknownStatusPolicy::Deny, ExpirationPolicy::Enforce),
@@ -237,18 +290,91 @@ impl Certificates {
                 SIGNATURES,
                 &trust.anchors,
                 above,
-                time,
+                unix(now),
                 KeyUsage::client_auth(),
                 options,
                 None,
             )
             .map_err(refused)?;
-        let id = |issuer: &[u8], serial: &[u8]| CertificateId {
-            issuer: issuer.to_vec(),
-            serial: serial.to_vec(),
+        let (questions, is_nameless) = self.questions(&way);
+        let between = way.intermediate_certificates().map(|one| id(one));
+        let ids = std::iter::once(id(&certificate)).chain(between).collect();
+        Ok((ids, questions, is_nameless))
+    }
+
+    /// What is to be asked about a chain that is validated. An authority that names no responder
+    /// is not asked about: lists are for those.
+    fn questions(&self, way: &VerifiedPath<'_>) -> (Vec<Arc<Question>>, bool) {
+        let OcspSettings { policy, responder } = &self.settings.ocsp;
+        if *policy == OcspPolicy::Off {
+            return (Vec::new(), false);
+        }
+        let anchor = way.anchor();
+        let top = Issuer::new(&anchor.subject, &anchor.subject_public_key_info);
+        let between: Vec<&webpki::Cert<'_>> = way.intermediate_certificates().collect();
+        let issuers = between.iter().map(|one| {
+            let key = one.subject_public_key_info();
+            Issuer::new(one.subject(), ocsp::question::contents(&key).unwrap_or_default())
+        });
+        let own: &webpki::Cert<'_> = way.end_entity();
+        let certificates = std::iter::once(own).chain(between.iter().copied());
+        let mut questions = Vec::new();
+        let mut is_nameless = false;
+        for (place, (one, issuer)) in certificates.zip(issuers.chain([top])).enumerate() {
+            let named = ocsp::question::named(&one.der());
+            let is_asked = named.is_some() || place == 0;
+            let asked = responder.clone().filter(|_| is_asked).or(named);
+            is_nameless |= place == 0 && asked.is_none();
+            questions.extend(asked.map(|responder| {
+                Arc::new(Question { id: id(one), issuer: Arc::new(issuer), responder })
+            }));
+        }
+        (questions, is_nameless)
+    }
+
+    /// What follows from what the responders say.
+    fn conclude(&self, examined: Examined, outcomes: &[Outcome]) -> Result<Proof, Reason> {
+        let Examined { proof, is_nameless, .. } = examined;
+        if outcomes.contains(&Outcome::Said(Status::Revoked)) {
+            return Err(Reason::CertificateRevoked);
+        }
+        let good = Outcome::Said(Status::Good);
+        let nobody = is_nameless.then_some(Outcome::Silent);
+        let Some(worst) =
+            nobody.into_iter().chain(outcomes.iter().copied()).find(|one| *one != good)
+        else {
+            return Ok(proof);
         };
-        let between = way.intermediate_certificates().map(|one| id(one.issuer(), one.serial()));
-        Ok(std::iter::once(id(certificate.issuer(), certificate.serial())).chain(between).collect())
+        match self.settings.ocsp.policy {
+            OcspPolicy::Strict => Err(match worst {
+                Outcome::Said(Status::Unknown) => Reason::OcspUnknown,
+                Outcome::Invalid => Reason::OcspInvalid,
+                Outcome::Silent | Outcome::Said(Status::Good | Status::Revoked) => {
+                    Reason::OcspSilent
+                }
+            }),
+            OcspPolicy::Off | OcspPolicy::Warn => {
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+                let answer = if is_nameless { "no responder is named" } else { worst.word() };
+                tracing::warn!(answer, "a certificate lets in without a responder's word for it");
+                Ok(proof)
+            }
+        }
+    }
+
+    /// Asks and concludes, before `deadline` if it is near.
+    async fn ask(self, examined: Examined, now: Timestamp, deadline: Instant) -> Answer {
+        let outcomes = match &self.responders {
+            Some(responders) => {
+                let asking = responders.outcomes(&examined.questions, &self.trust(), now);
+                // Whoever waits less long must hear of it, and this back end is not to blame.
+                let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
+                let told = tokio::time::timeout_at(until.into(), asking).await;
+                told.unwrap_or_else(|_| vec![Outcome::Silent])
+            }
+            None => Vec::new(),
+        };
+        self.conclude(examined, &outcomes).map_or_else(Answer::Refused, Answer::Accepted)
     }
 
     fn trust(&self) -> Arc<Trust> {
@@ -263,10 +389,91 @@ impl BackEnd for Certificates {
 
     fn begin(&self, request: Request) -> Work {
         let this = self.clone();
-        Work::blocking(move |_| {
-            let proof = this.verify(&request.credentials.certificates, request.now);
-            proof.map_or_else(Answer::Refused, Answer::Accepted)
+        let (now, deadline) = (request.now, request.deadline);
+        Work::stage(move |_| {
+            let examined = match this.examine(&request.credentials.certificates, now) {
+                Ok(examined) => examined,
+                Err(reason) => return Work::Done(Answer::Refused(reason)),
+            };
+            let known = match &this.responders {
+                Some(responders) => responders.known(&examined.questions, now),
+                None => Some(Vec::new()),
+            };
+            match known {
+                Some(outcomes) => {
+                    let proof = this.conclude(examined, &outcomes);
+                    Work::Done(proof.map_or_else(Answer::Refused, Answer::Accepted))
+                }
+                None => {
+                    Work::waiting(
+                        async move { Work::Done(this.ask(examined, now, deadline).await) },
+                    )
+                }
+            }
         })
+    }
+}
+
+/// What is asked about certificates while they give access, and what came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    own: &'a Certificates,
+    responders: &'a Arc<Responders>,
+}
+
+impl Asking<'_> {
+    /// Answers that are over. Those that give access still are to be asked for
+    /// [again](Self::ask_again), the others [forgotten](Self::forget).
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> Vec<Arc<Question>> {
+        self.responders.due(now)
+    }
+
+    /// These give no access any more, unless that has just begun.
+    pub fn forget(&self, questions: &[Arc<Question>], now: Timestamp) {
+        for question in questions {
+            self.responders.forget(question, now);
+        }
+    }
+
+    /// Asks about these again, in the background. Must be called in a runtime.
+    pub fn ask_again(&self, questions: &[Arc<Question>], now: Timestamp) {
+        self.responders.ask_again(questions, &self.own.trust(), now);
+    }
+
+    /// Another process has asked about this, which may give access still.
+    pub fn restore(&self, question: Question) {
+        self.responders.restore(question);
+    }
+
+    /// What has to be noted so that the next process can [restore](Self::restore) it, in order.
+    #[must_use]
+    pub fn take_notes(&self) -> Vec<Note> {
+        self.responders.take_notes()
+    }
+
+    /// Whether somebody has turned out to be revoked since this was asked last.
+    #[must_use]
+    pub fn take_news(&self) -> bool {
+        self.responders.take_news()
+    }
+
+    /// How often each kind of answer was given.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.responders.counts()
+    }
+
+    /// How many sign-ins were let in though no responder said that the certificate is good.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        self.own.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// How many answers are kept.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.responders.len()
     }
 }
 
@@ -276,6 +483,15 @@ pub fn days_left(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<i64
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let end = parsed.validity().not_after.timestamp().saturating_mul(1000);
     Some(days(Timestamp(end), now))
+}
+
+fn id(certificate: &webpki::Cert<'_>) -> CertificateId {
+    let (issuer, serial) = (certificate.issuer().to_vec(), certificate.serial().to_vec());
+    CertificateId { issuer, serial }
+}
+
+fn unix(now: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(now.0).unwrap_or(0)))
 }
 
 const fn days(end: Timestamp, now: Timestamp) -> i64 {
@@ -334,3 +550,7 @@ fn reason(error: &webpki::Error) -> Reason {
 #[cfg(test)]
 #[path = "../certificate_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "../certificate_asking_tests.rs"]
+mod asking_tests;

@@ -264,6 +264,7 @@ impl Walker<'_> {
             work = match work {
                 Work::Done(answer) => break answer,
                 Work::Blocking(run) => break door.lane.run(place, run).await,
+                Work::Stage(run) => door.lane.stage(place, run).await,
                 Work::Waiting(waiting) => match door.lane.wait(place, waiting).await {
                     Ok(work) => work,
                     Err(reason) => break Answer::Refused(reason),

@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod authority;
 mod command;
 mod patience;
+mod responders;
 mod signing_in;
 
 use std::net::{TcpListener, TcpStream};
@@ -20,9 +20,9 @@ use ringway_proto::crypto::PrivateKey;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, spawn_local};
 
-use self::authority::Authority;
 use super::*;
 use crate::api::server::tls::Tls;
+use crate::authority::Authority;
 use crate::directory::Actor;
 use crate::directory::input::{NewDevice, NewPolicy, NewUser, Secret};
 use crate::gateway::fake_cores::{Told, desk};
@@ -74,6 +74,11 @@ impl Answer {
 
 impl World {
     async fn new(name: &str) -> Self {
+        Self::with(name, "").await
+    }
+
+    /// With more in `[sign_in]`.
+    async fn with(name: &str, sign_in: &str) -> Self {
         let folder = Scratch::new(&format!("people_{name}"));
         let authority = Authority::new(&folder.path().join("authority"), "Crew CA");
         authority.publish();
@@ -86,13 +91,26 @@ impl World {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (desk, told) = desk(1);
         let (reloads, heard) = mpsc::channel(1);
-        let people = People::new(plan(&folder, port), desk, reloads);
+        let people = People::new(plan(&folder, port, sign_in), desk, reloads);
         let task = spawn_local(Rc::clone(&people).run());
         let world =
             Self { folder, authority, branch, issuer, people, told, port, task, _reloads: heard };
         until(|| world.people.running.borrow().is_some()).await;
         until(|| TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
         world
+    }
+
+    /// The process ends, and the next one begins with its records and other cores.
+    async fn restart(&mut self) {
+        self.task.abort();
+        let plan = self.people.plan.borrow().clone();
+        let (desk, told) = desk(1);
+        let (reloads, heard) = mpsc::channel(1);
+        (self.told, self._reloads) = (told, heard);
+        self.people = People::new(plan, desk, reloads);
+        self.task = spawn_local(Rc::clone(&self.people).run());
+        until(|| self.people.reached.api.borrow().is_some()).await;
+        until(|| TcpStream::connect(("127.0.0.1", self.port)).is_ok()).await;
     }
 
     fn directory(&self) -> Directory {
@@ -186,14 +204,14 @@ impl World {
     }
 }
 
-fn plan(folder: &Scratch, port: u16) -> Plan {
+fn plan(folder: &Scratch, port: u16, sign_in: &str) -> Plan {
     let file = folder.path().join("ringway.toml");
     let text = format!(
         "[interface]\nname = \"rwt0\"\nlisten_port = 51820\npools = [\"10.9.0.0/24\"]\n\
          [api]\nsocket = \"off\"\nlisten = [\"127.0.0.1:{port}\"]\n\
          certificate_file = \"api-certificate.pem\"\nkey_file = \"api-key.pem\"\n\
          [sign_in]\ncertificate_authorities = \"authority/ca.pem\"\n\
-         revocation_lists = [\"authority/ca.crl\", \"authority/branch/ca.crl\"]\n\
+         revocation_lists = [\"authority/ca.crl\", \"authority/branch/ca.crl\"]\n{sign_in}\
          [[issuer]]\nname = \"id\"\nissuer = \"https://id.example.org\"\n\
          audience = \"ringway\"\nalgorithms = [\"ES256\"]\nkeys = \"keys.json\"\n"
     );

@@ -26,6 +26,25 @@ impl Db<'_> {
         Ok(())
     }
 
+    /// The next `limit` names that begin with `prefix` after one, in order, and their bytes. A
+    /// prefix has neither `%` nor `_`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn settings_after(
+        &mut self,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let sql = "SELECT name, value FROM settings WHERE name LIKE $1 AND name > $2 \
+                   ORDER BY name LIMIT $3";
+        let pattern = format!("{prefix}%");
+        let rows =
+            self.query("settings", sql, &[pattern.as_str().into(), after.into(), limit.into()])?;
+        rows.into_iter().map(|mut row| Ok((row.text()?, row.blob()?))).collect()
+    }
+
     /// Forgets what is under `name`, if anything is.
     ///
     /// # Errors
