@@ -10,10 +10,12 @@
 //! rates are measured over what a receiver got in the time that it took.
 
 mod api;
+mod browser;
 mod capture;
 mod database;
 mod edits;
 mod ends;
+mod enrol_page;
 mod floods;
 mod flows;
 mod house;
