@@ -16,6 +16,7 @@ mod database;
 mod edits;
 mod ends;
 mod enrol_page;
+mod exposure;
 mod floods;
 mod flows;
 mod house;
