@@ -24,6 +24,7 @@ mod leases;
 mod outages;
 mod quotas;
 mod rates;
+mod reported;
 mod story;
 mod traces;
 mod upgrades;
