@@ -22,8 +22,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(12);
 /// slack.
 pub(crate) const LATER: Duration = Duration::from_secs(40);
 
-/// After this many seconds nothing repeats a handshake that has ended: 5 s, a third of a second that
-/// is left to chance, and the fractions that are not told.
+/// After this many seconds nothing repeats a handshake that has ended: 5 s, a third of a second
+/// that is left to chance, and the fractions that are not told.
 const REPEATED_WITHIN_S: u64 = 7;
 
 /// The gateway under test.
