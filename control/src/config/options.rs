@@ -172,7 +172,8 @@ options! {
         "Socket of the API; who may open it is an administrator. NAME is the interface's.";
     api.listen = "[]",
         "addresses with port, such as [\"127.0.0.1:8443\"]",
-        "Addresses where the API answers too. Without certificate_file only loopback ones.";
+        "Addresses where the API answers too, in their own family: [::] is no 0.0.0.0. Without \
+         certificate_file only loopback ones.";
     api.certificate_file = "none",
         "the path of a PEM file",
         "Certificate chain of the API, read again when it changes. Relative to this file's folder.";

@@ -92,9 +92,11 @@ fn the_usage_report_adds_up() {
         (json["received_bytes"].clone(), json["sent_bytes"].clone()),
         (2105.into(), 8900.into())
     );
-    assert!(
-        (json["average_bandwidth_bps"].as_f64().unwrap() - 11_005.0 * 8.0 / 86_400.0).abs() < 1e-9
-    );
+    // Bytes are known by the day: this time touches two, from an hour before it until now.
+    let days = json["average_bandwidth_bps"].as_f64().unwrap();
+    assert!((days - 11_005.0 * 8.0 / (26.0 * 3600.0)).abs() < 1e-9, "{days}");
+    assert_eq!(json["usage_from"], at(-HOUR_MS).to_string());
+    assert_eq!(json["usage_to"], at(25 * HOUR_MS).to_string());
     assert!((json["success_rate"].as_f64().unwrap() - 0.9).abs() < 1e-9);
     assert!((json["average_latency_s"].as_f64().unwrap() - 20e-6).abs() < 1e-12);
     // An hour, a whole day, two hours.

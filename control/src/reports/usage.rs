@@ -11,6 +11,8 @@ use crate::store::ids::Timestamp;
 /// gateway only noise fails.
 const SUCCESS_MIN: f64 = 0.95;
 
+const DAY_MS: i64 = 86_400_000;
+
 /// What the report is made from.
 #[derive(Clone, Debug, Default)]
 pub struct Input {
@@ -64,16 +66,22 @@ pub fn report(period: Period, made: Timestamp, input: &Input) -> Report {
     let all = history::sum(&input.points);
     let latency = all.and_then(|all| all.counted.turn_s());
     let users = by_user(&input.moved);
+    let days = whole_days(period, made);
+    // Of a part of a day the whole is known, so the mean is over the whole too.
+    let average =
+        (days.seconds() > 0.0).then(|| up.saturating_add(down) as f64 * 8.0 / days.seconds());
     let values = vec![
         ("total_sessions", "Sessions", Cell::Count(input.sessions.len() as u64)),
         ("users", "Users that moved anything", Cell::Count(users.len() as u64)),
         ("total_bandwidth_bytes", "Moved, both directions", Cell::Bytes(up.saturating_add(down))),
         ("received_bytes", "From clients", Cell::Bytes(up)),
         ("sent_bytes", "To clients", Cell::Bytes(down)),
+        ("usage_from", "Moved from, by whole days", Cell::At(days.from)),
+        ("usage_to", "Moved before", Cell::At(days.to)),
         (
             "average_bandwidth_bps",
-            "Average bandwidth",
-            Cell::BitsPerSecond(up.saturating_add(down) as f64 * 8.0 / period.seconds()),
+            "Average bandwidth of these days",
+            Cell::or(average, Cell::BitsPerSecond, "the time has not come yet"),
         ),
         (
             "average_latency_s",
@@ -94,6 +102,14 @@ pub fn report(period: Period, made: Timestamp, input: &Input) -> Report {
     ];
     let issues = issues(period, input, success);
     Report { kind: "usage", title: "Usage report", period, made, values, tables, issues }
+}
+
+/// The days (UTC) that a period touches, as far as they have passed.
+fn whole_days(period: Period, made: Timestamp) -> Period {
+    let begins = |moment: Timestamp| moment.0.div_euclid(DAY_MS).saturating_mul(DAY_MS);
+    let from = begins(period.from);
+    let to = begins(period.to.plus_ms(-1)).saturating_add(DAY_MS);
+    Period { from: Timestamp(from), to: Timestamp(to.min(made.0.max(from))) }
 }
 
 fn share(part: u64, whole: u64) -> Option<f64> {

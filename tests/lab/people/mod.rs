@@ -10,10 +10,13 @@
 //! rates are measured over what a receiver got in the time that it took.
 
 mod api;
+mod browser;
 mod capture;
 mod database;
 mod edits;
 mod ends;
+mod enrol_page;
+mod exposure;
 mod floods;
 mod flows;
 mod house;
@@ -21,6 +24,7 @@ mod leases;
 mod outages;
 mod quotas;
 mod rates;
+mod reported;
 mod story;
 mod traces;
 mod upgrades;

@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -34,6 +35,9 @@ use tls::Tls;
 
 /// How long requests that are being answered may go on when the server ends.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Connections that wait to be accepted: as many as a program gets that does not choose.
+const BACKLOG: i32 = 4096;
 
 /// How long to wait when no client can be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -163,14 +167,24 @@ impl Open {
 }
 
 fn bind(address: SocketAddr) -> Result<StdListener, Failure> {
-    let bound = StdListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    bound.map_err(|error| {
+    listening(address).map_err(|error| {
         let message = format!("The API cannot listen on {address} ({error}): choose another port");
         Failure::new(Status::Findings, message)
     })
+}
+
+/// An IPv6 address opens nothing in IPv4: what is not named is not open, and both may be named.
+fn listening(address: SocketAddr) -> rustix::io::Result<StdListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 type Ready = std::sync::mpsc::SyncSender<Result<(), Failure>>;

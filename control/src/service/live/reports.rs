@@ -24,7 +24,8 @@ const DEVICES_OF_MAX: usize = 100;
 /// Users that are added up.
 const USERS_MAX: u32 = 1_000_000;
 
-/// Ends of sessions that are read: a gateway with ten a second has them in eleven days.
+/// Ends of sessions that are read: a gateway with ten a second has them in eleven days. Those that
+/// ended after the time are read too, as they may have begun in it.
 const SESSIONS_MAX: usize = 10_000_000;
 
 /// Rows read at once.
@@ -124,17 +125,17 @@ fn read_usage(db: &mut Db<'_>, period: Period) -> Result<(Vec<Moved>, Vec<Sessio
     let filter = ConnectionFilter {
         event: Some("disconnected".to_owned()),
         from: Some(period.from),
-        until: Some(period.to),
         ..ConnectionFilter::default()
     };
-    let mut after = None;
+    let (mut after, mut read) = (None, 0);
     loop {
         let rows = db.connections(&filter, &Page { after, limit: ROWS })?;
-        for entry in rows.items {
+        read += rows.items.len();
+        for entry in rows.items.into_iter().filter(|entry| began(entry) < period.to) {
             let user = name_of(db, &mut names, entry.user)?;
             sessions.push(ended(user, entry));
         }
-        match rows.next.filter(|_| sessions.len() < SESSIONS_MAX) {
+        match rows.next.filter(|_| read < SESSIONS_MAX) {
             Some(next) => after = Some(next),
             None => return Ok((moved, sessions)),
         }
@@ -180,12 +181,12 @@ fn name_of(
     Ok(name)
 }
 
-fn ended(user: String, entry: ConnectionEntry) -> Session {
+/// When a session began that has ended.
+fn began(entry: &ConnectionEntry) -> Timestamp {
     let lasted = i64::try_from(entry.duration_s.unwrap_or(0)).unwrap_or(i64::MAX);
-    Session {
-        user,
-        from: Timestamp(entry.at.0.saturating_sub(lasted.saturating_mul(1000))),
-        to: Some(entry.at),
-        reason: entry.reason,
-    }
+    Timestamp(entry.at.0.saturating_sub(lasted.saturating_mul(1000)))
+}
+
+fn ended(user: String, entry: ConnectionEntry) -> Session {
+    Session { user, from: began(&entry), to: Some(entry.at), reason: entry.reason }
 }

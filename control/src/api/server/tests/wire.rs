@@ -257,3 +257,15 @@ fn a_second_server_does_not_take_the_socket_of_a_living_one() {
     assert!(failure.message.contains("in use"), "{failure}");
     assert!(UnixStream::connect(&host.socket).is_ok());
 }
+
+#[test]
+fn an_ipv6_address_opens_nothing_in_ipv4_and_both_may_be_named() {
+    let six = listening("[::]:0".parse().unwrap()).unwrap();
+    let port = six.local_addr().unwrap().port();
+    assert!(TcpStream::connect(("::1", port)).is_ok());
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    let four = SocketAddr::from(([0, 0, 0, 0], port));
+    let _four = listening(four).unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    assert!(listening(four).is_err(), "a port that is taken");
+}
