@@ -15,6 +15,13 @@ use rtnetlink::{Error, Handle, LinkUnspec};
 use crate::config::InterfaceAddress;
 use crate::failure::{Failure, Status};
 
+/// Whether there is an interface of this name in our namespace.
+#[must_use]
+pub fn exists(name: &str) -> bool {
+    let any = std::net::UdpSocket::bind("0.0.0.0:0");
+    any.is_ok_and(|any| rustix::net::netdevice::name_to_index(&any, name).is_ok())
+}
+
 /// Gives the interface its MTU and addresses and takes it up. The pools are then routed to it by
 /// its addresses. Must run on a tokio runtime with I/O.
 ///

@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ringway_proto::allowed_ips::IpNet;
 use tracing::debug;
@@ -28,6 +29,9 @@ use crate::stats;
 use journal::{Journal, JournalFile};
 use shared::{Claim, Meeting};
 use sysctl::{Setting, SysctlError, Sysctls};
+
+/// How long the interface of a process that was killed may still be there.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +91,7 @@ impl LocalExit {
             notes.extend(put_back(&sysctls, Some(&left), None)?);
             file.clear()?;
         }
+        refuse_another(&plan.interface)?;
         let mut exit = Self { file, sysctls, journal: None, claim: None };
         if plan.enable_forwarding {
             // Before looking, so that nobody switches it off in between.
@@ -194,6 +199,26 @@ impl Drop for LocalExit {
         // Whoever wants to hear about problems calls `undo`; the journal stays if one is serious.
         let _ = self.put_back();
     }
+}
+
+/// Refuses to touch the table of a gateway that runs with another state folder: what this one has
+/// left itself is put back by now. The interface of a process that was killed lasts for a moment.
+fn refuse_another(interface: &str) -> Result<(), Failure> {
+    let table = nft::table_name(interface);
+    let is_in_use = || links::exists(interface) && nft::is_there(&table);
+    let begun = Instant::now();
+    while is_in_use() {
+        if begun.elapsed() > LINGER {
+            let message = format!(
+                "The interface {interface} and its nft table inet {table} are in use by another \
+                 gateway: stop it, or choose another name in [interface] (if none runs: nft delete \
+                 table inet {table})"
+            );
+            return Err(Failure::new(Status::InterfaceExists, message));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// Where gateways that need forwarding meet. Without `/proc` each is on its own.

@@ -33,6 +33,14 @@ pub fn remove(table: &str) -> Result<(), Failure> {
     run(&remove_text(table))
 }
 
+/// Whether the table exists, as far as `nft` says.
+pub fn is_there(table: &str) -> bool {
+    let mut list = Command::new("nft");
+    list.args(["list", "table", "inet", table]);
+    let list = list.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    list.status().is_ok_and(|status| status.success())
+}
+
 /// The version that `nft` reports, if it is there.
 ///
 /// # Errors

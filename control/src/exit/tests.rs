@@ -100,6 +100,27 @@ fn privileged_an_exit_goes_from_one_process_to_the_next() {
 }
 
 #[test]
+fn privileged_a_gateway_of_the_same_name_with_another_folder_touches_nothing() {
+    in_namespace(|| {
+        let (one, other) = (Scratch::new("exit_running"), Scratch::new("exit_namesake"));
+        let before = (switches(), tables());
+        let (running, _) = LocalExit::set_up(&plan(), one.path()).unwrap();
+        let during = (switches(), tables());
+        let refused = LocalExit::set_up(&plan(), other.path()).unwrap_err();
+        assert_eq!(refused.status, Status::InterfaceExists);
+        assert!(refused.message.contains("ringway_rwt0"), "{}", refused.message);
+        assert_eq!((switches(), tables()), during, "the running gateway has lost something");
+        // What is left of a gateway whose folder is gone is no gateway.
+        ip("tuntap del dev rwt0 mode tun");
+        let (heir, _) = LocalExit::set_up(&plan(), other.path()).unwrap();
+        assert!(heir.undo().unwrap().iter().all(|note| note.contains("Another gateway")));
+        ip("tuntap add dev rwt0 mode tun");
+        drop(running);
+        assert_eq!(tables(), before.1);
+    });
+}
+
+#[test]
 fn privileged_of_two_gateways_the_last_one_switches_forwarding_off() {
     in_namespace(|| {
         let (one, other) = (Scratch::new("exit_first"), Scratch::new("exit_second"));
