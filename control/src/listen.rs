@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt as _, MetadataExt, PermissionsExt};
 use std::os::unix::net as std_unix;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -49,6 +49,12 @@ pub enum ListenError {
         /// The socket.
         path: PathBuf,
     },
+    /// Something lies there that is no socket.
+    #[error("{path} is there and is no socket: name another path, or move it away")]
+    NoSocket {
+        /// What lies there.
+        path: PathBuf,
+    },
     /// The system refused.
     #[error("Cannot {verb} {path}: {source}")]
     System {
@@ -83,6 +89,10 @@ pub fn listen_for(path: &Path, mode: u32) -> Result<Listener, ListenError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o755).create(folder).map_err(system("create", folder))?;
 
+    // What is in its place in the end is gone.
+    if fs::symlink_metadata(path).is_ok_and(|about| !about.file_type().is_socket()) {
+        return Err(ListenError::NoSocket { path: path.to_path_buf() });
+    }
     if std_unix::UnixStream::connect(path).is_ok() {
         return Err(ListenError::InUse { path: path.to_path_buf() });
     }
@@ -262,6 +272,26 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         drop(listener);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+        clean(&path);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let path = place("file");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let is_refused = || matches!(listen(&path), Err(ListenError::NoSocket { .. }));
+        fs::write(&path, "mine").unwrap();
+        assert!(is_refused());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(is_refused());
+        fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(is_refused());
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         clean(&path);
     }
 

@@ -186,7 +186,7 @@ fn open_socket(path: &Path) -> Result<Listener, Failure> {
     listen(path).map_err(|error| {
         let status = match error {
             ListenError::InUse { .. } => Status::InterfaceExists,
-            ListenError::System { .. } => Status::State,
+            ListenError::NoSocket { .. } | ListenError::System { .. } => Status::State,
         };
         Failure::new(status, error.to_string())
     })
