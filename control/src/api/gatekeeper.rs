@@ -64,6 +64,12 @@ pub async fn guard(State(state): State<ApiState>, mut request: Request, next: Ne
     }
 }
 
+/// Whether who came with these headers would be let in again, for as long as an answer lasts.
+pub(super) async fn still_may(state: &ApiState, headers: &HeaderMap, via: Via, need: Need) -> bool {
+    let found = identify(state, headers, via).await;
+    found.is_ok_and(|(caller, _)| may(&caller, need).is_ok())
+}
+
 async fn admit(state: &ApiState, request: &mut Request) -> Result<(), Problem> {
     let Some(via) = request.extensions().get::<Via>().copied() else {
         return Err(Problem::internal(&"a request without its door"));

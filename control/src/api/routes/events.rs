@@ -2,13 +2,15 @@
 //!
 //! A reader is handed on from the hub's ring at its own speed. One that does not keep up gets one
 //! `lagged` and goes on with what is still there; one that takes nothing is cut by the server's
-//! limit for writing. A stream ends after [`LIFE`], so that whoever lost the right to listen does
-//! not go on for days; a browser comes back by itself, with `Last-Event-ID`.
+//! limit for writing. Whoever has lost the right to listen hears nothing [`TRUSTED`] later: before
+//! an event is handed on it is asked again who that is. A stream ends after [`LIFE`] all the same; a
+//! browser comes back by itself, with `Last-Event-ID`.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Sse, KeepAlive};
@@ -20,6 +22,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::gatekeeper::{Via, still_may};
 use crate::api::places::Place;
 use crate::api::problem::FieldError;
 use crate::api::query::bounded;
@@ -33,6 +36,9 @@ const NEEDS: &[Need] =
 
 /// How long a stream lives.
 const LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// How long it is believed who listens.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// How often a comment is sent on a quiet stream: below the timeouts of proxies on the way.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -54,8 +60,8 @@ struct ListenQuery {
 /// Listen to events
 ///
 /// A stream of server-sent events. `Last-Event-ID` brings what came since, as far as it is kept;
-/// an event `lagged` says how many were missed. The stream ends after a quarter of an hour: listen
-/// again. One user may have eight streams.
+/// an event `lagged` says how many were missed. The stream ends after a quarter of an hour, and
+/// with the right to listen: listen again. One user may have eight streams.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "listenToEvents", tag = "events",
     params(ListenQuery, ("Last-Event-ID" = Option<u64>, Header,
         description = "The last event that was heard")),
@@ -64,6 +70,7 @@ struct ListenQuery {
 async fn listen(
     State(state): State<ApiState>,
     caller: Caller,
+    Extension(via): Extension<Via>,
     StrictQuery(query): StrictQuery<ListenQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -78,7 +85,9 @@ async fn listen(
         Some(last) => state.hub().listen_after(last),
         None => state.hub().listen(),
     };
-    let reader = Reader { listener, kinds, ends_at: Instant::now() + LIFE, _place: place };
+    let now = Instant::now();
+    let right = Right { state, headers, via, looked_at: now };
+    let reader = Reader { listener, kinds, ends_at: now + LIFE, right, _place: place };
     let stream = stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
@@ -98,8 +107,29 @@ fn read_kinds(given: &str) -> Result<BTreeSet<Kind>, Problem> {
     given.split(',').map(read).collect()
 }
 
+/// By what right somebody listens.
+struct Right {
+    state: ApiState,
+    headers: HeaderMap,
+    via: Via,
+    looked_at: Instant,
+}
+
+impl Right {
+    async fn lasts(&mut self) -> bool {
+        let now = Instant::now();
+        if now.duration_since(self.looked_at) < TRUSTED {
+            return true;
+        }
+        self.looked_at = now;
+        // Nor while nobody can tell: the listener comes back by itself.
+        still_may(&self.state, &self.headers, self.via, NEEDS[0]).await
+    }
+}
+
 struct Reader {
     listener: Listener,
+    right: Right,
     /// None for all.
     kinds: Option<BTreeSet<Kind>>,
     ends_at: Instant,
@@ -111,7 +141,11 @@ impl Reader {
     async fn next(&mut self) -> Option<Sse> {
         loop {
             let heard = tokio::time::timeout_at(self.ends_at, self.listener.next());
-            match heard.await.ok()?? {
+            let heard = heard.await.ok()??;
+            if !self.right.lasts().await {
+                return None;
+            }
+            match heard {
                 Heard::Lagged(missed) => {
                     let data = format!("{{\"missed\":{missed}}}");
                     return Some(Sse::default().event("lagged").data(data));

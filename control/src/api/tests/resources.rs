@@ -1,4 +1,5 @@
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -6,6 +7,7 @@ use crate::api::fake::{Answer, Ask, BEGIN, World};
 use crate::api::state::Allowances;
 use crate::configs::fake::{SHARED, text};
 use crate::events::Kind;
+use crate::store::records::UserState;
 
 fn root(ask: Ask) -> Ask {
     ask.token("token-root")
@@ -263,6 +265,37 @@ async fn events_are_heard_again_after_a_break_and_by_kind() {
     let ask = root(Ask::get("/api/v1/events?kind=session.started,session.ended"));
     let text = hear(&world, ask.header("last-event-id", "0"), 2).await;
     assert!(text.contains("id: 1\n") && text.contains("id: 3\n") && !text.contains("id: 2\n"));
+}
+
+#[tokio::test]
+async fn whoever_loses_the_right_to_listen_hears_nothing_a_second_later() {
+    use futures_util::StreamExt as _;
+    type Take = fn(&World);
+    let ways: [Take; 3] = [
+        |world| world.accounts.tokens.lock().unwrap().clear(),
+        |world| world.accounts.change("vera", |user, _| user.state = UserState::Disabled),
+        |world| world.accounts.change("vera", |user, _| user.role = None),
+    ];
+    for (number, take) in ways.into_iter().enumerate() {
+        let world = World::new(&format!("res_right{number}")).await;
+        let mut stream = world.stream(Ask::get("/api/v1/events").token("token-vera")).await;
+        let tell = |what: &str| {
+            world.state.hub().publish(BEGIN, Kind::SessionStarted, what, json!({}));
+        };
+        tell("before");
+        let heard = stream.next().await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&heard).contains("before"));
+        take(&world);
+        let taken = Instant::now();
+        loop {
+            let told = taken.elapsed();
+            tell("after");
+            let Some(heard) = stream.next().await else { break };
+            heard.unwrap();
+            assert!(told < Duration::from_millis(1_100), "way {number}: heard {told:?} later");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 #[tokio::test]
