@@ -61,11 +61,20 @@ impl Directory {
 /// name is a user's.
 fn is_about(event: &Event, erased: &Erased) -> bool {
     let subject = event.subject.as_str();
-    let is_session =
-        matches!(event.kind, Kind::SessionStarted | Kind::SessionEnded | Kind::SessionMoved);
-    let is_name =
-        matches!(event.kind, Kind::SignInAccepted | Kind::SignInRefused | Kind::QuotaReached);
-    let by_name = if is_session {
+    // A user's name and the device's, or a device's number.
+    let is_of_device = matches!(
+        event.kind,
+        Kind::SessionStarted
+            | Kind::SessionEnded
+            | Kind::SessionMoved
+            | Kind::AccessGranted
+            | Kind::AccessEnded
+    );
+    let is_name = matches!(
+        event.kind,
+        Kind::SignInAccepted | Kind::SignInRefused | Kind::QuotaReached | Kind::QuotaReset
+    );
+    let by_name = if is_of_device {
         subject.split_once('/').map(|(name, _)| name)
     } else if is_name {
         Some(subject)

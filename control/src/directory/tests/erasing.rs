@@ -53,6 +53,33 @@ async fn who_has_a_name_after_somebody_else_does_not_erase_what_that_one_did() {
 }
 
 #[tokio::test]
+async fn no_event_of_any_kind_keeps_the_name_of_who_was_erased() {
+    let desk = Desk::new("erase_events").await;
+    desk.user("nina", None).await;
+    let subjects = |kind: Kind| match kind.word().split_once('.') {
+        Some(("session" | "access", _)) => "nina/phone",
+        Some(("sign-in" | "quota", _)) => "nina",
+        Some(_) | None => "user:nina",
+    };
+    for kind in Kind::ALL {
+        desk.hub.publish(START, *kind, subjects(*kind), serde_json::json!({}));
+    }
+    desk.hub.publish(START, Kind::AccessGranted, "ninas/phone", serde_json::json!({}));
+    let mut listener = desk.hub.listen_after(0);
+    desk.directory.erase_user(&root(), "nina", None).await.unwrap();
+    let (mut kept, end) = (Vec::new(), "the end");
+    desk.hub.publish(START, Kind::Warning, end, serde_json::json!({}));
+    while kept.last().is_none_or(|last| last != end) {
+        if let Some(Heard::Event(event)) = listener.next().await {
+            kept.push(event.subject.clone());
+        }
+    }
+    let of_nina = |subject: &&String| subject.split(['/', ':']).any(|part| part == "nina");
+    assert_eq!(kept.iter().filter(of_nina).count(), 0, "{kept:?}");
+    assert!(kept.contains(&"ninas/phone".to_owned()), "{kept:?}");
+}
+
+#[tokio::test]
 async fn an_erased_user_is_not_found_by_a_former_name_or_by_what_it_had() {
     let desk = Desk::new("erase_all").await;
     let d = &desk.directory;
