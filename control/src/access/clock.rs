@@ -38,6 +38,12 @@ impl Clocks {
         Self { begun: wall, offset_ms: 0 }
     }
 
+    /// The calendar when the gateway started.
+    #[must_use]
+    pub const fn begun(&self) -> Timestamp {
+        self.begun
+    }
+
     /// The moment at which the calendar says `wall` and `running` has passed since the start; and
     /// by how many milliseconds the calendar was set since the moment before, if it was.
     pub fn at(&mut self, wall: Timestamp, running: Duration) -> (Moment, Option<i64>) {

@@ -178,13 +178,12 @@ fn status(service: &Service, max_clients: u64) -> StatusView {
     let total = snapshot.total();
     let count = |name: &str| snapshot.number(&total, name);
     let about = &snapshot.about;
-    let uptime_ms = i64::try_from(about.uptime_s).unwrap_or(i64::MAX).saturating_mul(1000);
     let draining = service.drain().since.is_some();
     StatusView {
         version: about.version.to_owned(),
         interface: about.interface.clone(),
         state: if draining { "draining" } else { "running" }.to_owned(),
-        started_at: service.now().wall.plus_ms(-uptime_ms),
+        started_at: service.begun(),
         uptime_s: about.uptime_s,
         public_key: about.public_key.clone().unwrap_or_default(),
         listen_port: about.listen_port,

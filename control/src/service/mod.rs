@@ -214,6 +214,11 @@ impl Service {
         look(&self.outbox.borrow())
     }
 
+    /// When this process began to serve: one and the same moment, however often it is asked for.
+    pub(crate) fn begun(&self) -> Timestamp {
+        self.clocks.borrow().begun()
+    }
+
     /// This moment. A calendar that was set is noticed here.
     pub(crate) fn now(&self) -> Moment {
         let (now, step) = self.clocks.borrow_mut().at(wall_clock(), self.started.elapsed());

@@ -119,6 +119,15 @@ impl Gateway {
         done.out
     }
 
+    /// What a command shows on a terminal, which `script` of util-linux provides.
+    pub(crate) fn on_terminal(&self, line: &str) -> String {
+        let socket = self.socket().display().to_string();
+        let command = format!("{} {line} --socket {socket}", env!("CARGO_BIN_EXE_ringway"));
+        let shown = Command::new("script").args(["-qec", &command, "/dev/null"]).output().unwrap();
+        assert!(shown.status.success(), "{command}: {shown:?}");
+        String::from_utf8(shown.stdout).unwrap()
+    }
+
     /// The JSON that a command that must succeed prints.
     #[track_caller]
     pub(crate) fn json(&self, line: &str) -> Value {

@@ -36,16 +36,20 @@ fn the_configuration_is_shown_compared_applied_and_taken_back() {
 }
 
 #[test]
-fn a_configuration_that_is_shown_does_not_command_the_terminal() {
+fn a_configuration_that_is_shown_can_be_applied_again_and_does_not_command_the_terminal() {
     let gateway = Gateway::new("config_evil");
     let evil = format!("{CONFIG}# \u{9b}2J\u{9d}0;mine\u{9c} \u{202e}\n");
     let file = gateway.file("evil.toml", &evil);
     gateway.ok(&format!("config apply {file} --yes"));
-    let shown = gateway.ok("config show");
-    assert_eq!(shown, format!("{CONFIG}# \\u009b2J\\u009d0;mine\\u009c \\u202e\n"));
+    assert_eq!(gateway.ok("config show"), evil, "a pipe gets what is there");
     let newest = gateway.json("config history")["items"].as_array().unwrap().len().to_string();
-    assert_eq!(gateway.ok(&format!("config history {newest}")), shown);
+    assert_eq!(gateway.ok(&format!("config history {newest}")), evil);
     assert_eq!(gateway.json("config show")["text"], evil, "programs are told what it is");
+    for verb in ["config show".to_owned(), format!("config history {newest}")] {
+        let shown = gateway.on_terminal(&verb);
+        assert!(shown.contains("# \\u009b2J\\u009d0;mine\\u009c \\u202e"), "{shown}");
+        assert!(!shown.contains(['\u{9b}', '\u{9d}', '\u{202e}']), "{shown}");
+    }
 }
 
 #[test]

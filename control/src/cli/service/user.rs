@@ -321,6 +321,11 @@ fn add(desk: &Desk, args: &AddArgs) -> Result<Status, Failure> {
 }
 
 fn list(desk: &Desk, args: &ListArgs) -> Result<Status, Failure> {
+    if matches!(args.role, Some(RoleWord::None)) {
+        let message = "Users without a role cannot be asked for: leave --role out and look at \
+                       the column ROLE";
+        return Err(Failure::new(Status::Usage, message));
+    }
     let query = [
         ("group", args.group.clone()),
         ("state", args.state.map(|state| state.word().to_owned())),
