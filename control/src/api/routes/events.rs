@@ -3,8 +3,8 @@
 //! A reader is handed on from the hub's ring at its own speed. One that does not keep up gets one
 //! `lagged` and goes on with what is still there; one that takes nothing is cut by the server's
 //! limit for writing. Whoever has lost the right to listen hears nothing [`TRUSTED`] later: before
-//! an event is handed on it is asked again who that is. A stream ends after [`LIFE`] all the same; a
-//! browser comes back by itself, with `Last-Event-ID`.
+//! an event is handed on it is asked again who that is. A stream ends after [`LIFE`] all the same;
+//! a browser comes back by itself, with `Last-Event-ID`.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
