@@ -60,8 +60,10 @@ impl Configs {
         if !outcome.needs_restart.is_empty() {
             return Err(ConfigError::NeedsRestart(outcome.needs_restart));
         }
-        // Versions are entered in the order in which they were in force.
+        // Versions are entered in the order in which they were in force: what a reload or a command
+        // on the host has made of the file too, or a way back would lose it.
         self.settle().await?;
+        self.note(&before).await?;
         let trial = wanted.confirm_within_s.map(|seconds| {
             let now = self.now();
             Trial {

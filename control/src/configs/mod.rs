@@ -228,12 +228,17 @@ impl Configs {
     pub async fn note_file(&self) -> Result<(), ConfigError> {
         let _turn = self.turn.lock().await;
         let text = self.read().await?;
+        self.note(&text).await
+    }
+
+    /// Enters what is in force into the history if it is not its last version.
+    async fn note(&self, text: &str) -> Result<(), ConfigError> {
         let last = self.parts.history.last().await?;
-        let hash = self.seal(&text).await?;
+        let hash = self.seal(text).await?;
         if last.is_some_and(|last| last.hash == hash) {
             return Ok(());
         }
-        self.enter(&text, "gateway", "config.found").await.map(|_| ())
+        self.enter(text, "gateway", "config.found").await.map(|_| ())
     }
 
     /// The configuration as it is.

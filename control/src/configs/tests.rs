@@ -441,6 +441,33 @@ async fn one_goes_back_at_once_or_to_a_version() {
 }
 
 #[tokio::test]
+async fn what_was_changed_on_the_host_is_in_the_history_before_it_is_replaced() {
+    let world = World::new("found").await;
+    world.put(&text(&[2, 3]), None).await.unwrap();
+    // As by hand and a reload, or by a command on the host.
+    let by_hand = text(&[2, 3, 4]);
+    fs::write(&world.file, &by_hand).unwrap();
+    world.gateway.reload().await.unwrap();
+    world.configs.roll_back(Some(1), "user:anna").await.unwrap();
+    assert_eq!(world.in_force(), text(&[2]));
+    let versions = world.history.versions.lock().unwrap().clone();
+    let actors: Vec<&str> = versions.iter().map(|version| version.actor.as_str()).collect();
+    assert_eq!(actors, ["gateway", "user:anna", "gateway", "user:anna"]);
+    assert_eq!(versions[2].text, redact::redact(&by_hand));
+    // Nothing twice, and nothing for what is only tried.
+    let run = Wanted { dry_run: true, ..wanted(&text(&[5]), "*", None) };
+    world.configs.put(run).await.unwrap();
+    world.put(&text(&[2, 5]), None).await.unwrap();
+    assert_eq!(world.history.versions.lock().unwrap().len(), 5);
+    // While the store is away nothing is replaced that it does not have.
+    fs::write(&world.file, text(&[6])).unwrap();
+    world.history.fails.store(true, Ordering::SeqCst);
+    let tag = world.configs.current().await.unwrap().tag;
+    world.configs.put(wanted(&text(&[7]), &tag, None)).await.unwrap_err();
+    assert_eq!(world.on_disk(), text(&[6]));
+}
+
+#[tokio::test]
 async fn of_many_changes_at_once_from_the_same_version_one_wins() {
     let world = World::new("race").await;
     let tag = world.configs.current().await.unwrap().tag;
