@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::config::{
     Changes, Config, Interface, NumaChoice, Overrides, Peer, StoreChoice, WorkerCount, Workers,
-    diff,
+    diff, sections_changed,
 };
 use crate::exit::{ExitPlan, LocalExit, links};
 use crate::failure::{Failure, Status};
@@ -90,7 +90,7 @@ impl Role for FromFile {
         logs::reopen();
         let next = self.prepared.reload().map_err(|failure| failure.message)?;
         let changes = diff(&self.running, &next).map_err(|error| error.to_string())?;
-        let said = sentence(&changes);
+        let said = sentence(&sections_changed(&self.running, &next), &changes);
         for warning in next.show_warnings(&self.prepared.places.config.display().to_string()) {
             warn!("{warning}");
         }
@@ -299,16 +299,14 @@ fn operations(changes: &Changes) -> Vec<Operation> {
     steps
 }
 
-fn sentence(changes: &Changes) -> String {
-    if changes.is_empty() {
-        return "nothing to change".to_owned();
-    }
-    format!(
-        "{} peer(s) added, {} changed, {} removed",
-        changes.added.len(),
-        changes.changed.len(),
-        changes.removed.len()
-    )
+fn sentence(sections: &[&str], changes: &Changes) -> String {
+    let peers = (!changes.is_empty()).then(|| {
+        let (added, changed) = (changes.added.len(), changes.changed.len());
+        format!("{added} peer(s) added, {changed} changed, {} removed", changes.removed.len())
+    });
+    let sections = (!sections.is_empty()).then(|| format!("{} changed", sections.join(", ")));
+    let parts: Vec<String> = sections.into_iter().chain(peers).collect();
+    if parts.is_empty() { "nothing to change".to_owned() } else { parts.join("; ") }
 }
 
 /// The workers of a bare interface. Without a flag that says where they run the scheduler decides,
@@ -515,5 +513,31 @@ mod tests {
         assert_eq!(setup.policy.inner_mtu, 1400);
         assert_eq!(setup.policy.address_v4, Some([10, 77, 0, 1].into()));
         assert_eq!(setup.pages, None, "a folder that cannot be made is no reason to fail");
+    }
+
+    #[test]
+    fn a_reload_says_what_it_changed_beside_peers() {
+        let parse = |text: &str| {
+            Config::parse(text, "test", Path::new("/"), &Overrides::default()).unwrap()
+        };
+        let peer = "[[peer]]\nname = \"a\"\n\
+                    public_key = \"HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=\"\n\
+                    allowed_ips = [\"10.0.0.2/32\"]\n";
+        let said = |before: &str, after: &str| {
+            let (before, after) = (parse(before), parse(after));
+            sentence(&sections_changed(&before, &after), &diff(&before, &after).unwrap())
+        };
+        let (slow, fast) = ("[limits]\nrate_up = \"5mbit\"\n", "[limits]\nrate_up = \"9mbit\"\n");
+        assert_eq!(said(slow, slow), "nothing to change");
+        assert_eq!(said(slow, fast), "[limits] changed");
+        assert_eq!(
+            said("", &format!("{slow}[clients]\ndns = [\"10.0.0.1\"]\n")),
+            "[clients], [limits] changed"
+        );
+        assert_eq!(
+            said(slow, &format!("{fast}{peer}")),
+            "[limits] changed; 1 peer(s) added, 0 changed, 0 removed"
+        );
+        assert_eq!(said(peer, ""), "0 peer(s) added, 0 changed, 1 removed");
     }
 }

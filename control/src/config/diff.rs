@@ -95,6 +95,19 @@ pub fn diff(old: &Config, new: &Config) -> Result<Changes, NeedsRestart> {
     Ok(changes)
 }
 
+/// Sections with options that may change while the gateway runs and that differ.
+#[must_use]
+pub fn sections_changed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differs = [
+        ("[clients]", old.clients != new.clients),
+        ("[limits]", old.limits != new.limits),
+        ("[api]", old.api != new.api),
+        ("[metrics]", old.metrics != new.metrics),
+        ("[log]", old.log != new.log),
+    ];
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
 /// Options outside `[[peer]]` that differ, except what can change while running: `[clients]`,
 /// `[limits]`, `[metrics]`, the address of the API in links, and how long connections are kept.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {

@@ -31,7 +31,7 @@ use crate::failure::Failure;
 use crate::keys;
 use raw::RawFile;
 
-pub use diff::{Changes, NeedsRestart, PeerUpdate, diff};
+pub use diff::{Changes, NeedsRestart, PeerUpdate, diff, sections_changed};
 pub use fast_paths::{FastPath, FastPaths};
 use problem::Lines;
 pub use problem::{Problem, Problems};
