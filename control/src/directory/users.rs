@@ -13,7 +13,7 @@ use super::work::Work;
 use super::{Action, Change, Directory};
 use crate::auth::recovery_setting;
 use crate::store::query::UserFilter;
-use crate::store::records::{Role, User, UserId, UserSecrets, UserState};
+use crate::store::records::{QuotaAction, Role, User, UserId, UserSecrets, UserState};
 use crate::store::{Page, Rows};
 
 /// A user with what holds for it.
@@ -136,10 +136,15 @@ impl Directory {
             let user = find::user(db, &word)?;
             let effective = effective::of(db, &user)?;
             let standing = effective.quota.map(|quota| quota::standing(db, user.id, quota, now));
+            let standing = standing.transpose()?;
+            let by_quota = standing
+                .as_ref()
+                .filter(|standing| standing.action == Some(QuotaAction::Disconnect))
+                .map(|_| format!("The quota of {} is used up", user.name));
             Ok(UserView {
-                quota: standing.transpose()?,
+                quota: standing,
                 devices: db.devices_of(user.id)?.len(),
-                kept_out: effective::kept_out(&user, now),
+                kept_out: effective::kept_out(&user, now).or(by_quota),
                 user,
                 effective,
             })

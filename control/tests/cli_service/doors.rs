@@ -17,6 +17,9 @@ fn a_gateway_that_is_not_there_is_said_so_with_what_to_do() {
     run(&format!("status -c {config}"), &[]).failed("status", 7, &["/run/ringway/rwnone8.api"]);
     let off = gateway.file("off.toml", "[api]\nsocket = \"off\"\n");
     run(&format!("status -c {off}"), &[]).failed("status", 3, &["switches", "--api"]);
+    let broken = gateway.file("broken.toml", "[interface]\nname = 7\n");
+    let reached = ["2:", "--interface NAME", "ringway config rollback"];
+    run(&format!("config rollback -c {broken}"), &[]).failed("config rollback", 3, &reached);
     run("status -c /nowhere.toml", &[]).failed("status", 8, &["/nowhere.toml"]);
     gateway.stop();
     let stopped = run(&format!("user list --socket {socket}"), &[]);

@@ -185,7 +185,11 @@ impl ConnectArgs {
             return Ok(PathBuf::from(stats::FOLDER).join(format!("{interface}.api")));
         }
         let place = Where { config: self.config.clone(), state_dir: self.state_dir.clone() };
-        let config = place.places().load(&Overrides::default())?;
+        let config = place.places().load(&Overrides::default()).map_err(|failure| {
+            let hint = "A gateway that still runs is found with --interface NAME, also to go back \
+                        (\"ringway config rollback\")";
+            Failure { message: format!("{}\n{hint}", failure.message.trim_end()), ..failure }
+        })?;
         config.api.socket.ok_or_else(|| {
             let message = "The configuration switches the API's socket off ([api] socket): say \
                            where the API is with --api, and give a token";

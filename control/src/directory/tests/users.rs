@@ -307,10 +307,13 @@ async fn a_quota_begins_anew_when_it_is_reset_and_when_its_period_ends() {
     };
     add(used(today - 1, 10 << 20)).await.unwrap();
     add(used(today, 10 << 20)).await.unwrap();
-    let standing = directory.user_view("ada").await.unwrap().quota.unwrap();
+    let view = directory.user_view("ada").await.unwrap();
+    assert_eq!(view.kept_out.as_deref(), Some("The quota of ada is used up"));
+    let standing = view.quota.unwrap();
     assert_eq!((standing.used_bytes, standing.exceeded), (10 << 20, true));
     let fresh = directory.reset_quota(&root(), "ada").await.unwrap();
     assert_eq!((fresh.used_bytes, fresh.exceeded), (0, false));
+    assert_eq!(directory.user_view("ada").await.unwrap().kept_out, None);
     add(used(today, 1)).await.unwrap();
     let rows = directory.quotas(Page::first()).await.unwrap();
     assert_eq!(rows.items[0].standing.as_ref().unwrap().used_bytes, 1);
