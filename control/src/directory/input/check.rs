@@ -36,6 +36,9 @@ pub(super) const DNS_MAX: usize = 8;
 /// Most routes in a client's file.
 pub(super) const ROUTES_MAX: usize = 64;
 
+/// What is written where there is to be nothing, so that nothing may be called that.
+const NOTHING: &str = "none";
+
 /// Collects what is wrong with an input.
 #[derive(Debug, Default)]
 pub struct Checks(Vec<FieldProblem>);
@@ -73,6 +76,8 @@ impl Checks {
             self.wrong(pointer, message);
         } else if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             self.wrong(pointer, "A name begins with a letter or a digit");
+        } else if name == NOTHING {
+            self.wrong(pointer, "\"none\" stands for nothing: choose another name");
         } else if Uuid::try_parse(&name).is_ok() {
             self.wrong(pointer, "A name may not look like an identifier: choose a word");
         }

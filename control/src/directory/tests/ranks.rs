@@ -100,7 +100,7 @@ async fn a_token_for_some_things_weakens_nobody_whoever_it_stands_for() {
     d.create_policy(&program, weak).await.unwrap();
     let weak = || Patch::Set("weak".to_owned());
     let none = NewPolicy {
-        name: "none".into(),
+        name: "unasked".into(),
         factors: Some(vec![Factor::Certificate]),
         ..NewPolicy::default()
     };

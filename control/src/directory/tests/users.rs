@@ -369,3 +369,18 @@ async fn users_are_listed_by_group_state_and_name() {
     let view = desk.directory.user_view("adam").await.unwrap();
     assert!(view.kept_out.unwrap().contains("banned"));
 }
+
+#[tokio::test]
+async fn nothing_may_be_called_what_stands_for_nothing() {
+    let desk = Desk::new("user_none").await;
+    let d = &desk.directory;
+    let group = NewGroup { name: "None".into(), ..NewGroup::default() };
+    let policy = NewPolicy { name: "none".into(), ..NewPolicy::default() };
+    let refused = [
+        d.create_group(&root(), group).await.unwrap_err(),
+        d.create_policy(&root(), policy).await.unwrap_err(),
+    ];
+    for refusal in refused {
+        assert!(format!("{refusal:?}").contains("stands for nothing"), "{refusal:?}");
+    }
+}
