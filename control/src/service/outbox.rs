@@ -3,7 +3,7 @@
 //! Ends of access are told at once, for the next start must not forget them; the rest every few
 //! seconds. What is too much is counted, not waited for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const CONNECTIONS_MAX: usize = 100_000;
 /// Entries in one transaction.
 const TOGETHER_MAX: usize = 1_000;
 
+const MINUTE_MS: i64 = 60_000;
+
 /// The end of the access that a sign-in gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AccessEnd {
@@ -37,7 +39,7 @@ pub(super) struct AccessEnd {
 pub struct Outbox {
     ends: VecDeque<AccessEnd>,
     connections: VecDeque<ConnectionEntry>,
-    seen: Vec<(DeviceId, Timestamp)>,
+    seen: BTreeMap<DeviceId, Timestamp>,
     /// Connections that were not kept, because too many waited.
     pub connections_lost: u64,
     /// Times that the store did not take something.
@@ -61,8 +63,11 @@ impl Outbox {
         self.connections.push_back(entry);
     }
 
+    /// When something came from a device, to the minute: nobody needs to know it better.
     pub(super) fn seen(&mut self, device: DeviceId, at: Timestamp) {
-        self.seen.push((device, at));
+        let minute = Timestamp(at.0 - at.0.rem_euclid(MINUTE_MS));
+        let last = self.seen.entry(device).or_insert(minute);
+        *last = minute.max(*last);
     }
 
     /// How many entries wait.
@@ -192,15 +197,17 @@ impl Service {
     async fn flush_connections(&self) -> bool {
         loop {
             let (entries, seen) = {
-                let mut outbox = self.outbox.borrow_mut();
+                let outbox = self.outbox.borrow_mut();
                 let entries: Vec<ConnectionEntry> =
                     outbox.connections.iter().take(TOGETHER_MAX).cloned().collect();
-                (entries, std::mem::take(&mut outbox.seen))
+                let seen = outbox.seen.iter().take(TOGETHER_MAX);
+                let seen: Vec<(DeviceId, Timestamp)> = seen.map(|(id, at)| (*id, *at)).collect();
+                (entries, seen)
             };
             if entries.is_empty() && seen.is_empty() {
                 return true;
             }
-            let count = entries.len();
+            let (count, touched) = (entries.len(), seen.clone());
             let written = self.store.write(move |db| {
                 db.append_connections(&entries)?;
                 db.touch_devices(&seen)
@@ -213,6 +220,11 @@ impl Service {
             // Some may have been given up meanwhile.
             let count = count.min(outbox.connections.len());
             outbox.connections.drain(..count);
+            for (device, at) in touched {
+                if outbox.seen.get(&device) == Some(&at) {
+                    outbox.seen.remove(&device);
+                }
+            }
         }
     }
 

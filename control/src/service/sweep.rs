@@ -12,13 +12,16 @@ use ringway_proto::crypto::PublicKey;
 use tokio::time::Instant;
 
 use super::Service;
-use crate::access::sessions::{Seen, State};
+use crate::access::sessions::{Seen, Session, State};
 use crate::gateway::desk::PEERS_PER_PAGE;
 use crate::stats::query::Place;
-use crate::store::records::Timestamp;
+use crate::store::records::{DeviceId, Timestamp};
 
 /// The shortest round.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// How often it is noted which devices are there.
+const SEEN_EVERY: Duration = Duration::from_secs(60);
 
 /// Between two pages of a long round.
 const PAGE_PAUSE: Duration = Duration::from_millis(12);
@@ -28,14 +31,35 @@ const PAGES_AT_ONCE: usize = 16;
 
 impl Service {
     pub(super) async fn sweep_peers(self: Rc<Self>) {
+        let (mut noted, mut since) = (Instant::now(), self.now().wall);
         loop {
             let begun = Instant::now();
             // Before, nobody knows whose keys these are.
             if self.loaded.get() {
                 self.sweep().await;
             }
+            if noted.elapsed() >= SEEN_EVERY {
+                self.note_seen(since);
+                (noted, since) = (begun, self.now().wall);
+            }
             tokio::time::sleep_until(begun + ROUND).await;
         }
+    }
+
+    /// Notes which devices of live sessions something has come from since then: a session may last
+    /// for weeks, and the process may be killed before it ends.
+    pub(super) fn note_seen(&self, since: Timestamp) {
+        let privacy = self.desk.privacy();
+        let seen: Vec<(DeviceId, Timestamp)> = self.with_projection(|projection| {
+            let all = projection.sessions().after(None);
+            let lately = all.filter(|session| session.last_activity >= since);
+            let of = |session: &Session| {
+                Some((session.owner?.1, privacy.keep_seen(session.last_activity)?))
+            };
+            lately.filter_map(of).collect()
+        });
+        let mut outbox = self.outbox.borrow_mut();
+        seen.into_iter().for_each(|(device, at)| outbox.seen(device, at));
     }
 
     async fn sweep(&self) {

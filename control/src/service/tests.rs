@@ -9,6 +9,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::door::{Door, door};
 use super::*;
 use crate::access::people::Out;
+use crate::access::sessions::{Seen, State};
 use crate::gateway::fake_cores::{Told, desk, on_control_thread};
 use crate::scratch::Scratch;
 use crate::store::records::{
@@ -154,6 +155,38 @@ fn device(number: u8) -> Device {
 
 fn quota(bytes: u64, action: QuotaAction) -> Option<Quota> {
     Some(Quota { bytes, period: Period::Total, action, throttle_bps: None })
+}
+
+#[test]
+fn when_a_device_was_last_there_is_known_while_its_session_lasts() {
+    on_control_thread(async {
+        let folder = Scratch::new("service_seen");
+        let bench = Bench::new(&folder).await;
+        let (_, device) = bench.user(1, None).await;
+        until(|| bench.is_peer(&device)).await;
+        let now = bench.service.now();
+        let heard = now.wall.plus_ms(-30_000);
+        let seen = Seen {
+            state: State::Online,
+            endpoint: None,
+            last_handshake: Some(heard),
+            last_received: Some(heard),
+            path_mtu: 1420,
+            core: 0,
+            outer_bytes: (0, 0),
+        };
+        bench.service.projection.borrow_mut().see(&device.public_key, seen, now);
+        let (id, minute) = (device.id, Timestamp(heard.0 - heard.0.rem_euclid(60_000)));
+        // Not again what was noted before.
+        bench.service.note_seen(now.wall);
+        assert!(bench.service.flush_outbox().await);
+        let stored = bench.store.read(move |db| db.device(id)).await.unwrap();
+        assert_eq!(stored.last_seen, None);
+        bench.service.note_seen(heard);
+        assert!(bench.service.flush_outbox().await);
+        let stored = bench.store.read(move |db| db.device(id)).await.unwrap();
+        assert_eq!(stored.last_seen, Some(minute));
+    });
 }
 
 #[test]
