@@ -16,6 +16,7 @@ use crate::config::{
 };
 use crate::keys;
 
+use super::ask::SureArgs;
 use super::service::access::AccessVerb;
 use super::service::audit::AuditVerb;
 use super::service::ban::BanVerb;
@@ -113,6 +114,8 @@ pub(crate) enum Command {
     Report(Noun<ReportVerb>),
     /// Copy the records to a file of the gateway's host
     Backup(Verb<BackupArgs>),
+    /// Put a copy of the records in place of those of a gateway that is stopped
+    Restore(RestoreArgs),
     /// Make the first administrator, with the secret that the first start printed
     Setup(Verb<SetupArgs>),
     /// Print what makes a shell complete these commands
@@ -124,6 +127,17 @@ pub(crate) enum Command {
 pub(crate) struct CompletionArgs {
     /// For which shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// `ringway restore`.
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    /// A file that "ringway backup" has made
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Where,
+    #[command(flatten)]
+    pub(crate) sure: SureArgs,
 }
 
 /// `ringway config import`.

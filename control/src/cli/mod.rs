@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod files;
 mod given;
+mod restore;
 mod service;
 mod show;
 mod table;
@@ -105,6 +106,7 @@ fn dispatch(command: Command) -> Result<Status, Failure> {
         Command::Events(verb) => service::events::run(&verb),
         Command::Report(noun) => service::report::run(noun),
         Command::Backup(verb) => service::gateway::backup(&verb),
+        Command::Restore(args) => restore::run(args),
         Command::Setup(verb) => service::gateway::setup(&verb),
         Command::Completion(args) => commands::completion(args),
     }

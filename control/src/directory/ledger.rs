@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use super::{Action, Directory};
 use crate::store::query::AuditFilter;
 use crate::store::records::{AuditEntry, Ban};
-use crate::store::{Page, Rows};
+use crate::store::{Page, Rows, StoreError};
 
 /// The whole log is read: some 100,000 entries take a second.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -129,7 +129,11 @@ impl Directory {
             ));
         }
         let shown = path.display().to_string();
-        self.0.store.backup(&path, false).await?;
+        let copied = self.0.store.backup(&path, false).await;
+        if let Err(StoreError::Invalid { why }) = copied {
+            return Err(Refusal::field("/path", why));
+        }
+        copied?;
         self.change(actor, move |work| work.did(Action::BackupMade, &shown, json!({}))).await
     }
 }

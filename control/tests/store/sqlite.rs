@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -398,12 +398,55 @@ fn a_backup_is_checked_before_it_replaces_a_store_that_rests() {
     let refused = backup::restore(&backup_file, &old).unwrap_err();
     assert!(matches!(&refused, StoreError::Busy { why } if why.contains("stop")), "{refused}");
     running.close();
-    backup::restore(&backup_file, &old).unwrap();
+    let kept = backup::restore(&backup_file, &old).unwrap().unwrap();
     assert_eq!(names(&open(&old).unwrap()), ["restored"]);
-    assert_eq!(names(&open(&beside(&old, ".replaced")).unwrap()).len(), 200);
+    assert_eq!(kept, beside(&old, ".replaced"));
+    assert_eq!(names(&open(&kept).unwrap()).len(), 200);
+    // A second time, what the first one kept is not lost.
+    let second = backup::restore(&kept, &old).unwrap().unwrap();
+    assert_ne!(second, kept);
+    assert_eq!(names(&open(&old).unwrap()).len(), 200);
+    assert_eq!(names(&open(&second).unwrap()), ["restored"]);
+    assert_eq!(names(&open(&kept).unwrap()).len(), 200);
+
     let fresh = folder().join("new.db");
-    backup::restore(&backup_file, &fresh).unwrap();
+    // The log of a store that is gone must not get into the one that comes.
+    fs::write(beside(&fresh, "-wal"), "not of this store").unwrap();
+    assert_eq!(backup::restore(&backup_file, &fresh), Ok(None));
     assert_eq!(names(&open(&fresh).unwrap()), ["restored"]);
+    assert!(beside(&fresh, ".replaced-wal").exists());
+}
+
+#[test]
+fn a_restored_store_belongs_to_whom_the_one_before_belonged() {
+    // Only root can give files away; CI runs as root.
+    let (mine, backup_file) = (filled(), folder().join("backup.db"));
+    backup::backup(&mine, &backup_file, false).unwrap();
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    assert!(is_root, "run this test as root");
+    let (store, nobody) = (filled(), 65534);
+    chown(&store, Some(nobody), Some(nobody)).unwrap();
+    let kept = backup::restore(&backup_file, &store).unwrap().unwrap();
+    for path in [&store, &kept] {
+        let about = fs::metadata(path).unwrap();
+        assert_eq!((about.uid(), about.gid(), about.mode() & 0o777), (nobody, nobody, 0o600));
+    }
+    let fresh = folder().join("new.db");
+    chown(fresh.parent().unwrap(), Some(nobody), Some(nobody)).unwrap();
+    assert_eq!(backup::restore(&backup_file, &fresh), Ok(None));
+    assert_eq!(fs::metadata(&fresh).unwrap().uid(), nobody);
+}
+
+#[test]
+fn a_backup_that_has_no_room_is_no_fault_of_the_store() {
+    let store = filled();
+    let missing = folder().join("missing").join("copy.db");
+    for place in [missing.as_path(), Path::new("/proc/copy.db"), Path::new("/proc/self")] {
+        let refused = backup::backup(&store, place, false).unwrap_err();
+        assert!(matches!(&refused, StoreError::Invalid { .. }), "{refused}");
+        assert!(!refused.is_about_the_store());
+        assert!(refused.to_string().contains("/"), "{refused}");
+    }
 }
 
 #[test]
