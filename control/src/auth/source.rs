@@ -96,6 +96,14 @@ impl Prefix {
         }
     }
 
+    /// Who is meant where somebody names a subject of bans: an address stands for its own prefix,
+    /// and a prefix is written as `Display` writes it. All else is left as it is.
+    #[must_use]
+    pub fn subject(text: &str) -> String {
+        let address = text.parse().ok().map(|address| Source::Address(address).prefix());
+        address.or_else(|| Self::parse(text)).map_or_else(|| text.to_owned(), |one| one.to_string())
+    }
+
     /// Reads what `Display` wrote.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -182,6 +190,23 @@ mod tests {
         assert!(Lists::default().admit(at("192.0.2.1")));
         let all = Lists { allow: Vec::new(), deny: nets(&["0.0.0.0/0"]) };
         assert!(!all.admit(at("192.0.2.1")) && all.admit(at("2001:db8::1")));
+    }
+
+    #[test]
+    fn a_subject_may_be_an_address_or_a_prefix_however_it_is_written() {
+        for (named, meant) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.7/24", "192.0.2.0/24"),
+            ("2001:DB8:0::7", "2001:db8::/64"),
+            ("2001:db8::7/56", "2001:db8::/56"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("local:1000", "local:1000"),
+            ("user:192.0.2.7", "user:192.0.2.7"),
+            ("192.0.2.0/25", "192.0.2.0/25"),
+            ("", ""),
+        ] {
+            assert_eq!(Prefix::subject(named), meant, "{named}");
+        }
     }
 
     proptest! {

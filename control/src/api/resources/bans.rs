@@ -10,6 +10,7 @@ use super::actor;
 use super::page::At;
 use super::refusals::Refusals;
 use crate::api::{ApiState, Caller, Need, Problem, Who};
+use crate::auth::source::Prefix;
 use crate::directory::Directory;
 use crate::store::records::{Ban, Role};
 
@@ -35,7 +36,7 @@ async fn list_bans(Extension(directory): Extension<Directory>) -> Result<Json<Ve
 /// Lets somebody try again.
 #[utoipa::path(delete, path = "/api/v1/bans/{subject}", operation_id = "liftBan", tag = TAG,
     params(("subject" = String, Path,
-        description = "As the list shows it; the slash of a prefix is written %2F")),
+        description = "As the list shows it, or an address; the slash of a prefix is written %2F")),
     responses((status = 204, description = "It is lifted."), Refusals))]
 async fn lift_ban(
     State(state): State<ApiState>,
@@ -43,6 +44,7 @@ async fn lift_ban(
     caller: Caller,
     At(subject): At<String>,
 ) -> Result<StatusCode, Problem> {
+    let subject = Prefix::subject(&subject);
     if state.sign_in().lift_unstored(&subject) {
         directory.note_lifted(&actor(&caller)).await?;
     } else {

@@ -21,7 +21,7 @@ pub(crate) enum BanVerb {
 /// Who is kept out.
 #[derive(Args, Debug)]
 pub(crate) struct SubjectArgs {
-    /// As the list shows it: user:NAME, or a prefix
+    /// As the list shows it: user:NAME, a prefix, or an address
     subject: String,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn run(noun: Noun<BanVerb>) -> Result<Status, Failure> {
         BanVerb::List => {
             let bans = desk.short_list(&path(&["bans"]), "", |ban| word(ban, "/subject"))?;
             let Some(bans) = bans else { return Ok(Status::Done) };
-            let mut table = Table::new(&["WHO", "UNTIL", ">FAILURES", "WHY"]);
+            let mut table = Table::new(&["WHO", "UNTIL", ">POINTS", "WHY"]);
             for ban in &bans {
                 table.push(vec![
                     word(ban, "/subject"),

@@ -6,6 +6,7 @@
 
 mod draw;
 mod fetch;
+mod json;
 mod metrics;
 mod model;
 mod screen;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::given;
-use super::print;
 use super::service::Verb;
+use super::{print, print_json};
 use crate::failure::{Failure, Status};
 use fetch::Fetcher;
 use model::Model;
@@ -35,7 +36,7 @@ pub(crate) struct TopArgs {
     /// Seconds between two looks
     #[arg(long, value_name = "TIME", value_parser = given::seconds, default_value = "2s")]
     interval: u32,
-    /// Print one screen as text and end
+    /// Print one screen as text and end; with --json, all of it as JSON
     #[arg(long)]
     once: bool,
     /// How sessions are sorted at first
@@ -83,20 +84,31 @@ pub(crate) fn run(verb: &Verb<TopArgs>) -> Result<Status, Failure> {
     let columns = desk.width().and_then(|columns| u16::try_from(columns).ok());
     let view = View { sort: args.sort.sort(), filter: args.filter.clone(), ..View::default() };
     let interval = Duration::from_secs(u64::from(args.interval.max(1)));
+    let is_json = desk.show.json;
     let fetcher = Fetcher::new(desk.client);
     if args.once {
-        return once(fetcher, &view, columns.unwrap_or(ONCE_COLUMNS));
+        let model = two_looks(fetcher)?;
+        if is_json {
+            print_json(&json::of(&model, &view).to_string())?;
+        } else {
+            let columns = columns.unwrap_or(ONCE_COLUMNS);
+            let shown = model.sessions(&view).len().min(ONCE_SESSIONS_MAX);
+            print(&draw::text(&model, &view, columns, draw::height(&model, shown)))?;
+        }
+        return Ok(Status::Done);
+    }
+    if is_json {
+        let message = "A live view is no JSON: say --once too, or ask \"ringway stats --json\"";
+        return Err(Failure::new(Status::Usage, message));
     }
     screen::run(fetcher, view, interval)
 }
 
-/// Prints one picture: two looks a second apart, so that there are rates.
-fn once(mut fetcher: Fetcher, view: &View, columns: u16) -> Result<Status, Failure> {
+/// Two looks a second apart, so that there are rates.
+fn two_looks(mut fetcher: Fetcher) -> Result<Model, Failure> {
     let mut model = Model::default();
     model.take(fetcher.look()?);
     thread::sleep(Duration::from_secs(1));
     model.take(fetcher.look()?);
-    let shown = model.sessions(view).len().min(ONCE_SESSIONS_MAX);
-    print(&draw::text(&model, view, columns, draw::height(&model, shown)))?;
-    Ok(Status::Done)
+    Ok(model)
 }

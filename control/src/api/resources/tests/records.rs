@@ -193,13 +193,19 @@ async fn bans_are_listed_and_lifted() {
         score: 9,
         reason: "password-wrong".to_owned(),
     };
-    office.desk.directory.store().write(move |db| db.put_ban(&ban)).await.unwrap();
+    let first = ban.clone();
+    office.desk.directory.store().write(move |db| db.put_ban(&first)).await.unwrap();
     let listed = office.ask("vera", "GET", "/api/v1/bans").await.json();
     assert_eq!(listed[0]["subject"], "192.0.2.0/24");
     let path = "/api/v1/bans/192.0.2.0%2F24";
     refused(&office.ask("vera", "DELETE", path).await, 403, "forbidden", &[]);
     assert_eq!(office.ask("olga", "DELETE", path).await.status, StatusCode::NO_CONTENT);
     refused(&office.ask("olga", "DELETE", path).await, 404, "not-found", &[]);
+    // An address alone stands for its prefix.
+    let ban = crate::store::records::Ban { subject: "2001:db8::/64".to_owned(), ..ban };
+    office.desk.directory.store().write(move |db| db.put_ban(&ban)).await.unwrap();
+    let path = "/api/v1/bans/2001:DB8::7";
+    assert_eq!(office.ask("olga", "DELETE", path).await.status, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
@@ -220,6 +226,11 @@ async fn a_backup_is_made_on_the_gateways_own_host_only() {
     assert!(again.status.is_client_error(), "{again:?}");
     let relative = office.on_the_host("POST", "/api/v1/backup", json!({"path": "copy.db"})).await;
     refused(&relative, 422, "invalid", &["/path"]);
+    // A place that cannot be written to is said to be one, and is no trouble of the store.
+    for path in ["/proc/copy.db", "/nowhere/copy.db"] {
+        let refusal = office.on_the_host("POST", "/api/v1/backup", json!({ "path": path })).await;
+        refused(&refusal, 422, "invalid", &["/path"]);
+    }
 }
 
 #[tokio::test]
