@@ -9,6 +9,7 @@ use ringway_link::usage::{Usage as Words, UsageReader};
 use tracing::info;
 
 use super::Service;
+use super::inherit::by_device;
 use crate::access::chain::Subject;
 use crate::access::ledger::{Ledger, Mark, Slot};
 use crate::access::sessions::Counted;
@@ -236,8 +237,8 @@ impl Service {
         }
     }
 
-    /// Enters what a process before this one counted and did not enter. `devices` are all that the
-    /// store knows, by their tags.
+    /// Enters what a process before this one counted and did not enter, and says what that was.
+    /// `devices` are all that the store knows, by their tags.
     ///
     /// # Errors
     /// Those of the store; nothing was entered then.
@@ -245,7 +246,7 @@ impl Service {
         &self,
         devices: &BTreeMap<u64, (UserId, DeviceId)>,
         now: Moment,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BTreeMap<DeviceId, Counted>, StoreError> {
         let readers = self.desk.usage_readers();
         let pages: Vec<String> = (0..readers.len()).map(|core| self.page(core as u16)).collect();
         let names = pages.clone();
@@ -278,10 +279,11 @@ impl Service {
         }
         let mut measure = self.measure.borrow_mut();
         (measure.readers, measure.ledger) = (readers, ledger);
+        let moved = by_device(&found);
         for (user, device, new) in found {
             measure.enter(user, device, new, now.wall);
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// The name of a core's page in the store.

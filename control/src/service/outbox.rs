@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::{Service, store_failed};
 use crate::logs::connections;
-use crate::store::StoreError;
-use crate::store::records::{ConnectionEntry, DeviceId, Timestamp};
+use crate::logs::privacy::Mode;
+use crate::store::records::{ConnectionEntry, DeviceId, OpenSession, Timestamp};
+use crate::store::{Db, StoreError};
 
 /// How often what can wait is told.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -34,11 +35,20 @@ pub(super) struct AccessEnd {
     pub(super) until: Timestamp,
 }
 
+/// An entry of the log, and the session that lives from then on, if one does.
+#[derive(Clone, Debug)]
+struct Line {
+    entry: ConnectionEntry,
+    open: Option<OpenSession>,
+}
+
 /// What waits.
 #[derive(Debug, Default)]
 pub struct Outbox {
     ends: VecDeque<AccessEnd>,
-    connections: VecDeque<ConnectionEntry>,
+    connections: VecDeque<Line>,
+    /// Sessions that live, as they are now, for a process that comes after one that was killed.
+    open: BTreeMap<DeviceId, OpenSession>,
     seen: BTreeMap<DeviceId, Timestamp>,
     /// Connections that were not kept, because too many waited.
     pub connections_lost: u64,
@@ -47,6 +57,8 @@ pub struct Outbox {
     /// Times that the cores refused what the records say.
     pub steps_refused: u64,
     purged_at: Option<Timestamp>,
+    /// Whether the log has all its ends.
+    is_closed: bool,
 }
 
 impl Outbox {
@@ -54,13 +66,32 @@ impl Outbox {
         self.ends.push_back(end);
     }
 
-    pub(super) fn connections(&mut self, entry: Option<ConnectionEntry>) {
-        let Some(entry) = entry else { return };
+    /// A session began or ended. `open` is the one that lives from then on.
+    pub(super) fn connections(
+        &mut self,
+        entry: Option<ConnectionEntry>,
+        open: Option<OpenSession>,
+    ) {
+        let Some(entry) = entry.filter(|_| !self.is_closed) else { return };
+        // The line says it; what was noted before would come after it.
+        self.open.remove(&entry.device);
         if self.connections.len() == CONNECTIONS_MAX {
             self.connections.pop_front();
             self.connections_lost += 1;
         }
-        self.connections.push_back(entry);
+        self.connections.push_back(Line { entry, open });
+    }
+
+    /// A session lives, and this is how far it got.
+    pub(super) fn note_open(&mut self, session: OpenSession) {
+        if !self.is_closed {
+            self.open.insert(session.device, session);
+        }
+    }
+
+    /// No session begins or ends after this: the gateway has stopped.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// When something came from a device, to the minute: nobody needs to know it better.
@@ -196,20 +227,25 @@ impl Service {
 
     async fn flush_connections(&self) -> bool {
         loop {
-            let (entries, seen) = {
-                let outbox = self.outbox.borrow_mut();
-                let entries: Vec<ConnectionEntry> =
+            let (lines, open, seen) = {
+                let outbox = self.outbox.borrow();
+                let lines: Vec<Line> =
                     outbox.connections.iter().take(TOGETHER_MAX).cloned().collect();
+                let open: Vec<OpenSession> =
+                    outbox.open.values().take(TOGETHER_MAX).cloned().collect();
                 let seen = outbox.seen.iter().take(TOGETHER_MAX);
                 let seen: Vec<(DeviceId, Timestamp)> = seen.map(|(id, at)| (*id, *at)).collect();
-                (entries, seen)
+                (lines, open, seen)
             };
-            if entries.is_empty() && seen.is_empty() {
+            if lines.is_empty() && open.is_empty() && seen.is_empty() {
                 return true;
             }
-            let (count, touched) = (entries.len(), seen.clone());
+            let (count, noted, touched) = (lines.len(), open.clone(), seen.clone());
+            let name = self.name.clone();
             let written = self.store.write(move |db| {
-                db.append_connections(&entries)?;
+                // What was noted is of before: a session that began or ended since is in a line.
+                db.put_open_sessions(&name, &open)?;
+                append(db, &name, &lines)?;
                 db.touch_devices(&seen)
             });
             if let Err(failure) = written.await {
@@ -220,6 +256,11 @@ impl Service {
             // Some may have been given up meanwhile.
             let count = count.min(outbox.connections.len());
             outbox.connections.drain(..count);
+            for session in noted {
+                if outbox.open.get(&session.device) == Some(&session) {
+                    outbox.open.remove(&session.device);
+                }
+            }
             for (device, at) in touched {
                 if outbox.seen.get(&device) == Some(&at) {
                     outbox.seen.remove(&device);
@@ -234,8 +275,14 @@ impl Service {
         let Some(before) = connections::purge_due(&self.desk.privacy(), last, now) else {
             return true;
         };
+        // Where nothing may be kept, nothing of before may be either.
+        let keeps_none = self.desk.privacy().mode == Mode::NoLog;
+        let name = self.name.clone();
         let purged = self.store.write(move |db| {
             db.purge_enrolments(before)?;
+            if keeps_none {
+                db.forget_open_sessions(&name)?;
+            }
             db.purge_bans(now)?;
             db.purge_connections(before)
         });
@@ -250,4 +297,17 @@ impl Service {
             }
         }
     }
+}
+
+/// Adds lines to the log, and keeps which sessions live after the last of them.
+fn append(db: &mut Db<'_>, gateway: &str, lines: &[Line]) -> Result<(), StoreError> {
+    let entries: Vec<ConnectionEntry> = lines.iter().map(|line| line.entry.clone()).collect();
+    db.append_connections(&entries)?;
+    let last: BTreeMap<DeviceId, Option<&OpenSession>> =
+        lines.iter().map(|line| (line.entry.device, line.open.as_ref())).collect();
+    let open: Vec<OpenSession> = last.values().filter_map(|open| open.cloned()).collect();
+    let closed = last.into_iter().filter(|(_, open)| open.is_none());
+    let closed: Vec<DeviceId> = closed.map(|(device, _)| device).collect();
+    db.put_open_sessions(gateway, &open)?;
+    db.close_open_sessions(gateway, &closed)
 }

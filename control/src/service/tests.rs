@@ -409,3 +409,159 @@ fn other_threads_call_through_the_door_and_are_told_when_nobody_is_there() {
         assert_eq!(door.call(|_| async {}).await, Err(door::Closed::Gone));
     });
 }
+
+fn online(at: Timestamp) -> Seen {
+    Seen {
+        state: State::Online,
+        endpoint: Some("192.0.2.7:4711".parse().unwrap()),
+        last_handshake: Some(at),
+        last_received: Some(at),
+        path_mtu: 1420,
+        core: 0,
+        outer_bytes: (0, 0),
+    }
+}
+
+/// What happened, why, how long it lasted in seconds, bytes from the client.
+type Line = (String, Option<String>, Option<u64>, u64);
+
+impl Bench {
+    /// Has a device connect, with a handshake at `at`.
+    async fn connects(&self, device: &Device, at: Timestamp) {
+        self.told.live.borrow_mut().insert(device.public_key);
+        self.service.projection.borrow_mut().see(
+            &device.public_key,
+            online(at),
+            self.service.now(),
+        );
+        self.service.take_notes(self.service.now());
+        assert!(self.service.flush_outbox().await);
+    }
+
+    /// The log.
+    async fn log(&self) -> Vec<Line> {
+        let log = self.store.read(|db| {
+            db.connections(
+                &crate::store::query::ConnectionFilter::default(),
+                &crate::store::Page::default(),
+            )
+        });
+        let entry = |entry: crate::store::records::ConnectionEntry| {
+            (entry.event, entry.reason, entry.duration_s, entry.up_bytes)
+        };
+        log.await.unwrap().items.into_iter().map(entry).collect()
+    }
+
+    async fn open_sessions(&self) -> usize {
+        self.store.read(|db| db.open_sessions("gateway")).await.unwrap().len()
+    }
+}
+
+/// Whether this is the end of a session that lasted so long, and what the test took.
+fn is_end(line: &Line, why: Option<&str>, seconds: u64, bytes: u64) -> bool {
+    let (event, reason, lasted, moved) = line;
+    let is_so_long = lasted.is_some_and(|lasted| (seconds..seconds + 60).contains(&lasted));
+    event == "disconnected" && reason.as_deref() == why && is_so_long && *moved == bytes
+}
+
+#[test]
+fn sessions_of_a_gateway_that_stops_end_in_the_log_with_what_they_moved() {
+    on_control_thread(async {
+        let folder = Scratch::new("service_stops");
+        let bench = Bench::new(&folder).await;
+        let mut devices = Vec::new();
+        for number in 1..=3 {
+            let (_, device) = bench.user(number, None).await;
+            until(|| bench.is_peer(&device)).await;
+            devices.push(device);
+        }
+        for device in &devices[..2] {
+            bench.connects(device, bench.service.now().wall.plus_ms(-600_500)).await;
+        }
+        assert_eq!(bench.open_sessions().await, 2);
+        // Not counted by any tick yet.
+        bench.moves(&devices[1], 0, 4_321);
+        bench.service.settle().await;
+        let log = bench.log().await;
+        assert_eq!(log.len(), 4, "{log:?}");
+        let stopped = |line, bytes| is_end(line, Some("gateway_stopped"), 600, bytes);
+        assert!(stopped(&log[2], 0) && stopped(&log[3], 4_321), "{log:?}");
+        assert_eq!(bench.open_sessions().await, 0);
+        bench.service.settle().await;
+        bench.service.note_open(Timestamp(0));
+        bench.service.settle().await;
+        assert_eq!((bench.log().await.len(), bench.open_sessions().await), (4, 0), "once");
+        // The next one finds nothing to end.
+        let bench = bench.again().await;
+        until(|| bench.service.is_loaded()).await;
+        assert!(bench.service.flush_outbox().await);
+        assert_eq!(bench.log().await.len(), 4);
+    });
+}
+
+#[test]
+fn sessions_of_a_gateway_that_was_killed_end_when_they_were_last_heard_of() {
+    on_control_thread(async {
+        let folder = Scratch::new("service_killed");
+        let bench = Bench::new(&folder).await;
+        let (_, device) = bench.user(1, None).await;
+        until(|| bench.is_peer(&device)).await;
+        let begun = bench.service.now().wall.plus_ms(-3_600_000);
+        bench.connects(&device, begun).await;
+        bench.moves(&device, 0, 1_000);
+        bench.service.count_everybody(bench.service.now());
+        bench.service.note_open(begun);
+        assert!(bench.service.flush_outbox().await);
+        // The cores are new, and so is everything in them.
+        bench.task.abort();
+        let (desk, told) = desk(2);
+        let after = Bench::over(bench.store.clone(), desk, told);
+        until(|| after.service.is_loaded()).await;
+        assert!(after.service.flush_outbox().await);
+        let log = after.log().await;
+        assert_eq!(log.len(), 2, "{log:?}");
+        // What was moved counts as a sign of life, just now.
+        assert!(is_end(&log[1], Some("gateway_lost"), 3_600, 1_000), "{log:?}");
+        assert_eq!(after.open_sessions().await, 0);
+        // Its client comes again: another session.
+        until(|| after.is_peer(&device)).await;
+        after.connects(&device, after.service.now().wall).await;
+        assert_eq!(after.log().await.len(), 3);
+    });
+}
+
+#[test]
+fn a_session_that_the_next_process_takes_over_is_one_session() {
+    on_control_thread(async {
+        let folder = Scratch::new("service_inherits");
+        let bench = Bench::new(&folder).await;
+        let (_, device) = bench.user(1, None).await;
+        let (_, silent) = bench.user(2, None).await;
+        until(|| bench.is_peer(&device) && bench.is_peer(&silent)).await;
+        let begun = bench.service.now().wall.plus_ms(-120_500);
+        bench.connects(&device, begun).await;
+        bench.connects(&silent, begun).await;
+        let of = |bench: &Bench, device: &Device| {
+            bench.service.with_projection(|known| known.sessions().of(&device.public_key).cloned())
+        };
+        let before = of(&bench, &device).unwrap();
+        bench.moves(&device, 0, 500);
+        drop(bench.service.hold().await);
+        // While nobody is there to count.
+        bench.moves(&device, 1, 70);
+        bench.told.live.borrow_mut().remove(&silent.public_key);
+        let bench = bench.again().await;
+        until(|| of(&bench, &device).is_some_and(|session| session.moved.up_bytes == 570)).await;
+        let after = of(&bench, &device).unwrap();
+        assert_eq!((after.id, after.since), (before.id, before.since));
+        bench.moves(&device, 0, 3);
+        until(|| of(&bench, &device).unwrap().moved.up_bytes == 573).await;
+        until(|| bench.service.inherited.borrow().is_empty()).await;
+        bench.service.settle().await;
+        let log = bench.log().await;
+        // The silent one ended with nobody to say why, as it would have at any other time.
+        assert!(is_end(&log[2], None, 0, 0), "{log:?}");
+        assert!(is_end(&log[3], Some("gateway_stopped"), 120, 573), "{log:?}");
+        assert_eq!(log.len(), 4, "{log:?}");
+    });
+}
