@@ -205,7 +205,7 @@ impl Upkeep {
         let ended = self.directory.end_revoked(revoked, now.steady, why.code()).await;
         for device in ended.map_err(|refusal| refusal.to_string())? {
             if !told.contains(&device) {
-                let detail = json!({ "reason": why.code() });
+                let detail = json!({ "reason": why.code(), "device": device });
                 self.hub.publish(now.wall, Kind::AccessEnded, device.to_string(), detail);
             }
         }

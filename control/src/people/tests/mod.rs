@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod command;
+mod news;
 mod patience;
 mod responders;
 mod signing_in;
