@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -24,8 +25,12 @@ use super::patient::Patient;
 use super::tls::Tls;
 use crate::api::caller::Source;
 use crate::api::credentials::Chain;
+use crate::api::ending::Ending;
 use crate::api::gatekeeper::{Door, Via};
 use crate::api::state::SourceKey;
+
+/// How long a client may take to read the end of an answer that has none of its own.
+const PARTING: Duration = Duration::from_millis(200);
 
 /// What all connections share.
 pub(super) struct Host {
@@ -104,8 +109,13 @@ impl Host {
     ) -> io::Result<()> {
         let _talk = Talk::begin(self);
         let router = self.router.clone();
-        let service =
-            service_fn(move |request| answer(router.clone(), request, via, chain.clone()));
+        let (mut ending, was_asked) = (Ending::new(self.stopped.clone()), Cell::new(false));
+        let told = ending.clone();
+        let service = service_fn(|request| {
+            was_asked.set(true);
+            told.begin();
+            answer(router.clone(), request, via, chain.clone(), told.clone())
+        });
         let stream = TokioIo::new(Patient::new(stream, self.bounds.stall));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -114,12 +124,19 @@ impl Host {
             .max_buf_size(self.bounds.head_bytes)
             .serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
-        let mut stopped = self.stopped.clone();
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            _ = stopped.wait_for(|stop| *stop) => {
+            () = ending.comes() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match (was_asked.get(), ending.is_heard()) {
+                    // Whoever asked nothing yet waits for nothing.
+                    (false, _) => Ok(()),
+                    (true, true) => {
+                        let parted = tokio::time::timeout(PARTING, connection).await;
+                        parted.unwrap_or(Ok(()))
+                    }
+                    (true, false) => connection.await,
+                }
             }
         };
         ended.map_err(io::Error::other)
@@ -131,10 +148,12 @@ async fn answer(
     request: hyper::Request<Incoming>,
     via: Via,
     chain: Chain,
+    ending: Ending,
 ) -> Result<Response, Infallible> {
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(via);
     request.extensions_mut().insert(chain);
+    request.extensions_mut().insert(ending);
     router.oneshot(request).await
 }
 

@@ -1,5 +1,6 @@
 //! The server by real sockets, with clients that behave badly.
 
+mod ending;
 mod tls;
 mod wire;
 
