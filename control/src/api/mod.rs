@@ -10,6 +10,7 @@ pub mod accounts;
 pub mod caller;
 pub mod credentials;
 pub mod document;
+pub mod doors;
 mod ending;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -20,16 +20,25 @@ pub(super) fn examine(config: &Config, now: Timestamp) -> Vec<Finding> {
         }
     }
     if let Some((certificate, key)) = api.certificate_file.clone().zip(api.key_file.clone()) {
-        findings.push(match Tls::load(TlsFiles { certificate, key }, Clients::NotAsked) {
-            Ok(tls) => life(&tls.expiry(now)),
-            Err(failure) => unreadable("certificate of the API", failure.message),
-        });
+        match Tls::load(TlsFiles { certificate, key }, Clients::NotAsked) {
+            Ok(tls) => {
+                findings.extend(tls.expiry(now).as_ref().map(life));
+                findings.extend(tls.remarks(now).into_iter().map(remark));
+            }
+            Err(failure) => findings.push(unreadable("certificate of the API", failure.message)),
+        }
     }
     findings
 }
 
 fn unreadable(name: &str, why: String) -> Finding {
     Finding::missing(AREA, name, why, "put the file where the configuration says, readable")
+}
+
+/// What the gateway can use and clients will not take.
+fn remark(text: String) -> Finding {
+    let fix = "put a certificate in place that clients take; it is read by itself";
+    Finding::advice(AREA, "certificate of the API", text, fix)
 }
 
 fn life(expiry: &Expiry) -> Finding {

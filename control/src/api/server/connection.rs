@@ -65,7 +65,11 @@ impl Host {
         };
         // Answers are small and whole; waiting for more only delays them.
         let _ = stream.set_nodelay(true);
-        let acceptor = tls.map(Tls::acceptor);
+        let acceptor = match tls.map(Tls::acceptor) {
+            // Without a certificate the door is closed, so this is nobody's way in.
+            Some(None) => return,
+            acceptor => acceptor.flatten(),
+        };
         tokio::task::spawn_local(async move {
             let host = &place.host;
             let plain = Via { door: Door::Loopback, source };

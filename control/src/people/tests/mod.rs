@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod command;
+mod doors;
 mod news;
 mod patience;
 mod responders;

@@ -1,8 +1,8 @@
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use super::*;
+use crate::api::server::opening::listening;
 
 const HOST: &str = "Host: localhost\r\n";
 
@@ -200,32 +200,6 @@ fn a_body_that_stops_coming_holds_nobody_up() {
     assert!(host.tell(get("/health", "Connection: close\r\n").as_bytes()).contains(" 200 "));
     let answer = drain(&mut stuck);
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-}
-
-#[test]
-fn plain_tcp_beyond_this_host_is_refused_before_anything_listens() {
-    let world = Host::new("beyond", Bounds::default());
-    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-        let doors = Doors { plain: vec![address.parse().unwrap()], ..Doors::default() };
-        let router = world.world.router.clone();
-        let configs = Arc::clone(&world.world.configs);
-        let failure = start(doors, Bounds::default(), router, configs).unwrap_err();
-        assert!(failure.message.contains("without TLS"), "{failure}");
-    }
-    let taken = Doors { plain: vec![world.plain()], ..Doors::default() };
-    let configs = Arc::clone(&world.world.configs);
-    let failure = start(taken, Bounds::default(), world.world.router.clone(), configs).unwrap_err();
-    assert!(failure.message.contains("another port"), "{failure}");
-}
-
-#[test]
-fn a_second_server_does_not_take_the_socket_of_a_living_one() {
-    let host = Host::new("second", Bounds::default());
-    let doors = Doors { unix: Some(host.socket.clone()), ..Doors::default() };
-    let configs = Arc::clone(&host.world.configs);
-    let failure = start(doors, Bounds::default(), host.world.router.clone(), configs).unwrap_err();
-    assert!(failure.message.contains("in use"), "{failure}");
-    assert!(UnixStream::connect(&host.socket).is_ok());
 }
 
 #[test]
