@@ -23,6 +23,7 @@ use tower::ServiceExt as _;
 use super::bounds::{Bounds, Census};
 use super::patient::Patient;
 use super::tls::Tls;
+use super::unread::Early;
 use crate::api::caller::Source;
 use crate::api::credentials::Chain;
 use crate::api::ending::Ending;
@@ -113,14 +114,15 @@ impl Host {
     ) -> io::Result<()> {
         let _talk = Talk::begin(self);
         let router = self.router.clone();
-        let (mut ending, was_asked) = (Ending::new(self.stopped.clone()), Cell::new(false));
+        let mut ending = Ending::new(self.stopped.clone());
         let told = ending.clone();
+        let early = Early::new(Patient::new(stream, self.bounds.stall));
         let service = service_fn(|request| {
-            was_asked.set(true);
+            early.ask();
             told.begin();
             answer(router.clone(), request, via, chain.clone(), told.clone())
         });
-        let stream = TokioIo::new(Patient::new(stream, self.bounds.stall));
+        let stream = TokioIo::new(early.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.bounds.head)
@@ -132,7 +134,7 @@ impl Host {
             ended = connection.as_mut() => ended,
             () = ending.comes() => {
                 connection.as_mut().graceful_shutdown();
-                match (was_asked.get(), ending.is_heard()) {
+                match (early.was_asked(), ending.is_heard()) {
                     // Whoever asked nothing yet waits for nothing.
                     (false, _) => Ok(()),
                     (true, true) => {
@@ -143,7 +145,9 @@ impl Host {
                 }
             }
         };
-        ended.map_err(io::Error::other)
+        let parted = early.part(ended.as_ref().err(), &self.bounds, via, self.router.clone());
+        let parted = parted.await;
+        ended.map_err(io::Error::other).and(parted)
     }
 }
 

@@ -15,6 +15,7 @@ mod patient;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod unread;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 mod ending;
 mod opening;
 mod tls;
+mod unread;
 mod wire;
 
 use std::io::{Read as _, Write as _};
