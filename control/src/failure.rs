@@ -41,7 +41,7 @@ statuses! {
     Refused 9 "The running gateway refused what it was asked for and goes on unchanged.",
     Crashed 10 "A core stopped by itself.",
     NotFound 11 "What was named does not exist.",
-    Conflict 12 "It does not fit the present state: a name is taken, something is in use, or somebody else changed it in between.",
+    Conflict 12 "It does not fit the present state: a name is taken, something is in use, a limit is reached, or somebody else changed it in between.",
     Denied 13 "The API did not accept the credentials, or they do not allow this.",
     Unavailable 14 "The gateway cannot do it now; try again later.",
 }

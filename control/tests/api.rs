@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use ringway_control::api::accounts::{Accounts as _, StoreAccounts};
+use ringway_control::api::doors::Board;
 use ringway_control::api::first_start::FirstStart;
 use ringway_control::api::live::*;
 use ringway_control::api::rate::Allowance;
@@ -116,12 +117,13 @@ impl Host {
             plain: vec!["127.0.0.1:0".parse().unwrap()],
             ..Doors::default()
         };
-        let server = server::start(doors, Bounds::default(), router, configs).unwrap();
+        let server =
+            server::start(doors, Bounds::default(), router, configs, Board::default()).unwrap();
         Self { server, folder }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.server.addresses[0])
+        format!("http://{}{path}", self.server.addresses()[0])
     }
 }
 
@@ -288,6 +290,7 @@ impl Live for Played {
             max_clients: 100,
             bytes_received: 0,
             bytes_sent: 0,
+            api: Vec::new(),
         })
     }
 

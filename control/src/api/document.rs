@@ -42,7 +42,8 @@ pub(super) fn complete(document: &mut OpenApi, needs: &Needs) {
     let mut info = Info::new("Ringway", env!("CARGO_PKG_VERSION"));
     info.description = Some(
         "Management of a Ringway gateway. Refusals are RFC 9457 problems; their types are a closed \
-         list. Lists come in pages: give `next` of a page as `after` to get the one behind it."
+         list. So is the answer to a head that cannot be read (400, 408, 431), if it is the first \
+         of its connection; after others only the status says it. Lists come in pages: give `next` of a page as `after` to get the one behind it."
             .to_owned(),
     );
     info.license = Some(License::new("MIT OR Apache-2.0"));

@@ -65,10 +65,8 @@ impl World {
         let file = folder.path().join("ringway.toml");
         fs::write(&file, text(&[2])).unwrap();
         let now = Arc::new(AtomicI64::new(BEGIN.0));
-        let clock: state::Clock = {
-            let now = Arc::clone(&now);
-            Arc::new(move || Timestamp(now.load(Ordering::SeqCst)))
-        };
+        let told = Arc::clone(&now);
+        let clock: state::Clock = Arc::new(move || Timestamp(told.load(Ordering::SeqCst)));
         let gateway = Arc::new(Gateway::new(file.clone()));
         let hub = Hub::default();
         let configs = Arc::new(Configs::new(ConfigParts {
@@ -528,15 +526,16 @@ impl Live for FakeLive {
             max_clients: 100,
             bytes_received: 20,
             bytes_sent: 10,
+            api: Vec::new(),
         };
         self.answer("status".to_owned(), view)
     }
 
     fn health(&self) -> Reply<HealthView> {
         let healthy = !self.unhealthy.load(Ordering::SeqCst);
-        let why = (!healthy).then(|| "core 1 hangs".to_owned());
-        let parts = vec![HealthPart { name: "cores".to_owned(), healthy, why }];
-        self.answer("health".to_owned(), HealthView { healthy, parts })
+        let (name, why) = ("cores".to_owned(), (!healthy).then(|| "core 1 hangs".to_owned()));
+        let view = HealthView { healthy, parts: vec![HealthPart { name, healthy, why }] };
+        self.answer("health".to_owned(), view)
     }
 
     fn metrics(&self) -> Reply<String> {
@@ -561,10 +560,10 @@ impl Live for FakeLive {
     }
 
     fn enable_node(&self, id: String, enabled: bool, actor: String) -> Reply<NodeView> {
+        let status = if enabled { "healthy" } else { "disabled" };
         let error = match (id.as_str(), enabled) {
             ("local", false) => LiveError::Conflict("It is the last exit".to_owned()),
             ("local" | "second", _) => {
-                let status = if enabled { "healthy" } else { "disabled" };
                 return self.answer(format!("{id} {enabled} {actor}"), node(status));
             }
             _ => LiveError::NotFound(format!("node {id}")),
@@ -586,8 +585,8 @@ impl Live for FakeLive {
     }
 
     fn start_drain(&self, deadline: Timestamp, actor: String) -> Reply<DrainView> {
-        let said = format!("drain {} {actor}", deadline.since(BEGIN));
-        self.answer(said, drain_view(true, Some(deadline)))
+        let after = deadline.since(BEGIN);
+        self.answer(format!("drain {after} {actor}"), drain_view(true, Some(deadline)))
     }
 
     fn stop_drain(&self, actor: String) -> Reply<DrainView> {

@@ -66,15 +66,19 @@ fn panicked(_payload: Box<dyn Any + Send>) -> Response {
     Problem::new(Reason::Internal, Reason::Internal.title()).into_response()
 }
 
-async fn finish(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
+async fn finish(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+    let unread = request.extensions_mut().remove::<Unread>();
+    let path = unread.is_none().then(|| request.uri().path().to_owned());
     let https = request.extensions().get::<Via>().is_some_and(|via| via.door == Door::Https);
-    let mut response = next.run(request).await;
+    let mut response = match unread {
+        Some(Unread(problem)) => problem.into_response(),
+        None => next.run(request).await,
+    };
     let refused = response.extensions_mut().remove::<Problem>().or_else(|| plain(&response));
     if let Some(refused) = refused {
         state.refusals().count(refused.reason);
         let allow = response.headers().get(header::ALLOW).cloned();
-        response = problem::render(&refused, Some(path));
+        response = problem::render(&refused, path);
         if let Some(allow) = allow {
             response.headers_mut().insert(header::ALLOW, allow);
         }
@@ -92,6 +96,7 @@ const fn ends_connection(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::BadRequest
+            | Reason::HeadersTooLarge
             | Reason::LengthRequired
             | Reason::BodyTooLarge
             | Reason::RequestTimeout
@@ -124,6 +129,10 @@ fn plain(response: &Response) -> Option<Problem> {
 /// Marks an answer whose error status is not a refusal (an unhealthy gateway says so with 503).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meant;
+
+/// Stands for a request that could not be read, with why: the server found that out by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Unread(pub(super) Problem);
 
 fn secure(response: &mut Response, https: bool) {
     let headers = response.headers_mut();

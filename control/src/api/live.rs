@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::doors::DoorView;
 use super::paged::Paged;
 use super::sign_in::Later;
 use crate::store::ids::{DeviceId, Timestamp, UserId};
@@ -106,6 +107,9 @@ pub struct StatusView {
     pub bytes_received: u64,
     /// Inner bytes to clients since the start.
     pub bytes_sent: u64,
+    /// Where the API answers, and where it does not and why.
+    #[serde(default)]
+    pub api: Vec<DoorView>,
 }
 
 /// `GET /health`.
@@ -120,7 +124,7 @@ pub struct HealthView {
 /// One part of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthPart {
-    /// `cores`, `control`, `store`, `exit`, …
+    /// `cores`, `control`, `store`, `api`, …
     pub name: String,
     /// Whether it does its work.
     pub healthy: bool,

@@ -10,6 +10,8 @@ pub mod accounts;
 pub mod caller;
 pub mod credentials;
 pub mod document;
+pub mod doors;
+mod ending;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod first_start;

@@ -173,10 +173,11 @@ options! {
     api.listen = "[]",
         "addresses with port, such as [\"127.0.0.1:8443\"]",
         "Addresses where the API answers too, in their own family: [::] is no 0.0.0.0. Without \
-         certificate_file only loopback ones.";
+         certificate_file only loopback ones. Each opens by itself, as soon as it is on this host.";
     api.certificate_file = "none",
         "the path of a PEM file",
-        "Certificate chain of the API, read again when it changes. Relative to this file's folder.";
+        "Certificate chain of the API, read again when it changes; until it is there, listen opens \
+         nothing. Relative to this file's folder.";
     api.key_file = "none",
         "the path of a PEM file",
         "Private key of the certificate.";

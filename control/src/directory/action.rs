@@ -1,7 +1,9 @@
 //! What can be done to records: a closed list, as the audit log writes it.
 //!
 //! Each has the event by which it is told. Several actions may share an event: whoever listens
-//! wants to know that a user changed, the audit log how.
+//! wants to know that a user changed, the audit log how. That a device may connect, or a quota is
+//! new, is told by whoever sees it happen (`service`), once and whatever brought it about; here the
+//! record changed, and nothing else.
 
 use crate::events::Kind;
 
@@ -35,11 +37,11 @@ actions! {
     UserChanged "user.changed" UserChanged,
     UserRemoved "user.removed" UserRemoved,
     UserErased "audit.erased" UserRemoved,
-    UserExported "user.exported" UserChanged,
+    UserExported "user.exported" UserExported,
     PasswordSet "user.password-set" UserChanged,
     TotpSet "user.totp-set" UserChanged,
     TotpRemoved "user.totp-removed" UserChanged,
-    QuotaReset "user.quota-reset" QuotaReset,
+    QuotaReset "user.quota-reset" UserChanged,
     GroupCreated "group.created" GroupCreated,
     GroupChanged "group.changed" GroupChanged,
     GroupRemoved "group.removed" GroupRemoved,
@@ -58,8 +60,25 @@ actions! {
     EnrolmentRemoved "enrolment.removed" EnrolmentRemoved,
     TokenCreated "token.created" TokenCreated,
     TokenRemoved "token.removed" TokenRemoved,
-    AccessGranted "access.granted" AccessGranted,
-    AccessEnded "access.ended" AccessEnded,
+    AccessGranted "access.granted" DeviceChanged,
+    AccessEnded "access.ended" DeviceChanged,
     BanLifted "ban.lifted" BanLifted,
-    BackupMade "store.backup" Warning,
+    BackupMade "store.backup" BackupMade,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two would tell the same, once by number and once by name; and what was asked for and done
+    /// is nothing to be warned of.
+    #[test]
+    fn no_action_is_told_as_what_the_service_tells_by_itself_or_as_a_warning() {
+        for action in Action::ALL {
+            let kind = action.kind();
+            let word = kind.word();
+            let is_live = ["session.", "access.", "quota."].iter().any(|one| word.starts_with(one));
+            assert!(!is_live && kind != Kind::Warning, "{action:?} is told as {word}");
+        }
+    }
 }

@@ -301,7 +301,7 @@ pub(super) fn add_device(
     let effective = effective::of(work.db, user)?;
     let count = work.db.devices_of(user.id)?.len();
     if count >= effective.devices_max as usize {
-        return Err(Refusal::Conflict(format!(
+        return Err(Refusal::Full(format!(
             "{} has {count} devices and may have {} (policy \"{}\"): remove one first",
             user.name, effective.devices_max, effective.policy_name
         )));

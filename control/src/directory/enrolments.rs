@@ -67,7 +67,7 @@ impl Directory {
                 return Err(Refusal::Conflict(format!("{why}: let the user in first")));
             }
             if work.db.count_open_enrolments(user.id, work.now)? >= OPEN_MAX {
-                return Err(Refusal::Conflict(format!(
+                return Err(Refusal::Full(format!(
                     "{} has {OPEN_MAX} links that nobody used yet: take one back, or wait until \
                      one has expired",
                     user.name

@@ -67,6 +67,9 @@ pub enum Refusal {
     /// No address is free.
     #[error("IP allocation failed: {0}")]
     PoolFull(String),
+    /// There are as many as there may be: how many, the limit, and what to do.
+    #[error("{0}")]
+    Full(String),
     /// A one-time link is unknown, used or too old. Which of them is not told to whoever holds it.
     #[error("The link is not valid: it was used, or is too old. Ask for a new one")]
     LinkRefused,
@@ -99,6 +102,7 @@ impl Refusal {
             Self::LastAdministrator(_) => "last_administrator",
             Self::Conflict(_) => "conflict",
             Self::PoolFull(_) => "pool_full",
+            Self::Full(_) => "limit_reached",
             Self::LinkRefused => "link_refused",
             Self::Store(error) => error.reason(),
         }

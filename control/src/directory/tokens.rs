@@ -51,7 +51,7 @@ impl Directory {
             may_handle(work.actor, &user)?;
             form.check(user.role, work.now)?;
             if work.db.count_tokens(user.id)? >= TOKENS_MAX {
-                return Err(Refusal::Conflict(format!(
+                return Err(Refusal::Full(format!(
                     "{} has {TOKENS_MAX} tokens: revoke one that is not used any more",
                     user.name
                 )));

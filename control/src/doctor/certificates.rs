@@ -20,16 +20,30 @@ pub(super) fn examine(config: &Config, now: Timestamp) -> Vec<Finding> {
         }
     }
     if let Some((certificate, key)) = api.certificate_file.clone().zip(api.key_file.clone()) {
-        findings.push(match Tls::load(TlsFiles { certificate, key }, Clients::NotAsked) {
-            Ok(tls) => life(&tls.expiry(now)),
-            Err(failure) => unreadable("certificate of the API", failure.message),
-        });
+        match Tls::load(TlsFiles { certificate, key }, Clients::NotAsked) {
+            Ok(tls) => {
+                findings.extend(tls.expiry(now).as_ref().map(life));
+                findings.extend(tls.remarks(now).into_iter().map(remark));
+            }
+            Err(failure) => {
+                let fix = "mend it as said; the gateway reads the files by itself, and opens its \
+                           addresses for HTTPS then";
+                let name = "certificate of the API";
+                findings.push(Finding::missing(AREA, name, failure.message, fix));
+            }
+        }
     }
     findings
 }
 
 fn unreadable(name: &str, why: String) -> Finding {
     Finding::missing(AREA, name, why, "put the file where the configuration says, readable")
+}
+
+/// What the gateway can use and clients will not take.
+fn remark(text: String) -> Finding {
+    let fix = "put a certificate in place that clients take; it is read by itself";
+    Finding::advice(AREA, "certificate of the API", text, fix)
 }
 
 fn life(expiry: &Expiry) -> Finding {
@@ -73,6 +87,31 @@ mod tests {
             let expiry = Expiry::of(Kind::RevocationList, name, (begins, ends), Timestamp(0));
             assert_eq!(life(&expiry).state, state, "{life_days} {left_days}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_certificate_of_the_api_is_said() {
+        let folder = crate::scratch::Scratch::new("doctor_api");
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let text = format!(
+            "[api]\nlisten = [\"192.0.2.1:443\"]\ncertificate_file = \"{}\"\nkey_file = \"{}\"\n",
+            file("api-certificate.pem"),
+            file("api-key.pem")
+        );
+        let config = crate::doctor::tests::config(&text);
+        let missing = &examine(&config, Timestamp(0))[0];
+        assert_eq!(missing.state, State::Missing);
+        assert!(missing.text.contains(&file("api-certificate.pem")), "{missing:?}");
+        let names = vec!["localhost".to_owned()];
+        Tls::self_made(folder.path(), names, 2026).unwrap();
+        let early = examine(&config, Timestamp(0));
+        assert!(early[1].text.contains("clock"), "{early:?}");
+        assert_eq!(early[1].state, State::Advice);
+        std::fs::write(file("api-key.pem"), "nothing").unwrap();
+        let broken = &examine(&config, Timestamp(0))[0];
+        assert_eq!(broken.state, State::Missing);
+        assert!(broken.text.contains(&file("api-key.pem")), "{broken:?}");
+        assert!(broken.text.contains("PEM form"), "{broken:?}");
     }
 
     #[test]

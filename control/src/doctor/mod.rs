@@ -4,9 +4,10 @@
 //! looking needs no privileges, and where a look needs one, the finding says so. `kernel` asks what
 //! the kernel can do, `workers` what workers get from it, `host` what the process may do and how
 //! the host is set, `secrets` whether keys can get out, `certificates` how long they are good,
-//! `machine` where workers and network cards are.
+//! `api` whether its addresses are here, `machine` where workers and network cards are.
 
 mod certificates;
+mod doors;
 mod host;
 mod kernel;
 mod machine;
@@ -91,6 +92,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(secrets::examine(&files, config));
     let now = Timestamp(jiff::Timestamp::now().as_millisecond());
     findings.extend(certificates::examine(config, now));
+    findings.extend(doors::examine(config));
     findings.extend(machine::examine(&files, config));
     findings
 }

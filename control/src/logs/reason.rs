@@ -1,8 +1,9 @@
 //! The codes of refusals that control itself writes to its log: a closed list.
 //!
 //! Other lists have their own places: why packets are dropped (`ringway_proto::DropReason`), why a
-//! device may not connect (`access::people::Out`), why somebody may not sign in, and why the API
-//! refuses a request. Every code of each list has its line in the manual; a test compares.
+//! device may not connect (`access::people::Out`), why somebody may not sign in, why the API
+//! refuses a request, and why a door of it is closed (`api::doors::Fault`). Every code of each list
+//! has its line in the manual; a test compares.
 
 macro_rules! refusals {
     ($($variant:ident $code:literal $doc:literal,)*) => {
@@ -41,6 +42,7 @@ refusals! {
 mod tests {
     use super::*;
     use crate::access::people::Out;
+    use crate::api::doors::Fault;
     use std::collections::BTreeSet;
     use std::fs;
     use std::path::Path;
@@ -69,6 +71,7 @@ mod tests {
             .iter()
             .map(|refusal| refusal.code())
             .chain(Out::ALL.iter().map(|out| out.code()))
+            .chain(Fault::ALL.iter().map(|fault| fault.code()))
             .collect();
         let told: Vec<&str> =
             MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();

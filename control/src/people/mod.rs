@@ -29,6 +29,7 @@ use tracing::{error, info, warn};
 use self::reload::ReloadByDesk;
 use self::upkeep::{Reached, Upkeep};
 use crate::api::accounts::StoreAccounts;
+use crate::api::doors::Board;
 use crate::api::first_start::FirstStart;
 use crate::api::joining::Joining;
 use crate::api::server::bounds::Bounds;
@@ -125,7 +126,7 @@ impl People {
         let mut tasks = JoinSet::new();
         let live = self.serve(&store, &gate, &directory, &hub, &mut tasks);
         let api = ApiParts { store, hub, gate, directory, live: Arc::new(live) };
-        let _server = again("The API is not reached yet", || self.serve_api(&api)).await;
+        let _server = again("The API is not served yet", || self.serve_api(&api)).await;
         while let Some(ended) = tasks.join_next().await {
             if let Err(failure) = ended {
                 error!("A task for people ended: {failure}");
@@ -220,7 +221,7 @@ impl People {
         )));
         let running = Running { service, directory: directory.clone(), gate: gate.clone() };
         *self.running.borrow_mut() = Some(running);
-        LiveGateway::new(door, about(&plan))
+        LiveGateway::new(door, about(&plan), self.reached.board.clone())
     }
 
     /// The gate computes a hash and reads files: on a thread that may take its time.
@@ -246,15 +247,15 @@ impl People {
         Ok(gate)
     }
 
-    /// Puts the API together and opens its doors. Doors that somebody else still has are tried
-    /// again: another process that is the gateway's past lets go of them in a moment.
+    /// Puts the API together and has its doors opened, each by itself: what keeps one closed is
+    /// said there, and another process that is the gateway's past lets go of its own in a moment.
     async fn serve_api(&self, parts: &ApiParts) -> Result<Option<Server>, Failure> {
         let plan = self.plan.borrow().clone();
         if plan.config.api.socket.is_none() && plan.config.api.listen.is_empty() {
             info!("The API is switched off");
             return Ok(None);
         }
-        let doors = settings::doors(&plan)?;
+        let doors = settings::doors(&plan);
         let tls = doors.tls.clone();
         let has_administrator = parts.directory.has_administrator().await;
         let has_administrator = has_administrator
@@ -288,12 +289,13 @@ impl People {
         });
         let records = api::resources::part(parts.directory.clone());
         let (router, _) = api::router(&state, vec![records]);
-        let server = server::start(doors, Bounds::default(), router, Arc::clone(&configs))?;
+        let (bounds, board) = (Bounds::default(), self.reached.board.clone());
+        let server = server::start(doors, bounds, router, Arc::clone(&configs), board)?;
         self.reached.set(state, tls);
         if let Err(failure) = configs.note_file().await {
             warn!("The configuration is not in its history: {failure}");
         }
-        said_where(&plan, &server);
+        said_where(&self.reached.board);
         if let Some(said) = said {
             // Where the operator looks, and the secret itself in no log that others may read.
             crate::run::say(&[said.sentence(std::io::stdout().is_terminal()).to_string()]);
@@ -393,10 +395,13 @@ where
     }
 }
 
-fn said_where(plan: &Plan, server: &Server) {
-    let socket = plan.config.api.socket.as_ref().map(|path| path.display().to_string());
-    let all = socket.into_iter().chain(server.addresses.iter().map(ToString::to_string));
-    info!("The API answers on {}", all.collect::<Vec<String>>().join(", "));
+/// Says where it is open. What is closed was said by whoever tried to open it.
+fn said_where(board: &Board) {
+    let open = board.view().into_iter().filter(|door| door.open).map(|door| door.address);
+    let open: Vec<String> = open.collect();
+    if !open.is_empty() {
+        info!("The API answers on {}", open.join(", "));
+    }
 }
 
 /// What the API says of the gateway that nothing changes.

@@ -13,7 +13,6 @@ use crate::auth::token::{Alg, IssuerSettings, KeySource};
 use crate::auth::{self};
 use crate::config::{Config, ConnectionLog, Issuer, Ocsp, Revocation, StoreChoice};
 use crate::directory::Surroundings;
-use crate::failure::Failure;
 use crate::logs::privacy::{Mode, Privacy};
 use crate::service;
 use crate::store::records::Rate;
@@ -113,23 +112,20 @@ fn algorithm(name: &str) -> Result<Alg, String> {
     }
 }
 
-/// By which doors the API is reached: with a certificate all addresses have TLS.
-///
-/// # Errors
-/// A certificate or key that cannot be read.
-pub(super) fn doors(plan: &Plan) -> Result<Doors, Failure> {
+/// By which doors the API is reached: with a certificate all addresses have TLS, also while its
+/// files are not there or cannot be used. They are read by whoever opens the doors.
+pub(super) fn doors(plan: &Plan) -> Doors {
     let api = &plan.config.api;
     let files = api.certificate_file.clone().zip(api.key_file.clone());
     let clients = match plan.config.sign_in.certificate_authorities {
         Some(_) => Clients::Asked,
         None => Clients::NotAsked,
     };
-    let load = |(certificate, key)| Tls::load(TlsFiles { certificate, key }, clients);
-    let tls = files.map(load).transpose()?;
+    let tls = files.map(|(certificate, key)| Tls::at(TlsFiles { certificate, key }, clients));
     let (plain, https) = if tls.is_some() {
         (Vec::new(), api.listen.clone())
     } else {
         (api.listen.clone(), Vec::new())
     };
-    Ok(Doors { unix: api.socket.clone(), plain, https, tls: tls.map(Arc::new) })
+    Doors { unix: api.socket.clone(), plain, https, tls: tls.map(Arc::new) }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::upkeep::{self, Reached};
+use crate::api::doors::{Board, Standing};
 use crate::auth::certificate::Certificates;
 use crate::auth::reason::Reason;
 use crate::auth::{Gate, stats::LATENCY_BOUNDS_MS};
@@ -36,11 +37,27 @@ impl Source for Sources {
         stats.access = Some(self.access());
         stats.sign_in = Some(self.sign_in());
         stats.store = Some(self.store());
+        stats.doors = doors(&self.reached.board);
         stats.live.sessions_max = self.sessions_max;
         if self.sessions_max > 0 {
             stats.live.sessions = self.service.live_sessions();
         }
     }
+}
+
+/// Doors of the API by kind and state. None of them is left out that was open a while ago.
+fn doors(board: &Board) -> Vec<(&'static str, &'static str, u64)> {
+    let mut counts = BTreeMap::new();
+    for door in board.doors() {
+        let state = match &door.standing {
+            Standing::Untried => continue,
+            Standing::Open(_) => "open",
+            Standing::Closed(closed) => closed.fault.code(),
+        };
+        counts.entry((door.kind, "open")).or_insert(0);
+        *counts.entry((door.kind, state)).or_insert(0) += 1;
+    }
+    counts.into_iter().map(|((kind, state), count)| (kind, state, count)).collect()
 }
 
 impl Sources {

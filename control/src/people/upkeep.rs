@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::asked;
 use crate::access::Out;
 use crate::api::ApiState;
+use crate::api::doors::Board;
 use crate::api::server::tls::Tls;
 use crate::auth::Gate;
 use crate::auth::backend::CertificateId;
@@ -44,9 +45,10 @@ const AGAIN: u32 = 2;
 /// Devices that are looked at together.
 const ROWS: u32 = 1_000;
 
-/// What is there once the API is served.
+/// What is there once the API is served, and how it stands with its doors.
 #[derive(Default)]
 pub(super) struct Reached {
+    pub(super) board: Board,
     pub(super) api: RefCell<Option<ApiState>>,
     tls: RefCell<Option<Arc<Tls>>>,
 }
@@ -205,7 +207,7 @@ impl Upkeep {
         let ended = self.directory.end_revoked(revoked, now.steady, why.code()).await;
         for device in ended.map_err(|refusal| refusal.to_string())? {
             if !told.contains(&device) {
-                let detail = json!({ "reason": why.code() });
+                let detail = json!({ "reason": why.code(), "device": device });
                 self.hub.publish(now.wall, Kind::AccessEnded, device.to_string(), detail);
             }
         }
@@ -242,9 +244,7 @@ impl Upkeep {
 /// When each thing ends that people sign in with, or by, the nearest end first.
 pub(super) fn ending(gate: &Gate, reached: &Reached, now: Timestamp) -> Vec<Expiry> {
     let mut all = gate.certificates().map(|own| own.expiries(now)).unwrap_or_default();
-    if let Some(tls) = &*reached.tls.borrow() {
-        all.push(tls.expiry(now));
-    }
+    all.extend(reached.tls.borrow().as_ref().and_then(|tls| tls.expiry(now)));
     all.sort_by_key(|one| one.ends);
     all
 }

@@ -16,6 +16,7 @@ use super::Service;
 use super::door::{Closed, Door};
 use super::drain::{Drain, DrainError};
 use crate::access::sessions::Session;
+use crate::api::doors::{Board, DoorView};
 use crate::api::live::{
     DrainSession, DrainView, HealthPart, HealthView, Live, LiveError, LivePage, NodeView, Reply,
     Report, ReportFormat, ReportSpan, SessionFilter, SessionView, StatusView,
@@ -46,13 +47,14 @@ pub struct About {
 pub struct LiveGateway {
     door: Door,
     about: About,
+    board: Board,
 }
 
 impl LiveGateway {
-    /// A gateway behind this door.
+    /// A gateway behind this door, whose API has these.
     #[must_use]
-    pub const fn new(door: Door, about: About) -> Self {
-        Self { door, about }
+    pub const fn new(door: Door, about: About, board: Board) -> Self {
+        Self { door, about, board }
     }
 
     /// Carries a question to the control thread.
@@ -97,14 +99,15 @@ impl From<DrainError> for LiveError {
 
 impl Live for LiveGateway {
     fn status(&self) -> Reply<StatusView> {
-        let max_clients = self.about.max_clients;
-        self.ask(move |service| async move { Ok(status(&service, max_clients)) })
+        let (max_clients, api) = (self.about.max_clients, self.board.view());
+        self.ask(move |service| async move { Ok(status(&service, max_clients, api)) })
     }
 
     fn health(&self) -> Reply<HealthView> {
-        let door = self.door.clone();
+        let (door, trouble) = (self.door.clone(), self.board.trouble());
         Box::pin(async move {
-            let answered = door.call(|service| async move { health(&service).await }).await;
+            let answered =
+                door.call(|service| async move { health(&service, trouble).await }).await;
             Ok(answered.unwrap_or_else(|closed| HealthView {
                 healthy: false,
                 parts: vec![part("control", false, Some(closed.to_string()))],
@@ -173,7 +176,7 @@ impl Live for LiveGateway {
     }
 }
 
-fn status(service: &Service, max_clients: u64) -> StatusView {
+fn status(service: &Service, max_clients: u64, api: Vec<DoorView>) -> StatusView {
     let snapshot = service.desk().snapshot();
     let total = snapshot.total();
     let count = |name: &str| snapshot.number(&total, name);
@@ -193,10 +196,11 @@ fn status(service: &Service, max_clients: u64) -> StatusView {
         max_clients,
         bytes_received: count("to_exit_bytes"),
         bytes_sent: count("to_client_bytes"),
+        api,
     }
 }
 
-async fn health(service: &Service) -> HealthView {
+async fn health(service: &Service, trouble: Option<String>) -> HealthView {
     let pulse = tokio::time::timeout(PULSE_TIMEOUT, service.desk().cores_answer()).await;
     let cores = pulse == Ok(true);
     let store = service.store().health();
@@ -211,8 +215,9 @@ async fn health(service: &Service) -> HealthView {
         part("control", true, None),
         part("cores", cores, Some("a core does not answer".to_owned())),
         part("store", store_up, (!store_up).then(store_why)),
+        part("api", trouble.is_none(), trouble),
     ];
-    // Traffic is carried without a store.
+    // Traffic is carried without a store, and with closed doors of the API.
     HealthView { healthy: cores, parts }
 }
 

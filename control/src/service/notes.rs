@@ -67,7 +67,8 @@ impl Service {
             match note {
                 Note::In { user, device } => {
                     let subject = self.name_of(user, Some(device));
-                    self.hub.publish(now.wall, Kind::AccessGranted, subject, json!({}));
+                    let detail = json!({ "user": user, "device": device });
+                    self.hub.publish(now.wall, Kind::AccessGranted, subject, detail);
                 }
                 Note::Out { user, device, why, ends_access } => {
                     self.tell_out(user, device, why, ends_access, now);
@@ -93,7 +94,7 @@ impl Service {
     fn tell_out(&self, user: UserId, device: DeviceId, why: Out, ends_access: bool, now: Moment) {
         let subject = self.name_of(user, Some(device));
         info!(device = %subject, reason = why.code(), "A device may not connect any more");
-        let detail = json!({ "reason": why.code() });
+        let detail = json!({ "reason": why.code(), "user": user, "device": device });
         self.hub.publish(now.wall, Kind::AccessEnded, subject, detail);
         // That time is over everybody can see; what else ends an access only this gateway knows.
         if !ends_access || why == Out::SessionTimeout {
@@ -177,10 +178,12 @@ impl Service {
         }
     }
 
-    /// `USER` or `USER/DEVICE`, as people call them.
+    /// `USER` or `USER/DEVICE`, as people call them; the number of what has no name any more.
     pub(super) fn name_of(&self, user: UserId, device: Option<DeviceId>) -> String {
         self.with_projection(|projection| {
-            let Some(person) = projection.person(user) else { return user.to_string() };
+            let Some(person) = projection.person(user) else {
+                return device.map_or_else(|| user.to_string(), |device| device.to_string());
+            };
             let Some(device) = device else { return person.name.clone() };
             let client = person.clients.iter().find(|client| client.id == device);
             let name = client.map_or_else(|| device.to_string(), |client| client.name.clone());

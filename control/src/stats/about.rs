@@ -34,6 +34,9 @@ pub(super) fn write(out: &mut String, snapshot: &Snapshot, service: &ServiceStat
     if let Some(api) = &service.api {
         text.api(api);
     }
+    for (kind, state, count) in &service.doors {
+        text.whole(Family::ApiDoors, &[("kind", kind), ("state", state)], *count);
+    }
     if let Some(store) = &service.store {
         text.store(store);
     }

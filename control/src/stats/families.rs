@@ -74,6 +74,7 @@ families! {
     ApiAnswers "api_answers" Counter "Answers of the API, by status.";
     ApiRefused "api_refused" Counter "Requests that the API refused, by reason.";
     ApiLatency "api_latency_seconds" Histogram "How long answers of the API took.";
+    ApiDoors "api_doors" Gauge "Addresses and sockets of the API by kind; the state is open, or the reason why it is closed.";
     StoreHealthy "store_healthy" Gauge "1 while the records can be read and written.";
     StoreWaiting "store_waiting" Gauge "Operations on the records that wait.";
     StoreOperations "store_operations" Counter "Operations on the records done.";

@@ -53,6 +53,7 @@ fn full_service(live: Live) -> ServiceStats {
             refused: vec![("not-found", 1)],
             latency: latency.clone(),
         }),
+        doors: vec![("unix", "open", 1), ("https", "address_missing", 2)],
         store: Some(Store {
             engine: "sqlite",
             healthy: true,

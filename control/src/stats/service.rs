@@ -37,6 +37,8 @@ pub struct ServiceStats {
     pub sign_in: Option<SignIn>,
     /// Who uses the API.
     pub api: Option<Api>,
+    /// How many doors of the API are in which state, by kind and state.
+    pub doors: Vec<(&'static str, &'static str, u64)>,
     /// The records.
     pub store: Option<Store>,
     /// The log.

@@ -87,6 +87,36 @@ fn a_gateway_elsewhere_is_reached_by_https_with_a_token() {
 }
 
 #[test]
+fn a_certificate_that_is_not_accepted_is_said_to_be_so_with_what_to_do() {
+    let mut gateway = Gateway::new("certificates");
+    let token = gateway.token("vera", "viewer", "*");
+    let folder = gateway.folder.clone();
+    let asked = |gateway: &Gateway, host: &str| {
+        let (port, ca) = (gateway.https, folder.join("api-certificate.pem"));
+        let api = format!("--api https://{host}:{port} --ca {}", ca.display());
+        run(&format!("user list -q {api} --token {token}"), &[])
+    };
+    assert_eq!(asked(&gateway, "localhost").out, "vera\n");
+    let wrong = asked(&gateway, "127.0.0.1");
+    wrong.failed("wrong name", 13, &["certificate of https://127.0.0.1", "localhost and not for"]);
+    // As everybody makes one first.
+    gateway.stop();
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"])
+        .args(["-keyout", "api-key.pem", "-out", "api-certificate.pem"])
+        .current_dir(&folder)
+        .output()
+        .expect("openssl is missing: run tools/setup test");
+    assert!(made.status.success(), "{made:?}");
+    gateway.start();
+    let parts =
+        ["CA:TRUE", "openssl req -x509", "basicConstraints=critical,CA:FALSE", "DNS:localhost"];
+    let refused = asked(&gateway, "localhost");
+    refused.failed("authority", 13, &parts);
+    assert!(!refused.err.contains("CaUsedAsEndEntity"), "{}", refused.err);
+}
+
+#[test]
 fn every_shell_gets_a_completion_that_it_can_read() {
     for shell in ["bash", "zsh", "fish"] {
         let done = run(&format!("completion {shell}"), &[]);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringway_control::api::accounts::{PasswordRefused, Passwords, StoreAccounts};
+use ringway_control::api::doors::{Board, DoorView};
 use ringway_control::api::first_start::FirstStart;
 use ringway_control::api::live::*;
 use ringway_control::api::server::bounds::Bounds;
@@ -63,7 +64,7 @@ impl Gateway {
         let live = Arc::new(Cores::default());
         let hub = Hub::default();
         let (store, server) = runtime.block_on(serve(&folder, &live, &hub, settled));
-        let https = server.addresses[0].port();
+        let https = server.addresses()[0].port();
         Self { folder, live, store, hub, https, runtime, doors: Some(server) }
     }
 
@@ -88,6 +89,7 @@ impl Gateway {
     pub(crate) fn start(&mut self) {
         let served = serve(&self.folder, &self.live, &self.hub, true);
         let (store, server) = self.runtime.block_on(served);
+        self.https = server.addresses()[0].port();
         (self.store, self.doors) = (store, Some(server));
     }
 
@@ -201,7 +203,7 @@ async fn serve(folder: &Path, live: &Arc<Cores>, hub: &Hub, settled: bool) -> (S
         https: vec!["127.0.0.1:0".parse().unwrap()],
         tls: Some(Arc::new(tls)),
     };
-    (store, start(doors, Bounds::default(), router, configs).unwrap())
+    (store, start(doors, Bounds::default(), router, configs, Board::default()).unwrap())
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -317,6 +319,16 @@ impl Cores {
     }
 }
 
+fn door(address: &str, reason: Option<&str>) -> DoorView {
+    DoorView {
+        kind: "https".to_owned(),
+        address: address.to_owned(),
+        open: reason.is_none(),
+        reason: reason.map(str::to_owned),
+        why: reason.map(|_| "it is not on this host now".to_owned()),
+    }
+}
+
 impl Live for Cores {
     fn status(&self) -> Reply<StatusView> {
         self.answer(StatusView {
@@ -333,6 +345,10 @@ impl Live for Cores {
             max_clients: 1000,
             bytes_received: 3 << 30,
             bytes_sent: 5 << 20,
+            api: vec![
+                door("/run/ringway/rw0.api", None),
+                door("192.0.2.1:443", Some("address_missing")),
+            ],
         })
     }
 

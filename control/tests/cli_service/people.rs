@@ -200,6 +200,9 @@ fn a_device_lives_from_add_to_rm() {
     let weak = format!("device add ada x --public-key AQ{}=", "A".repeat(41));
     gateway.fails(&weak, 9, &["known to be weak"]);
     gateway.fails("device add ada x --public-key abc", 2, &["44 characters"]);
+    gateway.ok("policy set default --devices-max 1");
+    gateway.ok("device add ada one");
+    gateway.fails("device add ada two", 12, &["may have 1 ", "(limit-reached)"]);
 }
 
 #[test]

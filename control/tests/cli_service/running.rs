@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 
 use super::gateway::{Gateway, now, program, session, split, squeeze};
 
+const DOORS: &str =
+    "API:              /run/ringway/rw0.api, 192.0.2.1:443 (closed: address_missing)";
+
 #[test]
 fn status_and_health_are_said_and_health_is_an_exit_code() {
     let gateway = Gateway::new("status");
     let status = gateway.ok("status");
-    for part in ["State:            running", "(1h 1m)", "From clients:     3 GiB"] {
+    for part in ["State:            running", "(1h 1m)", "From clients:     3 GiB", DOORS] {
         assert!(status.contains(part), "lacks {part}:\n{status}");
     }
     assert_eq!(gateway.json("status")["listen_port"], 51820);

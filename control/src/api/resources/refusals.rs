@@ -29,7 +29,7 @@ impl From<Refusal> for Problem {
             Refusal::LastAdministrator(_) | Refusal::Conflict(_) => {
                 Self::new(Reason::Conflict, text)
             }
-            Refusal::PoolFull(_) => Self::new(Reason::LimitReached, text),
+            Refusal::PoolFull(_) | Refusal::Full(_) => Self::new(Reason::LimitReached, text),
             Refusal::LinkRefused => Self::new(Reason::Gone, text),
             Refusal::Store(error) => error.into(),
         }
@@ -51,7 +51,8 @@ impl IntoResponses for Refusals {
             ("401", "Credentials are missing or wrong."),
             ("403", "The caller may not do this."),
             ("404", "There is no such thing."),
-            ("409", "It does not fit the present state, or a name or key is taken."),
+            ("409", "It does not fit the present state, a name or key is taken, or there are as many as \
+                 there may be."),
             ("412", "The record is not the version of If-Match any more."),
             ("413", "The body is too large."),
             ("415", "The body is not JSON."),

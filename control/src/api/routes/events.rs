@@ -3,8 +3,8 @@
 //! A reader is handed on from the hub's ring at its own speed. One that does not keep up gets one
 //! `lagged` and goes on with what is still there; one that takes nothing is cut by the server's
 //! limit for writing. Whoever has lost the right to listen hears nothing [`TRUSTED`] later: before
-//! an event is handed on it is asked again who that is. A stream ends after [`LIFE`] all the same;
-//! a browser comes back by itself, with `Last-Event-ID`.
+//! an event is handed on it is asked again who that is. A stream ends after [`LIFE`] all the same,
+//! and with the gateway; a browser comes back by itself, with `Last-Event-ID`.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -22,6 +22,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::ending::Ending;
 use crate::api::gatekeeper::{Via, still_may};
 use crate::api::places::Place;
 use crate::api::problem::FieldError;
@@ -60,8 +61,8 @@ struct ListenQuery {
 /// Listen to events
 ///
 /// A stream of server-sent events. `Last-Event-ID` brings what came since, as far as it is kept;
-/// an event `lagged` says how many were missed. The stream ends after a quarter of an hour, and
-/// with the right to listen: listen again. One user may have eight streams.
+/// an event `lagged` says how many were missed. The stream ends after a quarter of an hour, with
+/// the right to listen, and with the gateway: listen again. One user may have eight streams.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "listenToEvents", tag = "events",
     params(ListenQuery, ("Last-Event-ID" = Option<u64>, Header,
         description = "The last event that was heard")),
@@ -71,6 +72,7 @@ async fn listen(
     State(state): State<ApiState>,
     caller: Caller,
     Extension(via): Extension<Via>,
+    ending: Option<Extension<Ending>>,
     StrictQuery(query): StrictQuery<ListenQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -87,7 +89,11 @@ async fn listen(
     };
     let now = Instant::now();
     let right = Right { state, headers, via, looked_at: now };
-    let reader = Reader { listener, kinds, ends_at: now + LIFE, right, _place: place };
+    let ending = ending.map(|Extension(ending)| ending);
+    if let Some(ending) = &ending {
+        ending.will_be_heard();
+    }
+    let reader = Reader { listener, kinds, ends_at: now + LIFE, ending, right, _place: place };
     let stream = stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
@@ -133,15 +139,30 @@ struct Reader {
     /// None for all.
     kinds: Option<BTreeSet<Kind>>,
     ends_at: Instant,
+    /// None for a test without a server.
+    ending: Option<Ending>,
     /// Gives the place back when the reader goes.
     _place: Place<Option<UserId>>,
+}
+
+/// Returns when the server ends.
+async fn end_of(ending: Option<&mut Ending>) {
+    match ending {
+        Some(ending) => ending.comes().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Reader {
     async fn next(&mut self) -> Option<Sse> {
         loop {
-            let heard = tokio::time::timeout_at(self.ends_at, self.listener.next());
-            let heard = heard.await.ok()??;
+            let heard = tokio::select! {
+                // What happened before the end is told first.
+                biased;
+                heard = self.listener.next() => heard?,
+                () = tokio::time::sleep_until(self.ends_at) => return None,
+                () = end_of(self.ending.as_mut()) => return None,
+            };
             if !self.right.lasts().await {
                 return None;
             }

@@ -64,7 +64,8 @@ async fn setup(
         state.first_start().close();
     }
     let user = made?;
-    state.hub().publish(state.now(), Kind::UserCreated, name.clone(), json!({ "by": "setup" }));
+    let detail = json!({ "by": "setup", "name": name });
+    state.hub().publish(state.now(), Kind::UserCreated, user.to_string(), detail);
     Ok((StatusCode::CREATED, Json(SetupDone { user, name })))
 }
 

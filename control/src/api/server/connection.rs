@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,10 +23,15 @@ use tower::ServiceExt as _;
 use super::bounds::{Bounds, Census};
 use super::patient::Patient;
 use super::tls::Tls;
+use super::unread::Early;
 use crate::api::caller::Source;
 use crate::api::credentials::Chain;
+use crate::api::ending::Ending;
 use crate::api::gatekeeper::{Door, Via};
 use crate::api::state::SourceKey;
+
+/// How long a client may take to read the end of an answer that has none of its own.
+const PARTING: Duration = Duration::from_millis(200);
 
 /// What all connections share.
 pub(super) struct Host {
@@ -60,7 +66,11 @@ impl Host {
         };
         // Answers are small and whole; waiting for more only delays them.
         let _ = stream.set_nodelay(true);
-        let acceptor = tls.map(Tls::acceptor);
+        let acceptor = match tls.map(Tls::acceptor) {
+            // Without a certificate the door is closed, so this is nobody's way in.
+            Some(None) => return,
+            acceptor => acceptor.flatten(),
+        };
         tokio::task::spawn_local(async move {
             let host = &place.host;
             let plain = Via { door: Door::Loopback, source };
@@ -104,9 +114,15 @@ impl Host {
     ) -> io::Result<()> {
         let _talk = Talk::begin(self);
         let router = self.router.clone();
-        let service =
-            service_fn(move |request| answer(router.clone(), request, via, chain.clone()));
-        let stream = TokioIo::new(Patient::new(stream, self.bounds.stall));
+        let mut ending = Ending::new(self.stopped.clone());
+        let told = ending.clone();
+        let early = Early::new(Patient::new(stream, self.bounds.stall));
+        let service = service_fn(|request| {
+            early.ask();
+            told.begin();
+            answer(router.clone(), request, via, chain.clone(), told.clone())
+        });
+        let stream = TokioIo::new(early.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.bounds.head)
@@ -114,15 +130,24 @@ impl Host {
             .max_buf_size(self.bounds.head_bytes)
             .serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
-        let mut stopped = self.stopped.clone();
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            _ = stopped.wait_for(|stop| *stop) => {
+            () = ending.comes() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match (early.was_asked(), ending.is_heard()) {
+                    // Whoever asked nothing yet waits for nothing.
+                    (false, _) => Ok(()),
+                    (true, true) => {
+                        let parted = tokio::time::timeout(PARTING, connection).await;
+                        parted.unwrap_or(Ok(()))
+                    }
+                    (true, false) => connection.await,
+                }
             }
         };
-        ended.map_err(io::Error::other)
+        let parted = early.part(ended.as_ref().err(), &self.bounds, via, self.router.clone());
+        let parted = parted.await;
+        ended.map_err(io::Error::other).and(parted)
     }
 }
 
@@ -131,10 +156,12 @@ async fn answer(
     request: hyper::Request<Incoming>,
     via: Via,
     chain: Chain,
+    ending: Ending,
 ) -> Result<Response, Infallible> {
     let mut request: Request = request.map(Body::new);
     request.extensions_mut().insert(via);
     request.extensions_mut().insert(chain);
+    request.extensions_mut().insert(ending);
     router.oneshot(request).await
 }
 

@@ -1,6 +1,9 @@
 //! The server by real sockets, with clients that behave badly.
 
+mod ending;
+mod opening;
 mod tls;
+mod unread;
 mod wire;
 
 use std::io::{Read as _, Write as _};
@@ -36,16 +39,16 @@ impl Host {
             https: vec![any],
             tls: Some(Arc::clone(&tls)),
         };
-        let server = start(doors, bounds, world.router.clone(), Arc::clone(&world.configs));
-        Self { world, server: Some(server.unwrap()), socket, tls }
+        let (server, _) = serve_by(&world, doors, bounds);
+        Self { world, server: Some(server), socket, tls }
     }
 
     fn plain(&self) -> SocketAddr {
-        self.server.as_ref().unwrap().addresses[0]
+        self.server.as_ref().unwrap().addresses()[0]
     }
 
     fn https(&self) -> SocketAddr {
-        self.server.as_ref().unwrap().addresses[1]
+        self.server.as_ref().unwrap().addresses()[1]
     }
 
     fn connect(&self) -> TcpStream {
@@ -67,6 +70,13 @@ impl Host {
         command.args(["--silent", "--show-error", "--max-time", "20"]).args(arguments);
         command.output().expect("curl is missing: run tools/setup test")
     }
+}
+
+/// Serves a world by these doors.
+fn serve_by(world: &World, doors: Doors, bounds: Bounds) -> (Server, Board) {
+    let (board, configs) = (Board::default(), Arc::clone(&world.configs));
+    let server = start(doors, bounds, world.router.clone(), configs, board.clone());
+    (server.unwrap(), board)
 }
 
 /// What comes until the end; an end by reset counts as one.

@@ -2,7 +2,8 @@
 //!
 //! Files of the operator, read again when they change (a certificate is renewed while the gateway
 //! runs), or a self-made certificate whose fingerprint the operator compares. TLS 1.2 and 1.3,
-//! HTTP/1.1 only. New files that cannot be used are said once, and the old ones stay in use.
+//! HTTP/1.1 only. New files that cannot be used are said once, and the old ones stay in use; while
+//! there were none yet that can be used, nobody gets in by this door.
 
 use std::fs;
 use std::io;
@@ -16,9 +17,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
-use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
+use super::certificate::{self, About};
 use super::holders::{Clients, HoldsKey};
+use crate::api::doors::{Closed, Fault};
 use crate::auth::certificate::{Expiry, Kind};
 use crate::failure::{Failure, Status};
 use crate::keys;
@@ -49,18 +53,19 @@ pub struct Tls {
     in_use: Mutex<InUse>,
 }
 
+#[derive(Default)]
 struct InUse {
-    loaded: Loaded,
+    /// None until there were files that can be used.
+    loaded: Option<Loaded>,
     /// What the files looked like when they were read, whether or not they could be used.
-    seen: Seen,
+    seen: Option<Seen>,
 }
 
 /// What was read, ready for use.
 struct Loaded {
     config: Arc<ServerConfig>,
     fingerprint: String,
-    /// From when to when the certificate is good.
-    life: (Timestamp, Timestamp),
+    about: About,
 }
 
 /// Inode, size and time of change of both files.
@@ -73,15 +78,24 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
+    /// Certificate and key in these files. Nothing is read yet.
+    #[must_use]
+    pub fn at(files: TlsFiles, clients: Clients) -> Self {
+        Self { files, clients, in_use: Mutex::default() }
+    }
+
     /// Reads the files.
     ///
     /// # Errors
     /// Files that cannot be read, or do not belong together.
     pub fn load(files: TlsFiles, clients: Clients) -> Result<Self, Failure> {
-        let seen = look(&files)?;
-        let loaded = read(&files, clients)?;
-        let in_use = Mutex::new(InUse { loaded, seen });
-        Ok(Self { files, clients, in_use })
+        let tls = Self::at(files, clients);
+        tls.reload().map_err(|closed| {
+            let is_file = closed.fault == Fault::CertificateUnreadable;
+            let status = if is_file { Status::State } else { Status::Config };
+            Failure::new(status, closed.why)
+        })?;
+        Ok(tls)
     }
 
     /// Reads the self-made certificate in `folder`, or makes it for `names` (host names and
@@ -100,39 +114,79 @@ impl Tls {
         Self::load(files, Clients::NotAsked)
     }
 
-    /// SHA-256 of the certificate, as browsers show it.
+    /// SHA-256 of the certificate, as browsers show it; none while there is none.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
-        self.lock().loaded.fingerprint.clone()
+    pub fn fingerprint(&self) -> Option<String> {
+        self.lock().loaded.as_ref().map(|loaded| loaded.fingerprint.clone())
     }
 
-    /// When the certificate ends.
+    /// When the certificate ends; none while there is none.
     #[must_use]
-    pub fn expiry(&self, now: Timestamp) -> Expiry {
+    pub fn expiry(&self, now: Timestamp) -> Option<Expiry> {
         let name = self.files.certificate.display().to_string();
-        Expiry::of(Kind::Api, name, self.lock().loaded.life, now)
+        let life = self.lock().loaded.as_ref()?.about.life;
+        Some(Expiry::of(Kind::Api, name, life, now))
     }
 
-    /// For the next connection.
+    /// What clients will not take about the certificate, each with what to do.
     #[must_use]
-    pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.lock().loaded.config))
+    pub fn remarks(&self, now: Timestamp) -> Vec<String> {
+        let about = self.lock().loaded.as_ref().map(|loaded| loaded.about.clone());
+        about.map(|about| about.remarks(&self.files, now)).unwrap_or_default()
     }
 
-    /// Reads the files again if they look different; true if they are in use now.
+    /// For the next connection; none while there is no certificate.
+    #[must_use]
+    pub fn acceptor(&self) -> Option<TlsAcceptor> {
+        let in_use = self.lock();
+        in_use.loaded.as_ref().map(|loaded| TlsAcceptor::from(Arc::clone(&loaded.config)))
+    }
+
+    /// Reads the files again if they look different, or could not be used so far; true if they are
+    /// in use now and were not before.
     ///
     /// # Errors
-    /// New files that cannot be used; the old ones stay, and the error comes once.
-    pub fn reload(&self) -> Result<bool, Failure> {
+    /// Files that cannot be used. Old ones stay in use, and then the error comes once.
+    pub fn reload(&self) -> Result<bool, Closed> {
         let seen = look(&self.files)?;
-        if self.lock().seen == seen {
-            return Ok(false);
+        {
+            let in_use = self.lock();
+            if in_use.loaded.is_some() && in_use.seen == Some(seen) {
+                return Ok(false);
+            }
         }
         let read = read(&self.files, self.clients);
         let mut in_use = self.lock();
-        in_use.seen = seen;
-        in_use.loaded = read?;
+        in_use.seen = Some(seen);
+        in_use.loaded = Some(read?);
         Ok(true)
+    }
+
+    /// As [`Self::reload`] while there is no certificate, and nothing otherwise; what clients will
+    /// not take is said.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn ensure(self: &Arc<Self>) -> Result<(), Closed> {
+        if self.lock().loaded.is_some() {
+            return Ok(());
+        }
+        let tls = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || tls.reload()).await;
+        let read = read.unwrap_or_else(|failure| {
+            Err(certificate::unusable(&self.files.certificate, &failure.to_string()))
+        });
+        if read? {
+            self.say();
+        }
+        Ok(())
+    }
+
+    fn say(&self) {
+        let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+        for remark in self.remarks(now) {
+            tracing::warn!("Clients may not take the certificate of the API: {remark}");
+        }
     }
 
     /// Looks at the files from time to time, for ever.
@@ -140,20 +194,27 @@ impl Tls {
         let mut said = None;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            if self.lock().loaded.is_none() {
+                // Whoever opens the door looks for the first one.
+                continue;
+            }
             let tls = Arc::clone(&self);
             let done = tokio::task::spawn_blocking(move || tls.reload()).await;
             match done {
-                Ok(Ok(true)) => tracing::info!(
-                    fingerprint = self.fingerprint(),
-                    "The API uses the new certificate"
-                ),
+                Ok(Ok(true)) => {
+                    let fingerprint = self.fingerprint();
+                    tracing::info!(fingerprint, "The API uses the new certificate");
+                    self.say();
+                    said = None;
+                }
                 Ok(Ok(false)) | Err(_) => (),
-                Ok(Err(error)) => {
+                Ok(Err(closed)) => {
                     // A file that is missing for long would be said every time.
-                    let message = Some(error.message);
-                    if said != message {
-                        tracing::warn!(error = message, "The API keeps its old certificate");
-                        said = message;
+                    if said.as_ref() != Some(&closed) {
+                        let Closed { fault, why } = &closed;
+                        let reason = fault.code();
+                        tracing::warn!(reason, "The API keeps its old certificate: {why}");
+                        said = Some(closed);
                     }
                 }
             }
@@ -166,39 +227,33 @@ impl Tls {
     }
 }
 
-fn look(files: &TlsFiles) -> Result<Seen, Failure> {
+fn look(files: &TlsFiles) -> Result<Seen, Closed> {
     let look = |path: &Path| {
-        let about = fs::metadata(path)
-            .map_err(|error| Failure::file("read the certificate or key", path, &error))?;
+        let about = fs::metadata(path).map_err(|error| certificate::unreadable(path, &error))?;
         if about.len() > FILE_BYTES_MAX {
-            let message = format!("{} is too large for a certificate or key", path.display());
-            return Err(Failure::new(Status::Config, message));
+            return Err(certificate::unusable(path, "it is too large for a certificate or key"));
         }
         Ok((about.ino(), about.len(), about.mtime(), about.mtime_nsec()))
     };
     Ok([look(&files.certificate)?, look(&files.key)?])
 }
 
-fn read(files: &TlsFiles, clients: Clients) -> Result<Loaded, Failure> {
-    let wrong = |path: &Path, why: &dyn std::fmt::Display| {
-        let message = format!("{} cannot be used: {why}", path.display());
-        Failure::new(Status::Config, message)
-    };
+fn read(files: &TlsFiles, clients: Clients) -> Result<Loaded, Closed> {
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(&files.certificate, &error))?;
+        .map_err(|error| certificate::no_certificate(&files.certificate, Some(&error)))?;
     let Some(first) = chain.first() else {
-        return Err(wrong(&files.certificate, &"it has no certificate in PEM form"));
+        return Err(certificate::no_certificate(&files.certificate, None));
     };
     let fingerprint = Sha256::digest(first);
     let fingerprint: Vec<String> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
-    let (_, parsed) =
-        X509Certificate::from_der(first).map_err(|error| wrong(&files.certificate, &error))?;
-    let moment = |time: ASN1Time| Timestamp(time.timestamp().saturating_mul(1000));
-    let validity = parsed.validity();
-    let life = (moment(validity.not_before), moment(validity.not_after));
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong(&files.key, &error))?;
+    let (_, parsed) = X509Certificate::from_der(first)
+        .map_err(|error| certificate::unusable(&files.certificate, &error.to_string()))?;
+    let about = About::of(&parsed);
+    let text = fs::read(&files.key).map_err(|error| certificate::unreadable(&files.key, &error))?;
+    let text = Zeroizing::new(text);
+    let key = PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|error| certificate::no_key(&files.key, &text, &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -207,9 +262,9 @@ fn read(files: &TlsFiles, clients: Clients) -> Result<Loaded, Failure> {
             Clients::Asked => builder.with_client_cert_verifier(Arc::new(HoldsKey(provider))),
         })
         .and_then(|builder| builder.with_single_cert(chain, key));
-    let mut config = config.map_err(|error| wrong(&files.certificate, &error))?;
+    let mut config = config.map_err(|error| certificate::unfit(files, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Loaded { config: Arc::new(config), fingerprint: fingerprint.join(":"), life })
+    Ok(Loaded { config: Arc::new(config), fingerprint: fingerprint.join(":"), about })
 }
 
 fn make(files: &TlsFiles, names: Vec<String>, year: i32) -> Result<(), Failure> {
@@ -228,7 +283,7 @@ fn make(files: &TlsFiles, names: Vec<String>, year: i32) -> Result<(), Failure> 
         fs::rename(&aside, path)?;
         keys::sync_folder(path)
     };
-    let key_text = zeroize::Zeroizing::new(key.serialize_pem());
+    let key_text = Zeroizing::new(key.serialize_pem());
     // The key first: a certificate is only looked for where its key is.
     place(&files.key, &key_text)
         .and_then(|()| place(&files.certificate, &certificate.pem()))

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
+use crate::api::server::certificate;
 use crate::failure::{Failure, Status};
 use target::Target;
 
@@ -282,11 +283,11 @@ impl Client {
             );
             return Failure::new(Status::Denied, message);
         }
-        if why.contains("certificate") || why.contains("UnknownIssuer") {
-            let message = format!(
-                "The certificate of {place} is not accepted ({why}): name the file of its \
-                 authority with --ca, and the host as the certificate does"
-            );
+        if let Some(rustls::Error::InvalidCertificate(error)) = tls_error(error) {
+            let url = reqwest::Url::parse(&self.base).ok();
+            let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("HOST");
+            let why = certificate::refused(error, host.trim_matches(['[', ']']));
+            let message = format!("The certificate of {place} is not accepted: {why}");
             return Failure::new(Status::Denied, message);
         }
         let message = format!(
@@ -344,6 +345,23 @@ fn root_of(error: &reqwest::Error) -> String {
         at = next;
     }
     at.to_string()
+}
+
+/// What TLS said, wherever it is in there: the library wraps it in errors of the system.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = at {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An error of the system with another inside names the source of that one as its own.
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        at = match inside {
+            Some(inside) => Some(inside),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {

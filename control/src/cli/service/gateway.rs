@@ -39,6 +39,8 @@ pub(crate) fn status(verb: &Verb<Nothing>) -> Result<Status, Failure> {
     let desk = verb.common.desk()?;
     let Some(status) = desk.one(&path(&["status"]), "/state")? else { return Ok(Status::Done) };
     let uptime = show::number(&status, "/uptime_s").map_or_else(|| "-".to_owned(), show::age);
+    let doors = status["api"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let doors: Vec<String> = doors.iter().map(door).collect();
     desk.facts(&[
         ("State", word(&status, "/state")),
         ("Version", word(&status, "/version")),
@@ -52,7 +54,17 @@ pub(crate) fn status(verb: &Verb<Nothing>) -> Result<Status, Failure> {
         ("Sessions at most", word(&status, "/max_clients")),
         ("From clients", size(&status, "/bytes_received")),
         ("To clients", size(&status, "/bytes_sent")),
+        ("API", if doors.is_empty() { "-".to_owned() } else { doors.join(", ") }),
     ])
+}
+
+/// Where the API answers, or would; why it does not is what `health` says.
+fn door(door: &Value) -> String {
+    let address = word(door, "/address");
+    if door["open"] == json!(true) {
+        return address;
+    }
+    format!("{address} (closed: {})", word(door, "/reason"))
 }
 
 /// `ringway health`: 1 if something is wrong.

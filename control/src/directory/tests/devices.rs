@@ -101,7 +101,8 @@ async fn a_user_has_as_many_devices_as_its_policy_says_and_each_name_once() {
     assert_eq!(places(&twice), ["/name"]);
     desk.device("ada", "two").await;
     let third = desk.directory.add_device(&root(), "ada", new_device("three")).await.unwrap_err();
-    assert!(third.to_string().contains("may have 2"), "{third}");
+    assert!(matches!(third, Refusal::Full(_)), "{third:?}");
+    assert!(third.to_string().contains("has 2 devices and may have 2"), "{third}");
     desk.directory.remove_device(&root(), "ada", "one", None).await.unwrap();
     desk.device("ada", "three").await;
     let other = desk.user("bob", None).await;

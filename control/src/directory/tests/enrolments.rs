@@ -124,7 +124,7 @@ async fn a_user_has_so_many_open_links_and_tokens_and_no_more() {
         made.push(d.invite(&ada, "ada", invitation(None)).await.unwrap());
     }
     let refusal = d.invite(&root(), "ada", invitation(None)).await.unwrap_err();
-    assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal:?}");
+    assert!(matches!(refusal, Refusal::Full(_)), "{refusal:?}");
     // One that is used, taken back or over makes room.
     d.redeem(redeem(&made[0].secret.0, 1)).await.unwrap();
     d.invite(&ada, "ada", invitation(None)).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_user_has_so_many_open_links_and_tokens_and_no_more() {
         d.create_token(&ada, "ada", form()).await.unwrap();
     }
     let refusal = d.create_token(&ada, "ada", form()).await.unwrap_err();
-    assert!(matches!(refusal, Refusal::Conflict(_)), "{refusal:?}");
+    assert!(matches!(refusal, Refusal::Full(_)), "{refusal:?}");
     desk.user("bob", None).await;
     d.create_token(&root(), "bob", form()).await.unwrap();
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod command;
+mod doors;
+mod news;
 mod patience;
 mod responders;
 mod signing_in;

@@ -87,3 +87,22 @@ async fn a_token_is_shown_once_works_within_its_scopes_and_ends_when_it_is_revok
     refused(&office.world.send(with("GET", "/api/v1/users")).await, 401, "unauthenticated", &[]);
     refused(&office.ask("chief", "DELETE", "/api/v1/tokens/x").await, 404, "not-found", &[]);
 }
+
+#[tokio::test]
+async fn a_device_beyond_the_limit_is_refused_as_one_too_many_with_both_numbers() {
+    let office = Office::new("device_limit").await;
+    let limit = json!({"devices_max": 2});
+    let narrowed = office.tell("olga", "PATCH", "/api/v1/policies/default", limit).await;
+    assert_eq!(narrowed.status, StatusCode::OK, "{narrowed:?}");
+    let all = "/api/v1/users/nora/devices";
+    for name in ["one", "two"] {
+        let made = office.tell("olga", "POST", all, json!({ "name": name })).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    }
+    for (who, path) in [("olga", all), ("nora", "/api/v1/me/devices")] {
+        let third = office.tell(who, "POST", path, json!({"name": "three"})).await;
+        refused(&third, 409, "limit-reached", &[]);
+        let detail = third.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("has 2 devices and may have 2"), "{detail}");
+    }
+}

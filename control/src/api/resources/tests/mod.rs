@@ -193,6 +193,7 @@ fn every_refusal_of_the_directory_has_a_status_of_its_own_kind() {
         (Refusal::LastAdministrator(text()), 409),
         (Refusal::Conflict(text()), 409),
         (Refusal::PoolFull(text()), 409),
+        (Refusal::Full(text()), 409),
         (Refusal::LinkRefused, 410),
         (Refusal::Store(crate::store::StoreError::Busy { why: text() }), 503),
     ] {

@@ -1,13 +1,8 @@
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use serde_json::json;
-
 use super::*;
-use crate::api::fake::BEGIN;
-use crate::events::Kind;
+use crate::api::server::opening::listening;
 
 const HOST: &str = "Host: localhost\r\n";
 
@@ -205,57 +200,6 @@ fn a_body_that_stops_coming_holds_nobody_up() {
     assert!(host.tell(get("/health", "Connection: close\r\n").as_bytes()).contains(" 200 "));
     let answer = drain(&mut stuck);
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-}
-
-#[test]
-fn events_come_by_curl_and_the_end_of_the_server_ends_them() {
-    let mut host = Host::new("events", Bounds::default());
-    let url = format!("http://{}/api/v1/events", host.plain());
-    let mut child = Command::new("curl")
-        .args(["--silent", "--no-buffer", "-H", "Authorization: Bearer token-vera", &url])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let begun = Instant::now();
-    while host.world.state.hub().listeners() == 0 {
-        assert!(begun.elapsed() < SOON);
-        std::thread::yield_now();
-    }
-    host.world.state.hub().publish(BEGIN, Kind::BanSet, "x", json!({}));
-    assert_eq!(lines.next().unwrap().unwrap(), "id: 1");
-    assert_eq!(lines.next().unwrap().unwrap(), "event: ban.set");
-    let begun = Instant::now();
-    host.server.take().unwrap().stop();
-    assert!(begun.elapsed() < GRACE + Duration::from_secs(2));
-    assert!(!host.socket.exists(), "the socket is gone");
-    child.wait().unwrap();
-}
-
-#[test]
-fn plain_tcp_beyond_this_host_is_refused_before_anything_listens() {
-    let world = Host::new("beyond", Bounds::default());
-    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-        let doors = Doors { plain: vec![address.parse().unwrap()], ..Doors::default() };
-        let router = world.world.router.clone();
-        let configs = Arc::clone(&world.world.configs);
-        let failure = start(doors, Bounds::default(), router, configs).unwrap_err();
-        assert!(failure.message.contains("without TLS"), "{failure}");
-    }
-    let taken = Doors { plain: vec![world.plain()], ..Doors::default() };
-    let configs = Arc::clone(&world.world.configs);
-    let failure = start(taken, Bounds::default(), world.world.router.clone(), configs).unwrap_err();
-    assert!(failure.message.contains("another port"), "{failure}");
-}
-
-#[test]
-fn a_second_server_does_not_take_the_socket_of_a_living_one() {
-    let host = Host::new("second", Bounds::default());
-    let doors = Doors { unix: Some(host.socket.clone()), ..Doors::default() };
-    let configs = Arc::clone(&host.world.configs);
-    let failure = start(doors, Bounds::default(), host.world.router.clone(), configs).unwrap_err();
-    assert!(failure.message.contains("in use"), "{failure}");
-    assert!(UnixStream::connect(&host.socket).is_ok());
 }
 
 #[test]
