@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ringway_proto::allowed_ips::IpNet;
 
 use super::read::{Places, Reader};
-use super::types::{Config, SpinChoice, SteeringChoice, WorkerCount};
+use super::types::{Config, InterfaceAddress, SpinChoice, SteeringChoice, WorkerCount};
 use crate::keys;
 use crate::peers::ipam;
 
@@ -18,6 +18,7 @@ use crate::peers::ipam;
 pub(super) fn find(reader: &mut Reader<'_>, config: &Config, places: &Places) {
     pools(reader, places);
     addresses(reader, config, places);
+    sockets(reader, config, places);
     limits(reader, config, places);
     workers(reader, config, places);
     peers(reader, config, places);
@@ -68,11 +69,48 @@ fn is_usable(address: IpAddr) -> bool {
     !(special || address.is_loopback() || address.is_multicast() || address.is_unspecified())
 }
 
+/// What an IPv4 address is that no host of its network may have. The last two prefixes have no
+/// such address (RFC 3021).
+fn names_no_host(address: &InterfaceAddress) -> Option<&'static str> {
+    let IpAddr::V4(v4) = address.address else { return None };
+    let host = u32::MAX.checked_shr(address.prefix.into()).unwrap_or(0);
+    match v4.to_bits() & host {
+        _ if address.prefix > 30 => None,
+        0 => Some("address"),
+        all if all == host => Some("broadcast address"),
+        _ => None,
+    }
+}
+
+fn net_of(address: &InterfaceAddress) -> IpNet {
+    IpNet::new(address.address, address.prefix).unwrap_or_else(|| IpNet::host(address.address))
+}
+
+fn sockets(reader: &mut Reader<'_>, config: &Config, places: &Places) {
+    let (Some(api), stats) = (&config.api.socket, &config.stats.socket) else { return };
+    if api == stats {
+        let message = format!(
+            "the socket {} cannot be that of [stats] and that of [api]: write another one",
+            stats.display()
+        );
+        reader.refuse(&places.sockets, message);
+    }
+}
+
 fn addresses(reader: &mut Reader<'_>, config: &Config, places: &Places) {
     let interface = &config.interface;
     for address in &interface.addresses {
         if !is_usable(address.address) {
             let message = format!("{address} cannot be an address of the gateway: write another");
+            reader.refuse(&places.addresses, message);
+        }
+        if let Some(what) = names_no_host(address) {
+            let message = format!(
+                "{address} is the {what} of its network, not a host in it: write for example \
+                 \"{}/{}\"",
+                ipam::gateway_address(net_of(address)),
+                address.prefix
+            );
             reader.refuse(&places.addresses, message);
         }
     }

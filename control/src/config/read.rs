@@ -45,6 +45,8 @@ pub(super) struct Places {
     pub(super) pools: Vec<(IpNet, Range<usize>)>,
     pub(super) addresses: Range<usize>,
     pub(super) mtu: Range<usize>,
+    /// The path of a Unix socket that the file has.
+    pub(super) sockets: Range<usize>,
     pub(super) peers_max: Option<Range<usize>>,
     pub(super) workers: Range<usize>,
     pub(super) steering: Range<usize>,
@@ -81,6 +83,8 @@ pub(super) fn read(
     let limits = reader.limits(&raw.limits, &interface, &mut places);
     let workers = reader.workers(&raw.workers, overrides, &mut places);
     let memory = reader.memory(&raw.memory);
+    let socket = raw.api.socket.as_ref().or(raw.stats.socket.as_ref());
+    places.sockets = socket.map_or(0..0, Spanned::span);
     let stats = reader.stats(&raw.stats, &interface.name);
     let store = reader.store(&raw.store);
     let api = reader.api(&raw.api, &interface.name, folder);

@@ -94,6 +94,27 @@ fn a_bad_interface_section_says_where_why_and_what_to_write() {
         ("[interface]\nlisten_port = 1\nlisten_port = 2", vec!["f.toml:3:1:", "duplicate key"]),
         ("[interface]\nmtu = 100", vec!["f.toml:2:7:", "from 576 to 9216"]),
         ("[interface]\nmtu = 1200", vec!["f.toml:2:7:", "1280 bytes that IPv6 needs"]),
+        (
+            "[interface]\npools = [\"10.77.0.0/24\"]\naddresses = [\"10.77.0.0/24\"]",
+            vec![
+                "f.toml:3:13:",
+                "is the address of its network",
+                "write for example \"10.77.0.1/24\"",
+            ],
+        ),
+        (
+            "[interface]\npools = [\"10.0.0.0/24\"]\naddresses = [\"10.0.1.255/23\"]",
+            vec!["f.toml:3:13:", "is the broadcast address", "\"10.0.0.1/23\""],
+        ),
+        ("[interface]\nname = \"lo\"", vec!["f.toml:2:8:", "host talks to itself", "write a name"]),
+        (
+            "[stats]\nsocket = \"/run/a.sock\"\n[api]\nsocket = \"/run/a.sock\"",
+            vec!["f.toml:4:10:", "/run/a.sock", "[stats] and that of [api]"],
+        ),
+        (
+            "[stats]\nsocket = \"/run/ringway/ringway0.api\"",
+            vec!["f.toml:2:10:", "write another one"],
+        ),
         ("[interface]\nname = \"a/b\"", vec!["f.toml:2:8:", "write a name of 1 to 15 letters"]),
         (
             "[interface]\npools = [\"10.0.0.5/24\"]",
@@ -168,6 +189,22 @@ fn everything_that_is_wrong_is_reported_at_once_in_the_order_of_the_file() {
     let lines: Vec<&str> = message.lines().filter(|line| line.starts_with("f.toml")).collect();
     assert_eq!(lines.len(), 3, "{message}");
     assert!(lines[0].starts_with("f.toml:2:") && lines[2].starts_with("f.toml:5:"), "{message}");
+}
+
+#[test]
+fn an_address_at_the_end_of_a_network_is_none_of_its_ends() {
+    for address in ["10.77.0.254/24", "10.77.0.0/16", "10.77.0.255/16", "10.77.0.1/32"] {
+        let both = format!(
+            "[interface]\npools = [\"10.77.0.0/24\"]\naddresses = [\"10.77.0.1/24\", \"{address}\"]"
+        );
+        assert_eq!(parse(&both).is_ok(), address != "10.77.0.0/16", "{address}");
+    }
+    for address in ["10.9.0.0/31", "10.9.0.1/31", "10.9.0.0/32"] {
+        let both = format!(
+            "[interface]\naddresses = [\"10.77.0.1/24\", \"fd72:696e:6777::1/64\", \"{address}\"]"
+        );
+        assert!(parse(&both).is_ok(), "{address}: {:?}", parse(&both).err());
+    }
 }
 
 #[test]

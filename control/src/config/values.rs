@@ -126,6 +126,8 @@ pub fn interface_name(name: &str) -> Result<String, String> {
         Err(format!("has {} characters, the kernel allows 1 to 15", name.chars().count()))
     } else if !name.bytes().all(legal) || name.starts_with(['.', '-']) {
         Err("has characters that an interface name may not have there".to_owned())
+    } else if name == "lo" {
+        Err("is the interface by which this host talks to itself".to_owned())
     } else {
         Ok(name.to_owned())
     }
