@@ -64,7 +64,7 @@ macro_rules! kinds {
 kinds! {
     SessionStarted "session.started" "A client connected.",
     SessionEnded "session.ended" "A client's session ended; the detail has the reason.",
-    SessionMoved "session.moved" "A client's address changed.",
+    SessionMoved "session.moved" "A client's address or port changed; without it in mode no-log.",
     SignInAccepted "sign-in.accepted" "Somebody signed in.",
     SignInRefused "sign-in.refused" "Somebody was refused at sign-in.",
     UserCreated "user.created" "A user was made.",
@@ -100,7 +100,7 @@ kinds! {
     DrainStarted "drain.started" "No new sessions are taken.",
     DrainEnded "drain.ended" "New sessions are taken again, or all have left.",
     BackupMade "backup.made" "A copy of the records was written; the subject is the file.",
-    NodeChanged "node.changed" "An exit was enabled, disabled, or changed its health.",
+    NodeChanged "node.changed" "An exit was enabled, disabled, or changed its health; the only one, the local exit, never does.",
     Warning "gateway.warning" "Something needs an operator's attention.",
 }
 

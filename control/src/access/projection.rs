@@ -69,6 +69,8 @@ pub enum Note {
     },
     /// A session began.
     Connected(Box<Session>),
+    /// A session goes on from another address or port of the client.
+    Moved(Box<Session>),
     /// A session ended; why, if the gateway ended it.
     Disconnected(Box<Session>, Option<Out>),
     /// A quota is used up.

@@ -74,6 +74,13 @@ impl Service {
                     self.tell_out(user, device, why, ends_access, now);
                 }
                 Note::Connected(session) => self.tell_connected(&session, now),
+                Note::Moved(session) => {
+                    let subject = self.name_of_session(&session);
+                    debug!(device = %subject, session = session.id, "A client has another address");
+                    let endpoint = self.endpoint(&session);
+                    let detail = json!({ "session": session.id, "endpoint": endpoint });
+                    self.hub.publish(now.wall, Kind::SessionMoved, subject, detail);
+                }
                 Note::Disconnected(session, why) => self.tell_disconnected(&session, why, now),
                 Note::QuotaReached { user, action } => {
                     let subject = self.name_of(user, None);

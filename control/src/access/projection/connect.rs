@@ -24,7 +24,13 @@ impl Projection {
                 if let Some(owner) = owner {
                     self.sessions.own(public, owner);
                 }
+                let before = self.sessions.of(public).and_then(|session| session.seen.endpoint);
                 self.sessions.see(public, seen, now.wall);
+                let is_elsewhere =
+                    before.is_some() && seen.endpoint.is_some_and(|at| Some(at) != before);
+                if is_elsewhere && let Some(session) = self.sessions.of(public) {
+                    self.notes.push(Note::Moved(Box::new(session.clone())));
+                }
             }
             (true, false) => self.gone(public, now),
             (false, true) => {

@@ -117,11 +117,38 @@ fn outs(notes: &[Note]) -> Vec<Out> {
             Note::Out { why, .. } => Some(*why),
             Note::In { .. }
             | Note::Connected(_)
+            | Note::Moved(_)
             | Note::Disconnected(..)
             | Note::QuotaReached { .. }
             | Note::QuotaRenewed { .. } => None,
         })
         .collect()
+}
+
+#[test]
+fn a_session_moves_when_its_client_is_heard_from_elsewhere() {
+    let mut projection = Projection::default();
+    projection.put_person(person(1, &[1]), None, at(0));
+    let from = |endpoint: Option<&str>| Seen {
+        endpoint: endpoint.map(|text| text.parse().unwrap()),
+        ..seen(State::Online)
+    };
+    let key = PublicKey([1; 32]);
+    for endpoint in [None, Some("192.0.2.1:5"), Some("192.0.2.1:5"), None, Some("192.0.2.1:5")] {
+        projection.see(&key, from(endpoint), at(1));
+    }
+    let is_move = |note: &&Note| matches!(note, Note::Moved(_));
+    assert_eq!(projection.take_notes().iter().filter(is_move).count(), 0, "known, not another");
+    for endpoint in ["192.0.2.1:6", "[2001:db8::1]:6", "[2001:db8::1]:6"] {
+        projection.see(&key, from(Some(endpoint)), at(2));
+    }
+    let notes = projection.take_notes();
+    let moved = notes.iter().filter_map(|note| {
+        let Note::Moved(session) = note else { return None };
+        session.seen.endpoint
+    });
+    let ports: Vec<String> = moved.map(|at| at.to_string()).collect();
+    assert_eq!(ports, ["192.0.2.1:6", "[2001:db8::1]:6"]);
 }
 
 #[test]
