@@ -181,21 +181,6 @@ impl Sessions {
         self.by_key.entry(public).or_insert_with(|| Box::new(session))
     }
 
-    /// Has a session that has just begun here be the one that a process before this one began: its
-    /// number, its beginning and what it moved until then.
-    pub fn resume(&mut self, public: &PublicKey, id: u64, since: Timestamp, before: Counted) {
-        // A number that somebody else has is nobody's to take.
-        if self.by_id.get(&id).is_some_and(|other| other != public) {
-            return;
-        }
-        let Some(session) = self.by_key.get_mut(public) else { return };
-        self.by_id.remove(&session.id);
-        self.by_id.insert(id, *public);
-        self.last_id = self.last_id.max(id);
-        (session.id, session.since) = (id, since.min(session.since));
-        session.moved = session.moved.plus(before);
-    }
-
     /// Takes in what a core says of a session.
     pub fn see(&mut self, public: &PublicKey, seen: Seen, now: Timestamp) {
         let Some(session) = self.by_key.get_mut(public) else { return };
@@ -323,30 +308,6 @@ mod tests {
         let first = sessions.begin(key, None, seen(State::Online), now).id;
         sessions.end(&key);
         assert_ne!(sessions.begin(key, None, seen(State::Online), now).id, first);
-    }
-
-    #[test]
-    fn a_session_that_is_taken_over_keeps_its_number_its_beginning_and_what_it_moved() {
-        let mut sessions = Sessions::default();
-        let (key, other) = (PublicKey([1; 32]), PublicKey([2; 32]));
-        let now = Timestamp(1_796_000_000_000);
-        sessions.begin(key, None, seen(State::Online), now);
-        let second = sessions.begin(other, None, seen(State::Online), now).id;
-        let more = Counted { up_bytes: 5, down_packets: 1, ..Counted::default() };
-        sessions.count(&key, more, 100, now);
-        let before = Counted { up_bytes: 100, down_bytes: 7, ..Counted::default() };
-        sessions.resume(&key, 77, Timestamp(1000), before);
-        let session = sessions.by_id(77).unwrap();
-        assert_eq!((session.public, session.since), (key, Timestamp(1000)));
-        assert_eq!((session.moved.up_bytes, session.moved.down_bytes), (105, 7));
-        assert_eq!(sessions.after(None).count(), 2);
-        sessions.resume(&other, 77, Timestamp(1000), before);
-        assert_eq!(sessions.of(&other).unwrap().id, second, "it is taken");
-        sessions.resume(&PublicKey([3; 32]), 78, Timestamp(1000), before);
-        assert_eq!(sessions.len(), 2);
-        sessions.end(&key);
-        assert!(sessions.by_id(77).is_none());
-        assert!(sessions.begin(key, None, seen(State::Online), now).id > second);
     }
 
     #[test]

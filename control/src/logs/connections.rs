@@ -5,16 +5,10 @@
 //! whoever has the records writes and purges.
 
 use super::privacy::{Mode, Privacy, canonical_ip};
+use crate::access::people::Out;
 use crate::access::sessions::Session;
 use crate::store::ids::Timestamp;
-use crate::store::records::{ConnectionEntry, OpenSession};
-
-/// Why a session ended whose gateway was stopped.
-pub const STOPPED: &str = "gateway_stopped";
-
-/// Why a session ended whose gateway was killed, or lost its power: its end has the time at which
-/// something came last and the bytes until then, as they were noted, to the minute.
-pub const LOST: &str = "gateway_lost";
+use crate::store::records::ConnectionEntry;
 
 /// Milliseconds between two purges: a day.
 pub const PURGE_EVERY_MS: i64 = 86_400_000;
@@ -40,46 +34,20 @@ pub fn connected(session: &Session, privacy: &Privacy) -> Option<ConnectionEntry
 #[must_use]
 pub fn disconnected(
     session: &Session,
-    reason: Option<&'static str>,
+    reason: Option<Out>,
     now: Timestamp,
     privacy: &Privacy,
 ) -> Option<ConnectionEntry> {
-    ended(&open(session, privacy)?, reason, now, privacy)
-}
-
-/// The entry of a session of which only this is known, and that ended at `at`.
-#[must_use]
-pub fn ended(
-    session: &OpenSession,
-    reason: Option<&'static str>,
-    at: Timestamp,
-    privacy: &Privacy,
-) -> Option<ConnectionEntry> {
-    let duration_s = u64::try_from(at.since(session.since)).unwrap_or(0) / 1000;
-    (privacy.mode == Mode::Full).then(|| ConnectionEntry {
-        at,
-        user: session.user,
-        device: session.device,
-        event: "disconnected".to_owned(),
-        endpoint: session.endpoint.clone(),
-        reason: reason.map(str::to_owned),
-        duration_s: Some(duration_s),
-        up_bytes: session.up_bytes,
-        down_bytes: session.down_bytes,
-    })
-}
-
-/// What is kept of a session while it lives; nothing of a peer of the configuration file.
-#[must_use]
-pub fn open(session: &Session, privacy: &Privacy) -> Option<OpenSession> {
     let (user, device) = session.owner?;
-    (privacy.mode == Mode::Full).then(|| OpenSession {
+    let duration_s = u64::try_from(now.since(session.since)).unwrap_or(0) / 1000;
+    (privacy.mode == Mode::Full).then(|| ConnectionEntry {
+        at: now,
         user,
         device,
-        session: session.id,
-        since: session.since,
-        seen: session.last_activity,
+        event: "disconnected".to_owned(),
         endpoint: endpoint(session, privacy),
+        reason: reason.map(|reason| reason.code().to_owned()),
+        duration_s: Some(duration_s),
         up_bytes: session.moved.up_bytes,
         down_bytes: session.moved.down_bytes,
     })
@@ -141,23 +109,15 @@ mod tests {
         assert_eq!((begun.at, begun.event.as_str()), (Timestamp(1_000), "connected"));
         assert_eq!(begun.endpoint.as_deref(), Some("192.0.2.7"));
         let now = Timestamp(61_500);
-        let ended = disconnected(&session, Some("killed"), now, &Privacy::default()).unwrap();
+        let ended = disconnected(&session, Some(Out::Killed), now, &Privacy::default()).unwrap();
         assert_eq!(ended.reason.as_deref(), Some("killed"));
         assert_eq!((ended.duration_s, ended.up_bytes, ended.down_bytes), (Some(60), 7, 9));
-        // Whoever knows only what was noted writes the same.
-        let noted = open(&session, &Privacy::default()).unwrap();
-        assert_eq!((noted.since, noted.seen), (Timestamp(1_000), Timestamp(2_000)));
-        let lost = super::ended(&noted, Some("killed"), now, &Privacy::default());
-        assert_eq!(lost, Some(ended));
     }
 
     #[test]
     fn without_a_log_there_is_no_entry_whatever_may_be_shown() {
         assert_eq!(connected(&session(), &NO_LOG), None);
         assert_eq!(disconnected(&session(), None, Timestamp(9_000), &NO_LOG), None);
-        assert_eq!(open(&session(), &NO_LOG), None);
-        let noted = open(&session(), &Privacy::default()).unwrap();
-        assert_eq!(ended(&noted, Some(LOST), noted.seen, &NO_LOG), None, "noted before");
     }
 
     #[test]

@@ -96,11 +96,7 @@ impl Service {
             let tags = |row: &AccessRow| (tag(row.device.id.0), (row.user.id, row.device.id));
             let devices: BTreeMap<u64, (UserId, DeviceId)> =
                 everything.rows.iter().map(tags).collect();
-            let noted = self.noted().await?;
-            // Nothing may fail from here on: bytes would be entered twice.
-            let moved = self.recover_usage(&devices, now).await?;
-            let key = |row: &AccessRow| (row.device.id, row.device.public_key);
-            self.inherit(noted, &everything.rows.iter().map(key).collect(), &moved);
+            self.recover_usage(&devices, now).await?;
             self.adopt(&everything);
         }
         let first = !self.loaded.replace(true);

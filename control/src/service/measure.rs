@@ -9,7 +9,6 @@ use ringway_link::usage::{Usage as Words, UsageReader};
 use tracing::info;
 
 use super::Service;
-use super::inherit::by_device;
 use crate::access::chain::Subject;
 use crate::access::ledger::{Ledger, Mark, Slot};
 use crate::access::sessions::Counted;
@@ -237,8 +236,8 @@ impl Service {
         }
     }
 
-    /// Enters what a process before this one counted and did not enter, and says what that was.
-    /// `devices` are all that the store knows, by their tags.
+    /// Enters what a process before this one counted and did not enter. `devices` are all that the
+    /// store knows, by their tags.
     ///
     /// # Errors
     /// Those of the store; nothing was entered then.
@@ -246,7 +245,7 @@ impl Service {
         &self,
         devices: &BTreeMap<u64, (UserId, DeviceId)>,
         now: Moment,
-    ) -> Result<BTreeMap<DeviceId, Counted>, StoreError> {
+    ) -> Result<(), StoreError> {
         let readers = self.desk.usage_readers();
         let pages: Vec<String> = (0..readers.len()).map(|core| self.page(core as u16)).collect();
         let names = pages.clone();
@@ -279,11 +278,10 @@ impl Service {
         }
         let mut measure = self.measure.borrow_mut();
         (measure.readers, measure.ledger) = (readers, ledger);
-        let moved = by_device(&found);
         for (user, device, new) in found {
             measure.enter(user, device, new, now.wall);
         }
-        Ok(moved)
+        Ok(())
     }
 
     /// The name of a core's page in the store.

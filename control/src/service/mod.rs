@@ -10,7 +10,6 @@ mod apply;
 pub mod door;
 mod drain;
 mod follow;
-mod inherit;
 pub mod live;
 mod measure;
 mod notes;
@@ -35,7 +34,6 @@ pub use notes::Tally;
 pub use outbox::Outbox;
 
 use self::follow::Rules;
-use self::inherit::Inherited;
 use self::measure::Measure;
 use self::translate::Volumes;
 use crate::access::clock::Clocks;
@@ -90,8 +88,6 @@ pub struct Service {
     outbox: RefCell<Outbox>,
     drain: RefCell<Drain>,
     tally: RefCell<Tally>,
-    /// Sessions of the process before, until they are seen here.
-    inherited: RefCell<Inherited>,
     /// Held by whoever tells the store what was used: two would tell it twice.
     flushing: Arc<Mutex<()>>,
     /// The same for everything else that waits.
@@ -126,7 +122,6 @@ impl Service {
             outbox: RefCell::default(),
             drain: RefCell::default(),
             tally: RefCell::default(),
-            inherited: RefCell::default(),
             flushing: Arc::default(),
             telling: Mutex::default(),
             steps: Notify::new(),
@@ -168,13 +163,10 @@ impl Service {
         self.steps.notify_one();
     }
 
-    /// Ends all sessions and enters what was counted and what happened, as far as the store takes
-    /// it in time. For the end of a process; what is left is in the counter pages and in notes of
-    /// the store, and entered by the next one.
+    /// Enters what was counted and what happened, as far as the store takes it in time. For the end
+    /// of a process; what is left is in the counter pages, and entered by the next one.
     pub async fn settle(&self) {
-        let now = self.now();
-        self.count_everybody(now);
-        self.end_sessions(now.wall);
+        self.take_usage(self.now());
         self.flush_outbox().await;
     }
 
@@ -182,13 +174,11 @@ impl Service {
     /// under way is waited for. Whoever gives up waiting changes nothing: what began to be told is
     /// told to the end.
     pub async fn hold(self: &Rc<Self>) -> Hold {
-        self.count_everybody(self.now());
-        // Whoever comes next goes on with these sessions from here.
-        self.note_open(Timestamp(i64::MIN));
+        self.take_usage(self.now());
         if self.loaded.get() {
             let service = Rc::clone(self);
             // A task of its own: cut off in between it would lose what it was about to tell.
-            let told = spawn_local(async move { service.flush_outbox().await }).await;
+            let told = spawn_local(async move { service.flush_usage().await }).await;
             if let Err(failure) = told {
                 error!("What was used was not told before a hand-over: {failure}");
             }

@@ -119,18 +119,13 @@ impl Service {
     }
 
     fn tell_connected(&self, session: &Session, now: Moment) {
-        if self.resume(session) {
-            return;
-        }
         let subject = self.name_of_session(session);
         self.tally.borrow_mut().started += 1;
         debug!(device = %subject, session = session.id, "A client connected");
         let detail = json!({ "session": session.id, "endpoint": self.endpoint(session) });
         self.hub.publish(now.wall, Kind::SessionStarted, subject, detail);
-        let privacy = self.desk.privacy();
-        let entry = connections::connected(session, &privacy);
-        let open = connections::open(session, &privacy);
-        self.outbox.borrow_mut().connections(entry, open);
+        let entry = connections::connected(session, &self.desk.privacy());
+        self.outbox.borrow_mut().connections(entry);
     }
 
     fn tell_disconnected(&self, session: &Session, why: Option<Out>, now: Moment) {
@@ -146,8 +141,8 @@ impl Service {
         });
         self.hub.publish(now.wall, Kind::SessionEnded, subject, detail);
         let privacy = self.desk.privacy();
-        let entry = connections::disconnected(session, why.map(Out::code), now.wall, &privacy);
-        self.outbox.borrow_mut().connections(entry, None);
+        let entry = connections::disconnected(session, why, now.wall, &privacy);
+        self.outbox.borrow_mut().connections(entry);
         if let Some(((_, device), at)) = session.owner.zip(privacy.keep_seen(session.last_activity))
         {
             self.outbox.borrow_mut().seen(device, at);

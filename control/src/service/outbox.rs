@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use super::{Service, store_failed};
 use crate::logs::connections;
-use crate::logs::privacy::Mode;
-use crate::store::records::{ConnectionEntry, DeviceId, OpenSession, Timestamp};
-use crate::store::{Db, StoreError};
+use crate::store::StoreError;
+use crate::store::records::{ConnectionEntry, DeviceId, Timestamp};
 
 /// How often what can wait is told.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -35,20 +34,11 @@ pub(super) struct AccessEnd {
     pub(super) until: Timestamp,
 }
 
-/// An entry of the log, and the session that lives from then on, if one does.
-#[derive(Clone, Debug)]
-struct Line {
-    entry: ConnectionEntry,
-    open: Option<OpenSession>,
-}
-
 /// What waits.
 #[derive(Debug, Default)]
 pub struct Outbox {
     ends: VecDeque<AccessEnd>,
-    connections: VecDeque<Line>,
-    /// Sessions that live, as they are now, for a process that comes after one that was killed.
-    open: BTreeMap<DeviceId, OpenSession>,
+    connections: VecDeque<ConnectionEntry>,
     seen: BTreeMap<DeviceId, Timestamp>,
     /// Connections that were not kept, because too many waited.
     pub connections_lost: u64,
@@ -57,8 +47,6 @@ pub struct Outbox {
     /// Times that the cores refused what the records say.
     pub steps_refused: u64,
     purged_at: Option<Timestamp>,
-    /// Whether the log has all its ends.
-    is_closed: bool,
 }
 
 impl Outbox {
@@ -66,32 +54,13 @@ impl Outbox {
         self.ends.push_back(end);
     }
 
-    /// A session began or ended. `open` is the one that lives from then on.
-    pub(super) fn connections(
-        &mut self,
-        entry: Option<ConnectionEntry>,
-        open: Option<OpenSession>,
-    ) {
-        let Some(entry) = entry.filter(|_| !self.is_closed) else { return };
-        // The line says it; what was noted before would come after it.
-        self.open.remove(&entry.device);
+    pub(super) fn connections(&mut self, entry: Option<ConnectionEntry>) {
+        let Some(entry) = entry else { return };
         if self.connections.len() == CONNECTIONS_MAX {
             self.connections.pop_front();
             self.connections_lost += 1;
         }
-        self.connections.push_back(Line { entry, open });
-    }
-
-    /// A session lives, and this is how far it got.
-    pub(super) fn note_open(&mut self, session: OpenSession) {
-        if !self.is_closed {
-            self.open.insert(session.device, session);
-        }
-    }
-
-    /// No session begins or ends after this: the gateway has stopped.
-    pub(super) fn close(&mut self) {
-        self.is_closed = true;
+        self.connections.push_back(entry);
     }
 
     /// When something came from a device, to the minute: nobody needs to know it better.
@@ -227,25 +196,20 @@ impl Service {
 
     async fn flush_connections(&self) -> bool {
         loop {
-            let (lines, open, seen) = {
-                let outbox = self.outbox.borrow();
-                let lines: Vec<Line> =
+            let (entries, seen) = {
+                let outbox = self.outbox.borrow_mut();
+                let entries: Vec<ConnectionEntry> =
                     outbox.connections.iter().take(TOGETHER_MAX).cloned().collect();
-                let open: Vec<OpenSession> =
-                    outbox.open.values().take(TOGETHER_MAX).cloned().collect();
                 let seen = outbox.seen.iter().take(TOGETHER_MAX);
                 let seen: Vec<(DeviceId, Timestamp)> = seen.map(|(id, at)| (*id, *at)).collect();
-                (lines, open, seen)
+                (entries, seen)
             };
-            if lines.is_empty() && open.is_empty() && seen.is_empty() {
+            if entries.is_empty() && seen.is_empty() {
                 return true;
             }
-            let (count, noted, touched) = (lines.len(), open.clone(), seen.clone());
-            let name = self.name.clone();
+            let (count, touched) = (entries.len(), seen.clone());
             let written = self.store.write(move |db| {
-                // What was noted is of before: a session that began or ended since is in a line.
-                db.put_open_sessions(&name, &open)?;
-                append(db, &name, &lines)?;
+                db.append_connections(&entries)?;
                 db.touch_devices(&seen)
             });
             if let Err(failure) = written.await {
@@ -256,11 +220,6 @@ impl Service {
             // Some may have been given up meanwhile.
             let count = count.min(outbox.connections.len());
             outbox.connections.drain(..count);
-            for session in noted {
-                if outbox.open.get(&session.device) == Some(&session) {
-                    outbox.open.remove(&session.device);
-                }
-            }
             for (device, at) in touched {
                 if outbox.seen.get(&device) == Some(&at) {
                     outbox.seen.remove(&device);
@@ -275,14 +234,8 @@ impl Service {
         let Some(before) = connections::purge_due(&self.desk.privacy(), last, now) else {
             return true;
         };
-        // Where nothing may be kept, nothing of before may be either.
-        let keeps_none = self.desk.privacy().mode == Mode::NoLog;
-        let name = self.name.clone();
         let purged = self.store.write(move |db| {
             db.purge_enrolments(before)?;
-            if keeps_none {
-                db.forget_open_sessions(&name)?;
-            }
             db.purge_bans(now)?;
             db.purge_connections(before)
         });
@@ -297,17 +250,4 @@ impl Service {
             }
         }
     }
-}
-
-/// Adds lines to the log, and keeps which sessions live after the last of them.
-fn append(db: &mut Db<'_>, gateway: &str, lines: &[Line]) -> Result<(), StoreError> {
-    let entries: Vec<ConnectionEntry> = lines.iter().map(|line| line.entry.clone()).collect();
-    db.append_connections(&entries)?;
-    let last: BTreeMap<DeviceId, Option<&OpenSession>> =
-        lines.iter().map(|line| (line.entry.device, line.open.as_ref())).collect();
-    let open: Vec<OpenSession> = last.values().filter_map(|open| open.cloned()).collect();
-    let closed = last.into_iter().filter(|(_, open)| open.is_none());
-    let closed: Vec<DeviceId> = closed.map(|(device, _)| device).collect();
-    db.put_open_sessions(gateway, &open)?;
-    db.close_open_sessions(gateway, &closed)
 }

@@ -35,12 +35,11 @@ impl Service {
         loop {
             let begun = Instant::now();
             // Before, nobody knows whose keys these are.
-            if self.loaded.get() && self.sweep().await {
-                self.end_inherited();
+            if self.loaded.get() {
+                self.sweep().await;
             }
             if noted.elapsed() >= SEEN_EVERY {
                 self.note_seen(since);
-                self.note_open(since);
                 (noted, since) = (begun, self.now().wall);
             }
             tokio::time::sleep_until(begun + ROUND).await;
@@ -63,14 +62,14 @@ impl Service {
         seen.into_iter().for_each(|(device, at)| outbox.seen(device, at));
     }
 
-    /// Looks at all peers. False if the gateway is stopping.
-    async fn sweep(&self) -> bool {
+    async fn sweep(&self) {
         let mut place = Some(Place::default());
         let mut there: BTreeSet<PublicKey> = BTreeSet::new();
         let mut pages = 0;
         while let Some(from) = place {
             let Ok((page, next)) = self.desk.read_peers(from, PEERS_PER_PAGE).await else {
-                return false;
+                // The gateway is stopping.
+                return;
             };
             self.see(&page, from.core, &mut there);
             place = next;
@@ -80,7 +79,6 @@ impl Service {
             }
         }
         self.miss(&there);
-        true
     }
 
     /// Takes in a page; who has a session is noted in `there`.

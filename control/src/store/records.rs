@@ -452,27 +452,6 @@ pub struct ConnectionEntry {
     pub down_bytes: u64,
 }
 
-/// A session that lives, as it was when it was last noted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OpenSession {
-    /// Whose.
-    pub user: UserId,
-    /// With which device.
-    pub device: DeviceId,
-    /// Its number.
-    pub session: u64,
-    /// Since when.
-    pub since: Timestamp,
-    /// When something came from the client last.
-    pub seen: Timestamp,
-    /// Where the client was.
-    pub endpoint: Option<String>,
-    /// Inner bytes from the client.
-    pub up_bytes: u64,
-    /// Inner bytes to the client.
-    pub down_bytes: u64,
-}
-
 /// A configuration that was in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConfigVersion {

@@ -58,7 +58,6 @@ on_each_engine! {
     everything_the_projection_needs_comes_in_one_piece: crate::lists::access;
     usage_adds_up_and_marks_say_how_far_it_is_entered: crate::usage::adds_up;
     connections_are_listed_filtered_and_purged: crate::usage::connections;
-    sessions_that_live_are_noted_by_gateway_until_they_end: crate::usage::open_sessions;
     the_audit_log_is_a_chain_that_holds: crate::audit::holds;
     any_change_to_the_audit_log_is_found: crate::audit::tampering;
     a_person_is_shown_everything_but_secrets: crate::privacy::export;

@@ -44,17 +44,6 @@ fn fill_one(db: &mut Db<'_>, user: &User, device: &Device, pool: &Pool) -> Resul
     db.insert_enrolment(&made::enrolment(user.id), &hash)?;
     db.add_usage(&[made::usage(user.id, device.id, 5, 10)], &[])?;
     db.append_connections(&[made::connection(user.id, device.id, 6)])?;
-    let open = OpenSession {
-        user: user.id,
-        device: device.id,
-        session: 1,
-        since: Timestamp(6),
-        seen: Timestamp(7),
-        endpoint: Some("192.0.2.7".to_owned()),
-        up_bytes: 1,
-        down_bytes: 2,
-    };
-    db.put_open_sessions("gateway", &[open])?;
     db.put_ban(&Ban {
         subject: format!("user:{}", user.name),
         until: Timestamp(9),
@@ -95,7 +84,6 @@ pub(crate) fn export(world: &World) {
         ("enrolments", 1),
         ("usage", 1),
         ("connections", 1),
-        ("open_sessions", 1),
         ("bans", 1),
         ("audit", ABOUT),
     ] {
@@ -137,7 +125,7 @@ pub(crate) fn erasure(world: &World) {
         Ok((
             db.user_by_name("alice")?,
             db.usage_sum(id, 0)?,
-            db.connections(&filter, &Page::first())?.items.len() + db.open_sessions_of(id)?.len(),
+            db.connections(&filter, &Page::first())?.items.len(),
             db.bans(Timestamp(0))?.len(),
             db.usage_sum(other, 6)?,
         ))

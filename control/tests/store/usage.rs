@@ -54,56 +54,6 @@ pub(crate) fn adds_up(world: &World) {
     assert_eq!(world.read(|db| db.usage_marks("w0")), []);
 }
 
-/// What is kept of sessions that live: by gateway and device, the last note holds, none of an
-/// erased user.
-pub(crate) fn open_sessions(world: &World) {
-    let [user, gone] = [UserId::fresh(), UserId::fresh()];
-    let one = |user, session, up_bytes| OpenSession {
-        user,
-        device: DeviceId::fresh(),
-        session,
-        since: Timestamp(1_000),
-        seen: Timestamp(2_000),
-        endpoint: (session % 2 == 0).then(|| "2001:db8::7".to_owned()),
-        up_bytes,
-        down_bytes: 1 << 50,
-    };
-    let mut all: Vec<OpenSession> =
-        (0..150).map(|number| one(user, number << 40, number)).collect();
-    all.sort_by_key(|session| session.device.to_string());
-    let (here, there) = (all.clone(), all[..3].to_vec());
-    world.write(move |db| {
-        db.put_open_sessions("here", &here)?;
-        db.put_open_sessions("there", &there)?;
-        db.put_open_sessions("here", &[])
-    });
-    let of = |gateway: &'static str| world.read(move |db| db.open_sessions(gateway));
-    assert_eq!(of("here"), all);
-    assert_eq!(of("nowhere"), []);
-    let later = OpenSession { seen: Timestamp(9_000), up_bytes: 77, ..all[5].clone() };
-    let (told, ended) = (later.clone(), vec![all[0].device, all[1].device, DeviceId::fresh()]);
-    world.write(move |db| {
-        db.put_open_sessions("here", std::slice::from_ref(&told))?;
-        db.close_open_sessions("here", &ended)
-    });
-    let now = of("here");
-    assert_eq!((now.len(), &now[3], &now[4]), (148, &later, &all[6]));
-    assert_eq!(of("there"), all[..3], "each gateway has its own");
-    assert_eq!(world.read(move |db| db.open_sessions_of(user)).len(), 151);
-    world.write(|db| db.forget_open_sessions("here"));
-    assert_eq!((of("here").len(), of("there").len()), (0, 3));
-    // A note that was under way when its user was erased.
-    let late = [one(gone, 8, 1), one(user, 9, 1)];
-    world.write(move |db| {
-        let user = User { id: gone, ..made::user("gone") };
-        db.insert_user(&user, &UserSecrets::default())?;
-        db.put_open_sessions("here", &late[..1])?;
-        db.erase_user(gone, Timestamp(5), "local:0")?;
-        db.put_open_sessions("here", &late)
-    });
-    assert_eq!(of("here").iter().map(|session| session.session).collect::<Vec<_>>(), [9]);
-}
-
 pub(crate) fn connections(world: &World) {
     let (user, other, device) = (UserId::fresh(), UserId::fresh(), DeviceId::fresh());
     let quiet = |at| ConnectionEntry {

@@ -7,7 +7,7 @@ use crate::access::chain::{Number, Subject};
 use crate::access::clock::Moment;
 use crate::access::people::Out;
 use crate::access::sessions::{Counted, Seen};
-use crate::store::records::{DeviceId, Excess, Timestamp, UserId};
+use crate::store::records::{DeviceId, Excess, UserId};
 
 impl Projection {
     /// Takes in what a core says of a peer, also of one that only the configuration file knows.
@@ -42,11 +42,6 @@ impl Projection {
             }
             (false, false) => {}
         }
-    }
-
-    /// Has a session that was just seen be one that a process before this one began.
-    pub fn resume(&mut self, public: &PublicKey, id: u64, since: Timestamp, before: Counted) {
-        self.sessions.resume(public, id, since, before);
     }
 
     /// A peer is not connected any more, or not there at all.

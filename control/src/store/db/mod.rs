@@ -20,7 +20,6 @@ mod enrolments;
 mod groups;
 mod leases;
 mod list;
-mod open_sessions;
 mod policies;
 mod pools;
 mod privacy;
