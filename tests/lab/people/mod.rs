@@ -21,6 +21,7 @@ mod floods;
 mod flows;
 mod house;
 mod leases;
+mod logged;
 mod outages;
 mod quotas;
 mod rates;
