@@ -2,7 +2,9 @@
 //!
 //! A hub keeps the last [`KEPT`] events and hands each to all listeners. Publishing never waits and
 //! takes no lock for longer than a push; a listener that does not keep up is told how many it
-//! missed. Nothing may depend on an event having been heard: it is news, not a record.
+//! missed. Numbers of another life of the gateway are told from those of this one, so that who
+//! comes back after a restart hears that there is a gap, and then all that is kept. Nothing may
+//! depend on an event having been heard: it is news, not a record.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,7 +109,7 @@ kinds! {
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Event {
-    /// From 1 on since the start of the gateway, without gaps.
+    /// One more than the event before has; each start of the gateway begins anew, higher.
     pub id: u64,
     /// When.
     pub at: Timestamp,
@@ -135,6 +137,8 @@ struct Shared {
 struct Ring {
     kept: VecDeque<Arc<Event>>,
     newest: u64,
+    /// The number before the first one.
+    before: u64,
 }
 
 impl Default for Hub {
@@ -150,6 +154,9 @@ pub enum Heard {
     Event(Arc<Event>),
     /// So many events were missed: they are no longer kept.
     Lagged(u64),
+    /// The gateway was started anew since the event that was heard last: nobody knows how many were
+    /// missed. What is kept since then follows.
+    Restarted,
 }
 
 /// Hears events one by one.
@@ -159,9 +166,24 @@ pub struct Listener {
     newest: watch::Receiver<u64>,
     /// The last one it was given.
     last: u64,
+    /// What it heard before is of another life of the gateway, and it was not told so yet.
+    restarted: bool,
 }
 
+/// Events that a gateway may tell in a millisecond before their numbers could meet those of its
+/// next life, which begins with the milliseconds of its start. Fits the integers of every JSON
+/// reader.
+const IDS_PER_MS: u64 = 1 << 10;
+
 impl Hub {
+    /// A hub whose life begins `at` this moment: its events have numbers from there on.
+    #[must_use]
+    pub fn begun(at: Timestamp) -> Self {
+        let before = u64::try_from(at.0).unwrap_or(0).saturating_mul(IDS_PER_MS);
+        let ring = Ring { before, newest: before, ..Ring::default() };
+        Self(Arc::new(Shared { ring: Mutex::new(ring), newest: watch::Sender::new(before) }))
+    }
+
     /// Tells everybody. Never waits; returns the id.
     pub fn publish(
         &self,
@@ -199,13 +221,20 @@ impl Hub {
         self.listen_after(last)
     }
 
-    /// Listens to what came after the event `last`, as far as it is kept, and to what comes. A
-    /// number from before a restart (greater than the newest) starts at the oldest.
+    /// Listens to what came after the event `last`, as far as it is kept, and to what comes; 0 is
+    /// before all of them. A number from before a restart starts at the oldest, and that is said.
     #[must_use]
     pub fn listen_after(&self, last: u64) -> Listener {
-        let newest = self.ring().newest;
-        let last = if last > newest { 0 } else { last };
-        Listener { hub: self.clone(), newest: self.0.newest.subscribe(), last }
+        let ring = self.ring();
+        let is_ours = (ring.before..=ring.newest).contains(&last);
+        let last_of_ours = if is_ours { last } else { ring.before };
+        drop(ring);
+        Listener {
+            hub: self.clone(),
+            newest: self.0.newest.subscribe(),
+            last: last_of_ours,
+            restarted: !is_ours && last != 0,
+        }
     }
 
     /// How many listen.
@@ -234,6 +263,9 @@ impl Listener {
 
     /// The next event if there is one.
     pub fn try_next(&mut self) -> Option<Heard> {
+        if std::mem::take(&mut self.restarted) {
+            return Some(Heard::Restarted);
+        }
         let ring = self.hub.ring();
         let oldest = ring.kept.front()?.id;
         let wanted = self.last + 1;

@@ -15,6 +15,7 @@ fn ids(listener: &mut Listener) -> Vec<u64> {
         match heard {
             Heard::Event(event) => out.push(event.id),
             Heard::Lagged(missed) => out.push(1_000_000 + missed),
+            Heard::Restarted => out.push(0),
         }
     }
     out
@@ -60,8 +61,37 @@ fn a_listener_that_comes_back_hears_what_it_missed() {
         publish(&hub, "x");
     }
     assert_eq!(ids(&mut hub.listen_after(2)), [3, 4, 5]);
-    // From before a restart: everything there is.
-    assert_eq!(ids(&mut hub.listen_after(99)), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_listener_from_before_a_restart_is_told_so_and_hears_all_that_is_kept_since() {
+    let start = Timestamp(1_764_500_000_000);
+    let before = Hub::begun(start);
+    let last = (0..700).fold(0, |_, _| publish(&before, "before"));
+    // However many there are by now, and also if the calendar was set back or the clock stood.
+    for (later_ms, count) in [(1, 0), (1, 5), (60_000, 1), (86_400_000, 1_000), (-5_000, 9)] {
+        let hub = Hub::begun(start.plus_ms(later_ms));
+        let own: Vec<u64> = (0..count).map(|_| publish(&hub, "after")).collect();
+        let expected: Vec<u64> = std::iter::once(0).chain(own.iter().copied()).collect();
+        assert_eq!(ids(&mut hub.listen_after(last)), expected, "{later_ms} ms later");
+        for number in [1, 99, u64::MAX] {
+            assert_eq!(ids(&mut hub.listen_after(number)), expected, "after {number}");
+        }
+        assert_eq!(ids(&mut hub.listen_after(0)), own, "who heard nothing missed nothing");
+        if let [first, .., newest] = own[..] {
+            let mut again = hub.listen_after(first);
+            assert_eq!(ids(&mut again), own[1..], "of this life");
+            assert!(ids(&mut hub.listen_after(newest)).is_empty());
+        }
+        assert!(own.iter().all(|id| *id < 1 << 53), "every reader of JSON has the number");
+    }
+    // More than are kept since: both gaps are told.
+    let hub = Hub::begun(start.plus_ms(9_000));
+    for _ in 0..KEPT + 3 {
+        publish(&hub, "x");
+    }
+    let heard = ids(&mut hub.listen_after(last));
+    assert_eq!((heard[0], heard[1], heard.len()), (0, 1_000_003, KEPT + 2));
 }
 
 #[test]
@@ -105,15 +135,17 @@ proptest! {
                     match heard {
                         Heard::Event(event) => { seen += 1; prop_assert_eq!(event.id, seen); }
                         Heard::Lagged(missed) => seen += missed,
+                        Heard::Restarted => prop_assert!(false, "it never left"),
                     }
                 }
                 prop_assert_eq!(seen, published);
             }
         }
         let again = ids(&mut hub.listen_after(from));
+        prop_assert_eq!(again.first() == Some(&0), from > published);
         let first = if from > published { 0 } else { from };
         let kept_from = published.saturating_sub(KEPT as u64).max(first);
-        let events: Vec<u64> = again.into_iter().filter(|id| *id < 1_000_000).collect();
+        let events: Vec<u64> = again.into_iter().filter(|id| (1..1_000_000).contains(id)).collect();
         prop_assert_eq!(events, (kept_from + 1..=published).collect::<Vec<_>>());
     }
 }

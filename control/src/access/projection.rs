@@ -259,7 +259,13 @@ impl Projection {
                 (Stand::In, None) => self.stay(client, &entry.person),
                 (Stand::In, Some(why)) => self.leave(client, place, id, why, now),
                 (Stand::Out(_), None) => self.enter(client, place, &entry.person, entry.used, now),
-                (Stand::Out(_), Some(why)) => place.stand = Stand::Out(why),
+                (Stand::Out(_), Some(why)) => {
+                    place.stand = Stand::Out(why);
+                    // The process before had let it in.
+                    if let Some(session) = self.sessions.end(&client.public) {
+                        self.notes.push(Note::Disconnected(session, Some(why)));
+                    }
+                }
             }
         }
         let deadline = entry.next_deadline(now);

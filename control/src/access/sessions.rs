@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use ringway_proto::crypto::PublicKey;
 use serde::Serialize;
 
-use crate::store::records::{DeviceId, Timestamp, UserId};
+use crate::store::records::{DeviceId, OpenSession, Timestamp, UserId};
 
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -181,6 +181,43 @@ impl Sessions {
         self.by_key.entry(public).or_insert_with(|| Box::new(session))
     }
 
+    /// Goes on with a session that another process began. What cores say of it comes with
+    /// [`Self::see`].
+    pub fn resume(&mut self, begun: OpenSession, public: PublicKey, now: Timestamp) {
+        let OpenSession { session: id, user, device, since, up_bytes, down_bytes, .. } = begun;
+        self.begin_above(id);
+        let seen = Seen {
+            state: State::Online,
+            endpoint: None,
+            last_handshake: None,
+            last_received: None,
+            path_mtu: 0,
+            core: 0,
+            outer_bytes: (0, 0),
+        };
+        let session = Session {
+            id,
+            public,
+            owner: Some((user, device)),
+            since,
+            last_activity: since,
+            state: State::Online,
+            state_since: now,
+            seen,
+            moved: Counted { up_bytes, down_bytes, ..Counted::default() },
+            speed: (0, 0),
+        };
+        if let Some(other) = self.by_key.insert(public, Box::new(session)) {
+            self.by_id.remove(&other.id);
+        }
+        self.by_id.insert(id, public);
+    }
+
+    /// Numbers from here on are higher than `id`.
+    pub fn begin_above(&mut self, id: u64) {
+        self.last_id = self.last_id.max(id);
+    }
+
     /// Takes in what a core says of a session.
     pub fn see(&mut self, public: &PublicKey, seen: Seen, now: Timestamp) {
         let Some(session) = self.by_key.get_mut(public) else { return };
@@ -220,6 +257,12 @@ impl Sessions {
         let session = self.by_key.remove(public)?;
         self.by_id.remove(&session.id);
         Some(session)
+    }
+
+    /// Ends all of them, the oldest first.
+    pub fn end_all(&mut self) -> Vec<Box<Session>> {
+        let keys: Vec<PublicKey> = std::mem::take(&mut self.by_id).into_values().collect();
+        keys.iter().filter_map(|public| self.by_key.remove(public)).collect()
     }
 
     /// Says whose a session is that was seen before its owner was known.

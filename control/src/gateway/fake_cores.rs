@@ -61,18 +61,23 @@ pub(crate) struct Told {
 
 /// A desk with `cores` of them. Must be called inside a `LocalSet`.
 pub(crate) fn desk(cores: u16) -> (Rc<Desk>, Rc<Told>) {
+    desk_over((0..cores).map(|_| UsageWriter::in_memory(4096).unwrap()).collect())
+}
+
+/// As [`desk`], after a process that was killed: the cores know nobody, and its pages are there.
+pub(crate) fn desk_over(pages: Vec<UsageWriter>) -> (Rc<Desk>, Rc<Told>) {
     let told = Rc::new(Told::default());
+    let cores = u16::try_from(pages.len()).unwrap();
     told.peers_max.set(usize::MAX);
     let mut lines = Vec::new();
     let mut reports = Vec::new();
-    for core in 0..cores {
+    for (core, usage) in (0..cores).zip(pages) {
         // Small, so that tests of a few dozen commands find it full.
         let (commands, from_control) = channel(8);
         let (to_control, from_core) = channel(8);
         let (wake, sleeper) = wake::pair().unwrap();
         let (wake_control, reports_ready) = wake::pair().unwrap();
         let page = PageWriter::new(PAGE_WORDS);
-        let usage = UsageWriter::in_memory(4096).unwrap();
         let counted = usage.reader();
         told.usage.borrow_mut().push(usage);
         lines.push(CoreLine { commands, wake, page: page.reader(), usage: counted });

@@ -43,6 +43,7 @@ mod tests {
     use super::*;
     use crate::access::people::Out;
     use crate::api::doors::Fault;
+    use crate::logs::connections::Ending;
     use std::collections::BTreeSet;
     use std::fs;
     use std::path::Path;
@@ -66,12 +67,21 @@ mod tests {
     }
 
     #[test]
+    fn every_end_that_comes_with_the_gateways_own_has_its_line_in_the_manual() {
+        for ending in Ending::OF_GATEWAY {
+            let line = format!("| `{}` | ", ending.code().unwrap());
+            assert!(MANUAL.contains(&line), "control/manual/log_reasons.md lacks: {line}");
+        }
+    }
+
+    #[test]
     fn the_manual_names_no_reason_that_does_not_exist_and_none_twice() {
         let known: BTreeSet<&str> = Code::ALL
             .iter()
             .map(|refusal| refusal.code())
             .chain(Out::ALL.iter().map(|out| out.code()))
             .chain(Fault::ALL.iter().map(|fault| fault.code()))
+            .chain(Ending::OF_GATEWAY.iter().filter_map(|ending| ending.code()))
             .collect();
         let told: Vec<&str> =
             MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();

@@ -170,7 +170,7 @@ impl People {
     /// What may fail because of the store, or of files that are not there yet.
     async fn prepare(&self, store: &Store) -> Result<(Gate, Directory, Hub), Failure> {
         let plan = self.plan.borrow().clone();
-        let hub = Hub::default();
+        let hub = Hub::begun(now());
         let gate = self.gate(&plan, store, &hub).await?;
         let credentials = Arc::new(LocalCredentials::new(gate.hasher().clone(), ISSUER));
         let here = settings::surroundings(&plan);
@@ -371,9 +371,13 @@ impl People {
 
     /// Enters what waits, for the end of the process.
     pub async fn settle(&self) {
+        self.settle_within(SETTLE_TIMEOUT).await;
+    }
+
+    async fn settle_within(&self, limit: Duration) {
         let service = self.running.borrow().as_ref().map(|running| Rc::clone(&running.service));
         let Some(service) = service else { return };
-        if tokio::time::timeout(SETTLE_TIMEOUT, service.settle()).await.is_err() {
+        if tokio::time::timeout(limit, service.settle()).await.is_err() {
             warn!("The store does not take what waits; the next start enters it");
         }
     }
@@ -447,7 +451,7 @@ async fn lift(mut listener: Listener, gate: Gate) {
     while let Some(heard) = listener.next().await {
         let event = match heard {
             Heard::Event(event) => event,
-            Heard::Lagged(_) => {
+            Heard::Lagged(_) | Heard::Restarted => {
                 // Somebody may have been let in among what was missed.
                 if let Err(trouble) = gate.reconcile().await {
                     warn!("Whoever was let in again may be kept out here: {}", trouble.0);

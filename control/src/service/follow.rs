@@ -96,8 +96,9 @@ impl Service {
             let tags = |row: &AccessRow| (tag(row.device.id.0), (row.user.id, row.device.id));
             let devices: BTreeMap<u64, (UserId, DeviceId)> =
                 everything.rows.iter().map(tags).collect();
-            self.recover_usage(&devices, now).await?;
+            let (sessions, moved) = self.recover_usage(&devices, now).await?;
             self.adopt(&everything);
+            self.recover_sessions(sessions, moved, &everything.rows, now);
         }
         let first = !self.loaded.replace(true);
         self.count_everybody(now);

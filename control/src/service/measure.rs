@@ -14,7 +14,7 @@ use crate::access::ledger::{Ledger, Mark, Slot};
 use crate::access::sessions::Counted;
 use crate::access::{Moment, Number, Projection, Step};
 use crate::store::StoreError;
-use crate::store::query::UsageMark;
+use crate::store::query::{OpenSessions, UsageMark};
 use crate::store::records::{DeviceId, Timestamp, Usage, UserId};
 
 /// Devices that a tick looks at, at least; ten ticks look at all.
@@ -37,6 +37,8 @@ pub(super) struct Measure {
     /// Accounts that were counted for the last time, until the store has it: their numbers may be
     /// somebody else's only then.
     settling: Vec<Number>,
+    /// When it was last noted that sessions live, on the steady clock.
+    pub(super) noted: Option<Timestamp>,
     /// What the store was told and did not answer about.
     pub(super) unsure: Option<Entered>,
 }
@@ -237,7 +239,7 @@ impl Service {
     }
 
     /// Enters what a process before this one counted and did not enter. `devices` are all that the
-    /// store knows, by their tags.
+    /// store knows, by their tags. Returns what that was, and the sessions that it left.
     ///
     /// # Errors
     /// Those of the store; nothing was entered then.
@@ -245,15 +247,16 @@ impl Service {
         &self,
         devices: &BTreeMap<u64, (UserId, DeviceId)>,
         now: Moment,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(OpenSessions, BTreeMap<DeviceId, Counted>), StoreError> {
         let readers = self.desk.usage_readers();
         let pages: Vec<String> = (0..readers.len()).map(|core| self.page(core as u16)).collect();
-        let names = pages.clone();
+        let (names, gateway) = (pages.clone(), self.name.clone());
         // Behind whatever another process is still telling the store.
-        let marks = self.store.write(move |db| {
-            names.iter().map(|page| db.usage_marks(page)).collect::<Result<Vec<_>, _>>()
+        let read = self.store.write(move |db| {
+            let marks = names.iter().map(|page| db.usage_marks(page));
+            Ok((marks.collect::<Result<Vec<_>, _>>()?, db.open_sessions(&gateway)?))
         });
-        let marks = marks.await?;
+        let (marks, sessions) = read.await?;
         let same_life =
             marks.into_iter().zip(&readers).enumerate().flat_map(|(core, (marks, reader))| {
                 let epoch = reader.epoch();
@@ -278,10 +281,13 @@ impl Service {
         }
         let mut measure = self.measure.borrow_mut();
         (measure.readers, measure.ledger) = (readers, ledger);
+        let mut moved: BTreeMap<DeviceId, Counted> = BTreeMap::new();
         for (user, device, new) in found {
             measure.enter(user, device, new, now.wall);
+            let sum = moved.entry(device).or_default();
+            *sum = sum.plus(new);
         }
-        Ok(())
+        Ok((sessions, moved))
     }
 
     /// The name of a core's page in the store.

@@ -11,6 +11,7 @@ pub mod door;
 mod drain;
 mod follow;
 pub mod live;
+mod log;
 mod measure;
 mod notes;
 mod outbox;
@@ -68,9 +69,9 @@ pub struct Settings {
     pub rate: Rate,
 }
 
-/// While this is held the store is not told what was used.
+/// While this is held the store is told nothing: neither what happened nor what was used.
 #[derive(Debug)]
-pub struct Hold(#[expect(dead_code, reason = "held, not looked at")] OwnedMutexGuard<()>);
+pub struct Hold(#[expect(dead_code, reason = "held, not looked at")] [OwnedMutexGuard<()>; 2]);
 
 /// The service.
 pub struct Service {
@@ -90,8 +91,10 @@ pub struct Service {
     tally: RefCell<Tally>,
     /// Held by whoever tells the store what was used: two would tell it twice.
     flushing: Arc<Mutex<()>>,
-    /// The same for everything else that waits.
-    telling: Mutex<()>,
+    /// The same for everything else that waits. Who holds both had this one first.
+    telling: Arc<Mutex<()>>,
+    /// Held by whoever looks at all peers: of two, one would end what only the other has seen.
+    sweeping: Mutex<()>,
     /// Rung when there are steps for the plane.
     steps: Notify,
     /// Rung when the outbox has something that cannot wait.
@@ -100,6 +103,8 @@ pub struct Service {
     changed: Arc<Notify>,
     /// Whether what the store has is known.
     loaded: Cell<bool>,
+    /// The gateway ends: no session begins any more.
+    stopped: Cell<bool>,
 }
 
 impl Service {
@@ -123,11 +128,13 @@ impl Service {
             drain: RefCell::default(),
             tally: RefCell::default(),
             flushing: Arc::default(),
-            telling: Mutex::default(),
+            telling: Arc::default(),
+            sweeping: Mutex::default(),
             steps: Notify::new(),
             urgent: Notify::new(),
             changed: Arc::new(Notify::new()),
             loaded: Cell::new(false),
+            stopped: Cell::new(false),
         })
     }
 
@@ -163,27 +170,38 @@ impl Service {
         self.steps.notify_one();
     }
 
-    /// Enters what was counted and what happened, as far as the store takes it in time. For the end
-    /// of a process; what is left is in the counter pages, and entered by the next one.
+    /// Ends all sessions and enters what was counted and what happened, as far as the store takes
+    /// it in time. For the end of a process: what is left of what was counted is in the counter
+    /// pages, and what is left of sessions in the store; the next one enters both.
     pub async fn settle(&self) {
-        self.take_usage(self.now());
+        let now = self.now();
+        self.count_everybody(now);
+        // What ended by itself since the last tick.
+        self.take_notes(now);
+        self.end_sessions(now);
         self.flush_outbox().await;
     }
 
-    /// Tells the store what was used, and then no more until what is returned is dropped; what is
-    /// under way is waited for. Whoever gives up waiting changes nothing: what began to be told is
-    /// told to the end.
+    /// Tells the store what happened and what was used, and then no more until what is returned is
+    /// dropped; what is under way is waited for. Whoever gives up waiting changes nothing: what
+    /// began to be told is told to the end.
     pub async fn hold(self: &Rc<Self>) -> Hold {
-        self.take_usage(self.now());
+        let now = self.now();
+        self.take_usage(now);
+        self.take_notes(now);
         if self.loaded.get() {
             let service = Rc::clone(self);
             // A task of its own: cut off in between it would lose what it was about to tell.
-            let told = spawn_local(async move { service.flush_usage().await }).await;
-            if let Err(failure) = told {
+            let told = spawn_local(async move {
+                let _telling = service.telling.lock().await;
+                service.flush_told().await
+            });
+            if let Err(failure) = told.await {
                 error!("What was used was not told before a hand-over: {failure}");
             }
         }
-        Hold(Arc::clone(&self.flushing).lock_owned().await)
+        let telling = Arc::clone(&self.telling).lock_owned().await;
+        Hold([telling, Arc::clone(&self.flushing).lock_owned().await])
     }
 
     /// What is known of people and their sessions.

@@ -12,11 +12,11 @@ use crate::access::projection::Note;
 use crate::access::sessions::Session;
 use crate::access::{Moment, Stand};
 use crate::events::Kind;
-use crate::logs::connections;
+use crate::logs::connections::{self, Ending};
 use crate::stats::service::LiveSession;
 use crate::store::records::{DeviceId, UserId};
 
-/// Why a session ended that the gateway did not end.
+/// What a session that the gateway did not end died of, where the log says nothing.
 const SILENT: &str = "silent";
 
 /// Sessions since the start.
@@ -81,7 +81,10 @@ impl Service {
                     let detail = json!({ "session": session.id, "endpoint": endpoint });
                     self.hub.publish(now.wall, Kind::SessionMoved, subject, detail);
                 }
-                Note::Disconnected(session, why) => self.tell_disconnected(&session, why, now),
+                Note::Disconnected(session, why) => {
+                    let ending = why.map_or(Ending::Silent, Ending::Out);
+                    self.tell_disconnected(&session, ending, now);
+                }
                 Note::QuotaReached { user, action } => {
                     let subject = self.name_of(user, None);
                     info!(user = %subject, action = action.word(), "A quota is used up");
@@ -128,9 +131,9 @@ impl Service {
         self.outbox.borrow_mut().connections(entry);
     }
 
-    fn tell_disconnected(&self, session: &Session, why: Option<Out>, now: Moment) {
+    pub(super) fn tell_disconnected(&self, session: &Session, ending: Ending, now: Moment) {
         let subject = self.name_of_session(session);
-        let reason = why.map_or(SILENT, Out::code);
+        let reason = ending.code().unwrap_or(SILENT);
         *self.tally.borrow_mut().ended.entry(reason).or_default() += 1;
         debug!(device = %subject, session = session.id, reason, "A session ended");
         let detail = json!({
@@ -141,7 +144,7 @@ impl Service {
         });
         self.hub.publish(now.wall, Kind::SessionEnded, subject, detail);
         let privacy = self.desk.privacy();
-        let entry = connections::disconnected(session, why, now.wall, &privacy);
+        let entry = connections::disconnected(session, ending, now.wall, &privacy);
         self.outbox.borrow_mut().connections(entry);
         if let Some(((_, device), at)) = session.owner.zip(privacy.keep_seen(session.last_activity))
         {

@@ -3,14 +3,16 @@
 //! Ends of access are told at once, for the next start must not forget them; the rest every few
 //! seconds. What is too much is counted, not waited for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Service, store_failed};
 use crate::logs::connections;
+use crate::logs::privacy::Mode;
 use crate::store::StoreError;
-use crate::store::records::{ConnectionEntry, DeviceId, Timestamp};
+use crate::store::query::SessionNote;
+use crate::store::records::{DeviceId, Timestamp};
 
 /// How often what can wait is told.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -19,10 +21,10 @@ const PERIOD: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections that are kept while the store is away: an hour of 25 a second.
-const CONNECTIONS_MAX: usize = 100_000;
+pub(super) const CONNECTIONS_MAX: usize = 100_000;
 
 /// Entries in one transaction.
-const TOGETHER_MAX: usize = 1_000;
+pub(super) const TOGETHER_MAX: usize = 1_000;
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -38,8 +40,10 @@ pub(super) struct AccessEnd {
 #[derive(Debug, Default)]
 pub struct Outbox {
     ends: VecDeque<AccessEnd>,
-    connections: VecDeque<ConnectionEntry>,
-    seen: BTreeMap<DeviceId, Timestamp>,
+    pub(super) connections: VecDeque<SessionNote>,
+    /// Sessions whose beginnings were not kept, because too many waited.
+    untold: BTreeSet<u64>,
+    pub(super) seen: BTreeMap<DeviceId, Timestamp>,
     /// Connections that were not kept, because too many waited.
     pub connections_lost: u64,
     /// Times that the store did not take something.
@@ -54,13 +58,30 @@ impl Outbox {
         self.ends.push_back(end);
     }
 
-    pub(super) fn connections(&mut self, entry: Option<ConnectionEntry>) {
-        let Some(entry) = entry else { return };
+    pub(super) fn connections(&mut self, note: Option<SessionNote>) {
+        let Some(mut note) = note else { return };
         if self.connections.len() == CONNECTIONS_MAX {
-            self.connections.pop_front();
             self.connections_lost += 1;
+            if let Some(SessionNote::Begun { open, .. }) = self.connections.pop_front() {
+                self.untold(open.session);
+            }
         }
-        self.connections.push_back(entry);
+        if let SessionNote::Ended { session, is_alone, .. } = &mut note {
+            *is_alone = self.untold.remove(session);
+        }
+        self.connections.push_back(note);
+    }
+
+    /// The beginning of a session is not kept: its end says all that counts.
+    fn untold(&mut self, begun: u64) {
+        let end = self.connections.iter_mut().find_map(|note| match note {
+            SessionNote::Ended { session, is_alone, .. } if *session == begun => Some(is_alone),
+            SessionNote::Ended { .. } | SessionNote::Begun { .. } => None,
+        });
+        match end {
+            Some(is_alone) => *is_alone = true,
+            None => drop(self.untold.insert(begun)),
+        }
     }
 
     /// When something came from a device, to the minute: nobody needs to know it better.
@@ -98,19 +119,21 @@ impl Service {
     }
 
     /// Tells the store what waits. Returns whether it took all of it.
-    pub(super) async fn flush_outbox(&self) -> bool {
+    pub(crate) async fn flush_outbox(&self) -> bool {
         if !self.loaded.get() {
             // What was counted before is not known yet, and so not what is new.
             return true;
         }
-        let usage = self.flush_usage().await;
         let _telling = self.telling.lock().await;
-        let all = usage
-            && self.flush_ends().await
-            && self.flush_connections().await
-            && self.purge().await;
+        let all = self.flush_told().await && self.purge().await;
         self.outbox.borrow_mut().store_failures += u64::from(!all);
         all
+    }
+
+    /// Tells what happened, then what was used: an end takes with it what is counted and not in
+    /// the store yet, which the next process would count again otherwise.
+    pub(super) async fn flush_told(&self) -> bool {
+        self.flush_ends().await && self.flush_connections().await && self.flush_usage().await
     }
 
     pub(super) async fn flush_usage(&self) -> bool {
@@ -119,12 +142,22 @@ impl Service {
             return false;
         }
         let entered = self.measure.borrow_mut().take_entered();
-        if entered.is_empty() {
+        let now = self.now();
+        let live = self.live_of(&entered.usage, now);
+        if entered.is_empty() && live.is_none() {
             self.release(&entered.settled);
             return true;
         }
         let (usage, marks) = (entered.usage.clone(), self.marks(&entered.marks));
-        let Err(failure) = self.store.write(move |db| db.add_usage(&usage, &marks)).await else {
+        let (name, is_noted) = (self.name.clone(), live.is_some());
+        let written = self.store.write(move |db| {
+            db.add_usage(&usage, &marks)?;
+            live.as_ref().map_or(Ok(()), |live| db.note_sessions(&name, now.wall, live))
+        });
+        let Err(failure) = written.await else {
+            if is_noted {
+                self.measure.borrow_mut().noted = Some(now.steady);
+            }
             self.release(&entered.settled);
             return true;
         };
@@ -194,49 +227,19 @@ impl Service {
         }
     }
 
-    async fn flush_connections(&self) -> bool {
-        loop {
-            let (entries, seen) = {
-                let outbox = self.outbox.borrow_mut();
-                let entries: Vec<ConnectionEntry> =
-                    outbox.connections.iter().take(TOGETHER_MAX).cloned().collect();
-                let seen = outbox.seen.iter().take(TOGETHER_MAX);
-                let seen: Vec<(DeviceId, Timestamp)> = seen.map(|(id, at)| (*id, *at)).collect();
-                (entries, seen)
-            };
-            if entries.is_empty() && seen.is_empty() {
-                return true;
-            }
-            let (count, touched) = (entries.len(), seen.clone());
-            let written = self.store.write(move |db| {
-                db.append_connections(&entries)?;
-                db.touch_devices(&seen)
-            });
-            if let Err(failure) = written.await {
-                store_failed("Connections were not kept", &failure);
-                return false;
-            }
-            let mut outbox = self.outbox.borrow_mut();
-            // Some may have been given up meanwhile.
-            let count = count.min(outbox.connections.len());
-            outbox.connections.drain(..count);
-            for (device, at) in touched {
-                if outbox.seen.get(&device) == Some(&at) {
-                    outbox.seen.remove(&device);
-                }
-            }
-        }
-    }
-
     async fn purge(&self) -> bool {
         let now = self.now().wall;
         let last = self.outbox.borrow().purged_at;
         let Some(before) = connections::purge_due(&self.desk.privacy(), last, now) else {
             return true;
         };
+        let no_log = (self.desk.privacy().mode == Mode::NoLog).then(|| self.name.clone());
         let purged = self.store.write(move |db| {
             db.purge_enrolments(before)?;
             db.purge_bans(now)?;
+            if let Some(gateway) = &no_log {
+                db.forget_sessions(gateway)?;
+            }
             db.purge_connections(before)
         });
         match purged.await {

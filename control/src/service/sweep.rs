@@ -35,7 +35,7 @@ impl Service {
         loop {
             let begun = Instant::now();
             // Before, nobody knows whose keys these are.
-            if self.loaded.get() {
+            if self.loaded.get() && !self.stopped.get() {
                 self.sweep().await;
             }
             if noted.elapsed() >= SEEN_EVERY {
@@ -62,7 +62,8 @@ impl Service {
         seen.into_iter().for_each(|(device, at)| outbox.seen(device, at));
     }
 
-    async fn sweep(&self) {
+    pub(super) async fn sweep(&self) {
+        let _sweeping = self.sweeping.lock().await;
         let mut place = Some(Place::default());
         let mut there: BTreeSet<PublicKey> = BTreeSet::new();
         let mut pages = 0;
@@ -84,6 +85,10 @@ impl Service {
     /// Takes in a page; who has a session is noted in `there`.
     fn see(&self, page: &PeerPage, core: u16, there: &mut BTreeSet<PublicKey>) {
         let now = self.now();
+        if self.stopped.get() {
+            // The gateway has begun to end since the cores were asked.
+            return;
+        }
         {
             let mut projection = self.projection.borrow_mut();
             for status in &page.peers {

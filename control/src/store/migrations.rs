@@ -16,6 +16,7 @@ mod fifth;
 mod first;
 mod fourth;
 mod second;
+mod sixth;
 mod third;
 
 /// A step.
@@ -33,6 +34,7 @@ const STEPS: &[Step] = &[
     Step { sql: third::SQL, fill: |_, _| Ok(()) },
     Step { sql: fourth::SQL, fill: |_, _| Ok(()) },
     Step { sql: fifth::SQL, fill: |_, _| Ok(()) },
+    Step { sql: sixth::SQL, fill: |_, _| Ok(()) },
 ];
 
 /// The version that this program knows.

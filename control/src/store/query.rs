@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ringway_proto::crypto::PublicKey;
 
 use super::ids::{DeviceId, GroupId, PolicyId, Timestamp, UserId};
-use super::records::{Device, DeviceSecrets, Lease, Role, User, UserState};
+use super::records::{
+    ConnectionEntry, Device, DeviceSecrets, Lease, OpenSession, Role, User, UserState,
+};
 
 /// Most rows of a page.
 pub const PAGE_ROWS_MAX: u32 = 1000;
@@ -101,6 +103,38 @@ pub struct ConnectionFilter {
     pub until: Option<Timestamp>,
     /// The latest first.
     pub newest_first: bool,
+}
+
+/// What happened to a session, for the connection log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionNote {
+    /// It began.
+    Begun {
+        /// As it is kept while it lives.
+        open: OpenSession,
+        /// For the log.
+        entry: ConnectionEntry,
+    },
+    /// It ended.
+    Ended {
+        /// Which.
+        session: u64,
+        /// For the log.
+        entry: ConnectionEntry,
+        /// Its beginning was never told, so the store does not know it.
+        is_alone: bool,
+    },
+}
+
+/// Sessions of a gateway of which no end is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenSessions {
+    /// When the gateway last noted that they live.
+    pub noted_at: Option<Timestamp>,
+    /// The highest number of a session that it ever told.
+    pub last_session: u64,
+    /// Them, the oldest first.
+    pub sessions: Vec<OpenSession>,
 }
 
 /// Addresses of a lease.

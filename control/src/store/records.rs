@@ -452,6 +452,26 @@ pub struct ConnectionEntry {
     pub down_bytes: u64,
 }
 
+/// A session that lives, as the store keeps it while it does: what its end is made of if the
+/// gateway does not come to tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OpenSession {
+    /// Its number.
+    pub session: u64,
+    /// Whose.
+    pub user: UserId,
+    /// With which device.
+    pub device: DeviceId,
+    /// Since when.
+    pub since: Timestamp,
+    /// Where the client was when this was last noted.
+    pub endpoint: Option<String>,
+    /// Inner bytes from the client, as far as they are in its usage.
+    pub up_bytes: u64,
+    /// Inner bytes to the client, as far as they are in its usage.
+    pub down_bytes: u64,
+}
+
 /// A configuration that was in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConfigVersion {

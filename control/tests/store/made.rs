@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringway_control::store::Db;
+use ringway_control::store::query::SessionNote;
 use ringway_control::store::records::*;
 use ringway_proto::crypto::{PresharedKey, PublicKey};
 
@@ -166,6 +167,32 @@ pub(crate) fn connection(user: UserId, device: DeviceId, at: i64) -> ConnectionE
         up_bytes: 1,
         down_bytes: 2,
     }
+}
+
+/// A session that lives, with as many bytes as its number says.
+pub(crate) fn open_session(session: u64, user: UserId, device: DeviceId) -> OpenSession {
+    let since = Timestamp(i64::try_from(session).unwrap());
+    let endpoint = Some("198.51.100.7".to_owned());
+    let (up_bytes, down_bytes) = (session, 2 * session);
+    OpenSession { session, user, device, since, endpoint, up_bytes, down_bytes }
+}
+
+/// The beginning of such a session.
+pub(crate) fn begun(session: u64, user: UserId, device: DeviceId) -> SessionNote {
+    let open = open_session(session, user, device);
+    let entry = ConnectionEntry {
+        event: "connected".to_owned(),
+        reason: None,
+        duration_s: None,
+        ..connection(user, device, open.since.0)
+    };
+    SessionNote::Begun { open, entry }
+}
+
+/// Its end.
+pub(crate) fn ended(session: u64, user: UserId, device: DeviceId, is_alone: bool) -> SessionNote {
+    let at = i64::try_from(session).unwrap() + 1_000;
+    SessionNote::Ended { session, entry: connection(user, device, at), is_alone }
 }
 
 /// A user with a device, both kept.

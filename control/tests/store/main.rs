@@ -15,6 +15,7 @@ mod people;
 mod privacy;
 mod rules;
 mod server;
+mod sessions;
 mod size;
 mod sqlite;
 mod together;
@@ -58,6 +59,8 @@ on_each_engine! {
     everything_the_projection_needs_comes_in_one_piece: crate::lists::access;
     usage_adds_up_and_marks_say_how_far_it_is_entered: crate::usage::adds_up;
     connections_are_listed_filtered_and_purged: crate::usage::connections;
+    what_happened_to_sessions_is_in_the_log_once_however_often_it_is_told: crate::sessions::once;
+    what_lives_is_noted_by_gateway_and_only_if_its_beginning_was_told: crate::sessions::noted;
     the_audit_log_is_a_chain_that_holds: crate::audit::holds;
     any_change_to_the_audit_log_is_found: crate::audit::tampering;
     a_person_is_shown_everything_but_secrets: crate::privacy::export;

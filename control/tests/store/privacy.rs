@@ -44,6 +44,7 @@ fn fill_one(db: &mut Db<'_>, user: &User, device: &Device, pool: &Pool) -> Resul
     db.insert_enrolment(&made::enrolment(user.id), &hash)?;
     db.add_usage(&[made::usage(user.id, device.id, 5, 10)], &[])?;
     db.append_connections(&[made::connection(user.id, device.id, 6)])?;
+    db.log_sessions("w", &[made::begun(number.into(), user.id, device.id)], Timestamp(7))?;
     db.put_ban(&Ban {
         subject: format!("user:{}", user.name),
         until: Timestamp(9),
@@ -83,7 +84,8 @@ pub(crate) fn export(world: &World) {
         ("tokens", 1),
         ("enrolments", 1),
         ("usage", 1),
-        ("connections", 1),
+        ("connections", 2),
+        ("open_sessions", 1),
         ("bans", 1),
         ("audit", ABOUT),
     ] {
@@ -118,8 +120,13 @@ pub(crate) fn erasure(world: &World) {
     let device = DeviceId::fresh();
     world.write(move |db| {
         db.add_usage(&[made::usage(id, device, 5, 10), made::usage(other, device, 6, 1)], &[])?;
-        db.append_connections(&[made::connection(id, device, 7)])
+        db.append_connections(&[made::connection(id, device, 7)])?;
+        let open = made::open_session(1, id, device);
+        db.note_sessions("w", Timestamp(8), &[open])?;
+        db.log_sessions("w", &[made::begun(u64::MAX >> 1, id, device)], Timestamp(9))
     });
+    let open = world.read(|db| db.open_sessions("w")).sessions;
+    assert!(open.len() == 1 && open[0].user == other, "{open:?}");
     let left = world.read(move |db| {
         let filter = ConnectionFilter { user: Some(id), ..ConnectionFilter::default() };
         Ok((

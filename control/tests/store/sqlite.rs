@@ -391,7 +391,7 @@ fn a_backup_is_checked_before_it_replaces_a_store_that_rests() {
         newer = Some(refused);
         assert_eq!(names(&open(&old).unwrap()).len(), 200);
     }
-    assert_eq!(newer, Some(StoreError::Newer { found: 9, known: 5 }));
+    assert_eq!(newer, Some(StoreError::Newer { found: 9, known: 6 }));
 
     let running = open(&old).unwrap();
     assert_eq!(names(&running).len(), 200);

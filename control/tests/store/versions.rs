@@ -24,16 +24,16 @@ pub(crate) fn at_once(world: &World) {
         let policies = world.wait(store.read(|db| db.policies(&Default::default()))).unwrap();
         assert_eq!(policies.items.len(), 1);
     }
-    assert_eq!(world.raw_number("SELECT COUNT(*) FROM migrations"), 5);
+    assert_eq!(world.raw_number("SELECT COUNT(*) FROM migrations"), 6);
 }
 
 pub(crate) fn newer(world: &World) {
     drop(world.open().unwrap());
     world.raw("INSERT INTO migrations (version, at) VALUES (7, 0)");
     let refused = world.open().err().unwrap();
-    assert_eq!(refused, StoreError::Newer { found: 7, known: 5 });
+    assert_eq!(refused, StoreError::Newer { found: 7, known: 6 });
     let text = refused.to_string();
-    assert!(text.contains('7') && text.contains("up to 5") && text.contains("backup"), "{text}");
+    assert!(text.contains('7') && text.contains("up to 6") && text.contains("backup"), "{text}");
     world.raw("DELETE FROM migrations WHERE version = 7");
     assert!(world.open().is_ok());
 }
@@ -63,6 +63,8 @@ pub(crate) fn histories(world: &World) {
         "DROP TABLE configs",
         "DROP TABLE access_authorities",
         "DROP TABLE access_certificates",
+        "DROP TABLE gateways",
+        "DROP TABLE open_sessions",
         "ALTER TABLE users DROP COLUMN totp_kind",
         "CREATE TABLE configs (version BIGINT PRIMARY KEY, at BIGINT NOT NULL, \
          actor TEXT NOT NULL, body TEXT NOT NULL, hash TEXT NOT NULL)",
@@ -102,6 +104,8 @@ pub(crate) fn fifth(world: &World) {
          created_at, version) VALUES ('018f0000-0000-7000-8000-000000000001', 'ada', 'Ada', \
          'active', NULL, 42, 1, 1)",
     );
+    world.raw("DROP TABLE gateways");
+    world.raw("DROP TABLE open_sessions");
     world.raw("DELETE FROM migrations WHERE version > 4");
     let store = world.open().unwrap();
     let secrets = world.wait(store.read(|db| {

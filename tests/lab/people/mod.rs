@@ -21,7 +21,7 @@ mod floods;
 mod flows;
 mod house;
 mod leases;
-mod lives;
+mod logged;
 mod outages;
 mod quotas;
 mod rates;

@@ -19,7 +19,7 @@ use crate::setup::{LATER, SOON};
 const CAP: u64 = 8_000_000;
 
 /// Starts the next process; the one before ends.
-pub(super) fn upgrade(house: &mut House) {
+pub(crate) fn upgrade(house: &mut House) {
     let launch = ringway(&house.line, &house.state, &["upgrade", "-f"]).args(matrix_flags());
     let mut next = launch.spawn().unwrap();
     wait_for("the new process to take over", Duration::from_secs(20), || {

@@ -6,8 +6,8 @@ use super::{Note, Projection, Stand};
 use crate::access::chain::{Number, Subject};
 use crate::access::clock::Moment;
 use crate::access::people::Out;
-use crate::access::sessions::{Counted, Seen};
-use crate::store::records::{DeviceId, Excess, UserId};
+use crate::access::sessions::{Counted, Seen, Session};
+use crate::store::records::{DeviceId, Excess, OpenSession, UserId};
 
 impl Projection {
     /// Takes in what a core says of a peer, also of one that only the configuration file knows.
@@ -52,6 +52,21 @@ impl Projection {
         if let Some((user, _)) = owner {
             self.release_held(user, now);
         }
+    }
+
+    /// Goes on with a session of the process before this one, whose peers the cores still have.
+    pub fn resume(&mut self, begun: OpenSession, public: PublicKey, now: Moment) {
+        self.sessions.resume(begun, public, now.wall);
+    }
+
+    /// Sessions from here on have higher numbers than `id`.
+    pub fn begin_above(&mut self, id: u64) {
+        self.sessions.begin_above(id);
+    }
+
+    /// Ends all sessions with the gateway. What is charged afterwards is nobody's session's.
+    pub fn end_all(&mut self) -> Vec<Box<Session>> {
+        self.sessions.end_all()
     }
 
     /// Takes in what was charged to an account in the last `period_ms`. Only devices count: what

@@ -1,7 +1,8 @@
 //! What happens, while it happens: server-sent events.
 //!
 //! A reader is handed on from the hub's ring at its own speed. One that does not keep up gets one
-//! `lagged` and goes on with what is still there; one that takes nothing is cut by the server's
+//! `lagged` and goes on with what is still there; one that comes back after a restart gets one
+//! `restarted` and all that is there since; one that takes nothing is cut by the server's
 //! limit for writing. Whoever has lost the right to listen hears nothing [`TRUSTED`] later: before
 //! an event is handed on it is asked again who that is. A stream ends after [`LIFE`] all the same,
 //! and with the gateway; a browser comes back by itself, with `Last-Event-ID`.
@@ -61,8 +62,10 @@ struct ListenQuery {
 /// Listen to events
 ///
 /// A stream of server-sent events. `Last-Event-ID` brings what came since, as far as it is kept;
-/// an event `lagged` says how many were missed. The stream ends after a quarter of an hour, with
-/// the right to listen, and with the gateway: listen again. One user may have eight streams.
+/// an event `lagged` says how many were missed, and `restarted` that the gateway was started anew
+/// meanwhile, so that nobody knows how many: all it has since then follows. The stream ends after a
+/// quarter of an hour, with the right to listen, and with the gateway: listen again. One user may
+/// have eight streams.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "listenToEvents", tag = "events",
     params(ListenQuery, ("Last-Event-ID" = Option<u64>, Header,
         description = "The last event that was heard")),
@@ -170,6 +173,10 @@ impl Reader {
                 Heard::Lagged(missed) => {
                     let data = format!("{{\"missed\":{missed}}}");
                     return Some(Sse::default().event("lagged").data(data));
+                }
+                Heard::Restarted => {
+                    let sse = Sse::default().event("restarted");
+                    return Some(sse.data("{\"missed\":null}"));
                 }
                 Heard::Event(event) => {
                     if self.kinds.as_ref().is_some_and(|kinds| !kinds.contains(&event.kind)) {

@@ -59,7 +59,7 @@ pub(crate) fn run(verb: &Verb<EventsArgs>) -> Result<Status, Failure> {
             for event in reader.take(&piece) {
                 tell(&desk, &event)?;
                 last = event.id.or(last);
-                left = left.map(|left| left - u64::from(event.kind != "lagged"));
+                left = left.map(|left| left - u64::from(!event.is_gap()));
                 if left == Some(0) {
                     return Ok(Status::Done);
                 }
@@ -84,6 +84,10 @@ fn tell(desk: &Desk, event: &Event) -> Result<(), Failure> {
         say(&format!("Missed {} events: they came faster than they were read", value["missed"]));
         return Ok(());
     }
+    if event.kind == "restarted" {
+        say("The gateway was started anew: what happened before that and was not heard is lost");
+        return Ok(());
+    }
     if desk.show.quiet {
         return print(&format!("{}\n", plain(&event.kind)));
     }
@@ -100,6 +104,13 @@ struct Event {
     id: Option<u64>,
     kind: String,
     data: String,
+}
+
+impl Event {
+    /// Whether it says that something was not heard, not what happened.
+    fn is_gap(&self) -> bool {
+        matches!(self.kind.as_str(), "lagged" | "restarted")
+    }
 }
 
 /// Makes events of the pieces of a stream (`text/event-stream`).

@@ -122,3 +122,35 @@ fn the_end_of_the_gateway_is_heard_while_a_reload_waits_for_the_store() {
         assert_eq!(role.done, [false, true]);
     });
 }
+
+#[test]
+fn a_stop_waits_for_a_store_that_does_not_answer_no_longer_than_its_bound() {
+    on_control_thread(async {
+        let world = World::new("settle").await;
+        let device = world.user("ann", &[Factor::Password]).await;
+        world.directory().grant_access(&Actor::local(0), "ann", None).await.unwrap();
+        until(|| world.told.accounts.borrow().contains_key(&device.public_key)).await;
+        world.told.live.borrow_mut().insert(device.public_key);
+        let service = world.service();
+        until(|| service.with_projection(|known| !known.sessions().is_empty())).await;
+        assert!(service.flush_outbox().await);
+        let store = service.store().clone();
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        // It answers when there is nobody any more who could send.
+        let busy = store.clone();
+        let busy = spawn_local(async move { busy.write(move |_| Ok(wait.recv().is_err())).await });
+        tokio::task::yield_now().await;
+        let limit = Duration::from_millis(50);
+        let begun = Instant::now();
+        world.people.settle_within(limit).await;
+        let took = begun.elapsed();
+        assert!(took >= limit && took < Duration::from_secs(2), "{took:?}");
+        drop(release);
+        assert_eq!(busy.await.unwrap(), Ok(true));
+        // What it did not take is no loss: whoever starts next has it.
+        let name = keys::show_public(&world.people.plan.borrow().gateway);
+        let left = store.read(move |db| db.open_sessions(&name)).await.unwrap().sessions;
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(left[0].device, device.id);
+    });
+}

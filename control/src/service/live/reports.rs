@@ -37,8 +37,14 @@ pub(super) async fn usage(
     format: ReportFormat,
 ) -> Result<Report, LiveError> {
     let period = period(span)?;
+    // A session that ends meanwhile is counted once: here or there.
+    let still = service.still_log().await;
     let found = service.store().read(move |db| read_usage(db, period)).await;
     let (moved, mut sessions) = found.map_err(|failure| unavailable(&failure))?;
+    service.take_notes(service.now());
+    let untold = service.untold_ends().into_iter();
+    let untold = untold.filter(|entry| entry.at >= period.from && began(entry) < period.to);
+    sessions.extend(untold.map(|entry| ended(service.name_of(entry.user, None), entry)));
     let points = service.desk().history(period.from, period.to);
     let (accepted, refused) = points.iter().fold((0, 0), |(accepted, refused), point| {
         (accepted + point.counted.handshakes, refused + point.counted.refused)
@@ -46,6 +52,7 @@ pub(super) async fn usage(
     let live: Vec<LiveSession> = service.with_projection(|known| {
         known.sessions().after(None).filter(|one| one.since < period.to).cloned().collect()
     });
+    drop(still);
     sessions.extend(live.iter().map(|one| Session {
         user: service.name_of_session(one),
         from: one.since,

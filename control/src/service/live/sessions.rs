@@ -150,7 +150,8 @@ fn view(
         state_since: session.state_since,
         protocol: "wireguard".to_owned(),
         core: session.seen.core,
-        path_mtu: Some(session.seen.path_mtu),
+        // Of a session that was taken over it is known within a second.
+        path_mtu: Some(session.seen.path_mtu).filter(|mtu| *mtu > 0),
         rate_up_bps: bits(session.speed.0),
         rate_down_bps: bits(session.speed.1),
     }

@@ -23,6 +23,7 @@ mod list;
 mod policies;
 mod pools;
 mod privacy;
+mod sessions;
 mod settings;
 mod tokens;
 mod traces;

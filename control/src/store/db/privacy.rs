@@ -48,6 +48,7 @@ impl Db<'_> {
         let usage = self.usage_of(id, i32::MIN, i32::MAX)?;
         let filter = ConnectionFilter { user: Some(id), ..ConnectionFilter::default() };
         let connections: Vec<ConnectionEntry> = whole(|page| self.connections(&filter, page))?;
+        let open_sessions = self.open_sessions_of(id)?;
         let bans = self.bans(Timestamp(i64::MIN))?;
         let subject = format!("user:{}", user.name);
         let bans: Vec<_> = bans.into_iter().filter(|ban| ban.subject == subject).collect();
@@ -62,6 +63,7 @@ impl Db<'_> {
             "enrolments": enrolments,
             "usage": usage,
             "connections": connections,
+            "open_sessions": open_sessions,
             "bans": bans,
             "audit": audit,
         }))
@@ -85,6 +87,7 @@ impl Db<'_> {
         self.remove_user(id)?;
         self.execute("DELETE FROM usage WHERE user_id = $1", &whose)?;
         self.execute("DELETE FROM connections WHERE user_id = $1", &whose)?;
+        self.execute("DELETE FROM open_sessions WHERE user_id = $1", &whose)?;
         self.remove_ban(&format!("user:{}", user.name))?;
         let erased = "INSERT INTO erased (user_id, at) VALUES ($1, $2)";
         self.execute(erased, &[id.into(), at.into()])?;
