@@ -69,7 +69,8 @@ pub struct Settings {
     pub rate: Rate,
 }
 
-/// While this is held the store is told nothing: neither what happened nor what was used.
+/// While this is held the store is told neither what happened nor what was used, but still whose
+/// access has ended.
 #[derive(Debug)]
 pub struct Hold(#[expect(dead_code, reason = "held, not looked at")] [OwnedMutexGuard<()>; 2]);
 
@@ -93,6 +94,8 @@ pub struct Service {
     flushing: Arc<Mutex<()>>,
     /// The same for everything else that waits. Who holds both had this one first.
     telling: Arc<Mutex<()>>,
+    /// Held by whoever tells the store of ends of access.
+    ending: Mutex<()>,
     /// Held by whoever looks at all peers: of two, one would end what only the other has seen.
     sweeping: Mutex<()>,
     /// Rung when there are steps for the plane.
@@ -129,6 +132,7 @@ impl Service {
             tally: RefCell::default(),
             flushing: Arc::default(),
             telling: Arc::default(),
+            ending: Mutex::default(),
             sweeping: Mutex::default(),
             steps: Notify::new(),
             urgent: Notify::new(),

@@ -124,8 +124,11 @@ impl Service {
             // What was counted before is not known yet, and so not what is new.
             return true;
         }
+        // Also during a hand-over: the next process must not let in whom this one has shut out, and
+        // telling that twice changes nothing.
+        let ends = self.flush_ends().await;
         let _telling = self.telling.lock().await;
-        let all = self.flush_told().await && self.purge().await;
+        let all = ends && self.flush_told().await && self.purge().await;
         self.outbox.borrow_mut().store_failures += u64::from(!all);
         all
     }
@@ -201,6 +204,7 @@ impl Service {
     }
 
     async fn flush_ends(&self) -> bool {
+        let _ending = self.ending.lock().await;
         loop {
             let ends: Vec<AccessEnd> =
                 self.outbox.borrow().ends.iter().take(TOGETHER_MAX).copied().collect();

@@ -370,6 +370,30 @@ fn a_killed_session_stays_ended_for_the_next_process_and_is_in_the_log() {
 }
 
 #[test]
+fn an_access_that_is_ended_during_a_hand_over_is_ended_for_the_next_process_too() {
+    on_control_thread(async {
+        let folder = Scratch::new("service_end_in_hold");
+        let bench = Bench::new(&folder).await;
+        let (_, device) = bench.user(1, None).await;
+        until(|| bench.is_peer(&device)).await;
+        let held = bench.service.hold().await;
+        assert!(bench.service.end_access(device.id, Out::Killed));
+        let id = device.id;
+        let is_ended = async || {
+            let stored = bench.store.read(move |db| db.device(id)).await.unwrap();
+            stored.access_until.is_some()
+        };
+        while !is_ended().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(held);
+        let bench = bench.again().await;
+        until(|| bench.service.is_loaded()).await;
+        assert_ne!(bench.service.stand(device.id), Some(crate::access::Stand::In));
+    });
+}
+
+#[test]
 fn the_next_process_keeps_peers_and_numbers_and_removes_what_the_store_does_not_know() {
     on_control_thread(async {
         let folder = Scratch::new("service_adopt");
